@@ -1,0 +1,1 @@
+"""jtrace: trace how trustworthiness forms while a language model is pre-trained."""

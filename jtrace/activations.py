@@ -1,0 +1,121 @@
+"""Params + packed statements → residuals. Axes: L layers, U distinct statements, N statements of a set, D width."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from tqdm import tqdm
+
+from jtrace.data.packing import Packed, cheapest_width, pack
+from jtrace.errors import InputError
+from jtrace.models.config import DecoderConfig
+from jtrace.models.decoder import Decoder, Params, Slots
+
+# Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
+BATCH_SLOTS = {"cpu": 2048, "gpu": 16384, "tpu": 16384}
+
+
+@dataclass(frozen=True)
+class PackedSets:
+    """Several statement sets in one packing; `members[name]` says which distinct statement each row of a set is."""
+
+    packed: Packed
+    members: Mapping[str, Int[np.ndarray, " N"]]
+
+
+def pack_sets(tokens: Mapping[str, Sequence[np.ndarray]], config: DecoderConfig, width: int | None = None) -> PackedSets:
+    """Pack every statement of every set into rows of one width, the cheapest for this decoder unless given."""
+    sequences = [ids for rows in tokens.values() for ids in rows]
+    packed = pack(sequences, width or cheapest_width(sequences, config))
+    stops = np.cumsum([len(rows) for rows in tokens.values()])
+    return PackedSets(packed, dict(zip(tokens, np.split(packed.distinct, stops[:-1]), strict=True)))
+
+
+@partial(jax.jit, static_argnames=("decoder",), donate_argnames=("residuals",))
+def _forward(
+    params: Params,
+    residuals: Float[Array, "L U D"],
+    slots: Slots,
+    reads: Int[Array, "B R"],
+    read_of: Int[Array, "B R"],
+    *,
+    decoder: Decoder,
+) -> tuple[Float[Array, "L U D"], Bool[Array, " L"]]:
+    captured = decoder.apply({"params": params}, slots, reads).reads
+    finite = jnp.isfinite(captured).all(axis=(1, 2, 3))
+    # Reads that belong to no statement point past the end and are dropped.
+    return residuals.at[:, read_of].set(captured, mode="drop"), finite
+
+
+def extract(
+    params: Params,
+    config: DecoderConfig,
+    packed: Packed,
+    *,
+    dtype: jnp.dtype,
+    batch_slots: int | None = None,
+    progress: str | None = None,
+) -> Float[Array, "L U D"]:
+    """Residual after every block at the last token of every distinct statement, on the device.
+
+    One shape serves every batch, so that all checkpoints of a model share one compilation.
+
+    Args:
+        dtype: of the forward and of the result.
+        batch_slots: how many slots one forward computes; a default for the device if None.
+        progress: label of a progress bar; none is shown if None.
+
+    Raises:
+        InputError: a residual is NaN or infinite.
+    """
+    rows = max(1, min(packed.rows, (batch_slots or BATCH_SLOTS.get(jax.default_backend(), 2048)) // packed.width))
+    decoder = Decoder(config, dtype)
+    residuals = jnp.zeros((config.depth, packed.count, config.width), dtype)
+    finite: list[Array] = []
+    statements_of = (packed.read_of < packed.count).sum(axis=1)
+
+    disable = None if progress else True  # None shows the bar on terminals only
+    with tqdm(total=packed.count, desc=progress, unit=" statements", disable=disable, leave=False) as bar:
+        tokens_done = 0
+
+        def wait_for(index: int) -> None:
+            nonlocal tokens_done
+            finite[index].block_until_ready()
+            batch = slice(index * rows, (index + 1) * rows)
+            tokens_done += int(packed.used[batch].sum())
+            elapsed = bar.format_dict["elapsed"] or math.inf
+            bar.set_postfix_str(f"{tokens_done / elapsed:,.0f} tokens/s", refresh=False)
+            bar.update(int(statements_of[batch].sum()))
+
+        batches = math.ceil(packed.rows / rows)
+        for index in range(batches):
+            batch = slice(index * rows, (index + 1) * rows)
+            residuals, ok = _forward(params, residuals, *_padded_batch(packed, batch, rows), decoder=decoder)
+            finite.append(ok)
+            # One batch stays queued while the device works on another.
+            if index:
+                wait_for(index - 1)
+        wait_for(batches - 1)
+        all_finite = np.asarray(jax.device_get(finite)).reshape(-1, config.depth).all(axis=0)
+    if not all_finite.all():
+        layer = int(np.flatnonzero(~all_finite)[0])
+        raise InputError(f"the residual of layer {layer} is NaN or infinite as {jnp.dtype(dtype).name}; try float32")
+    return residuals
+
+
+def _padded_batch(packed: Packed, batch: slice, rows: int) -> tuple[Slots, np.ndarray, np.ndarray]:
+    """One batch of rows, filled up to the common shape with rows of padding slots that read nothing."""
+    short = rows - len(packed.tokens[batch])
+
+    def fill(array: np.ndarray, value: int | np.ndarray) -> np.ndarray:
+        part = array[batch]
+        return np.concatenate([part, np.broadcast_to(value, (short, part.shape[1])).astype(np.int32)]) if short else part
+
+    alone = np.arange(1, packed.width + 1)
+    slots = Slots(fill(packed.tokens, 0), fill(packed.positions, 0), fill(packed.ends, alone))
+    return slots, fill(packed.reads, 0), fill(packed.read_of, packed.count)

@@ -1,0 +1,138 @@
+"""A weight file as a read-only memory map: where each tensor lies, and a view of it on demand."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from jtrace.errors import InputError
+
+_MOST_DIMENSIONS = 8
+_ALWAYS_PLAUSIBLE = 1 << 30
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's shape and numpy dtype (`ml_dtypes.bfloat16` for bfloat16)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a tensor lies in its file: the byte of its first element, and its strides in bytes."""
+
+    info: TensorInfo
+    start: int
+    strides: tuple[int, ...]
+
+
+class WeightFile(Protocol):
+    """An open weight file, whatever its format; a context manager that closes itself."""
+
+    path: Path
+    tensors: Mapping[str, TensorInfo]
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one tensor as a read-only array, a view of the memory map where it can be."""
+
+    def close(self) -> None:
+        """Let go of the map; arrays already read keep it alive and stay valid."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class MappedFile:
+    """A memory-mapped weight file, whose tensors a function of its format has found.
+
+    Args:
+        path: The file.
+        find: Takes the path and the file's bytes, returns each tensor's checked placement.
+
+    Raises:
+        InputError: The file cannot be mapped, or `find` refuses it.
+    """
+
+    def __init__(self, path: Path, find: Callable[[Path, np.ndarray], dict[str, Placement]]) -> None:
+        self.path = path
+        self._data: np.ndarray | None = _map(path)
+        self._placements = find(path, self._data)
+        self.tensors: Mapping[str, TensorInfo] = {name: place.info for name, place in self._placements.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """Return one tensor as a read-only array.
+
+        Args:
+            name: A key of `tensors`.
+
+        Returns:
+            A view of the map; a copy only of a tensor the file stores unaligned.
+
+        Raises:
+            InputError: The file holds no such tensor.
+            ValueError: The file is closed.
+        """
+        if self._data is None:
+            raise ValueError(f"{self.path} is closed")
+        if name not in self._placements:
+            raise InputError(f"{self.path}: holds no tensor {quote(name)}")
+        place = self._placements[name]
+        if 0 in place.info.shape:
+            array = np.empty(place.info.shape, place.info.dtype)
+        else:
+            array = np.ndarray(place.info.shape, place.info.dtype, self._data.data, place.start, place.strides)
+        if not array.flags.aligned:
+            array = array.copy()
+        array.flags.writeable = False
+        return array
+
+    def close(self) -> None:
+        """Let go of the map; arrays already read keep it alive and stay valid."""
+        self._data = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def quote(text: str) -> str:
+    """Return text from a file as a short, one-line, printable literal for an error message."""
+    return repr(text if len(text) <= 100 else text[:100] + "...")
+
+
+def is_shape(value: object, dtype: np.dtype[Any], file_size: int) -> bool:
+    """Tell whether a value is a plausible shape.
+
+    Args:
+        value: What a file gives as a shape.
+        dtype: The tensor's dtype.
+        file_size: The file's size in bytes.
+
+    Returns:
+        True for a list or tuple of at most 8 sizes whose array, empty dimensions aside, is no larger than the file.
+    """
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= _MOST_DIMENSIONS
+        and all(type(size) is int and size >= 0 for size in value)
+        and math.prod(size or 1 for size in value) * dtype.itemsize <= max(file_size, _ALWAYS_PLAUSIBLE)
+    )
+
+
+def _map(path: Path) -> np.ndarray:
+    # Opening a named pipe would wait for ever.
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file; check the path")
+    try:
+        return np.memmap(path, np.uint8, "r").view(np.ndarray)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be mapped ({error}); check its permissions or fetch it again") from error

@@ -1,0 +1,48 @@
+"""The rim that all launch scripts share: flags in, one line out when something is wrong."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from absl import app
+
+from jtrace.errors import InputError
+
+
+def run(main: Callable[[], int]) -> None:
+    """Parse flags, call `main` and exit with its status; bad input is one line on stderr and status 1."""
+
+    def guarded(argv: list[str]) -> int:
+        # Parsers of other libraries may warn; what jtrace has to say, it says itself.
+        logging.getLogger("absl").setLevel(logging.WARNING)
+        try:
+            if len(argv) > 1:
+                raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")
+            return main()
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on with what is missing", file=sys.stderr)
+            return 130
+        return 1
+
+    app.run(guarded)
+
+
+def parse_layers(text: str) -> tuple[int, ...] | None:
+    """`all`, or numbers and ranges: `0,6,12-18`. None stands for all.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text == "all":
+        return None
+    layers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise InputError(f"--layers={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
+        layers |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(layers))

@@ -1,0 +1,149 @@
+"""Packing token sequences as prefix trees into rows of one fixed shape.
+
+Sequences are sorted and laid out depth first, each distinct prefix once per row. A slot is three integers: its token,
+its position (depth in the tree) and `end`, the first slot after its subtree; slot j sees slot i exactly when
+i ≤ j < end[i]. A sequence is read at its last slot. Equal sequences share one slot, a sequence that is a prefix of
+another is read at an interior slot. Padding slots see only themselves.
+Axes: B rows, T slots, R reads per row, U distinct sequences, N sequences.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from jtrace.models.config import DecoderConfig
+
+WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences laid out as rows of prefix trees.
+
+    Attributes:
+        tokens, positions, ends: int32 [B, T], the slots.
+        reads: int32 [B, R], slots to read; entries beyond a row's own repeat slot 0.
+        read_of: int32 [B, R], which distinct sequence each read is; U (one past the last) where it is none.
+        distinct: int32 [N], the distinct sequence that each given sequence is.
+        used: int32 [B], slots of each row that are not padding.
+        count: U.
+    """
+
+    tokens: Int[np.ndarray, "B T"]
+    positions: Int[np.ndarray, "B T"]
+    ends: Int[np.ndarray, "B T"]
+    reads: Int[np.ndarray, "B R"]
+    read_of: Int[np.ndarray, "B R"]
+    distinct: Int[np.ndarray, " N"]
+    used: Int[np.ndarray, " B"]
+    count: int
+
+    @property
+    def rows(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.tokens.shape[1]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Where the new slots of one sequence go: `fresh` slots from `start` on, below `shared` ones already in the row."""
+
+    row: int
+    start: int
+    shared: int
+    fresh: int
+
+
+def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
+    """Lay sequences of token ids (int32, one dimension, not empty) out in rows of `width` slots.
+
+    Raises:
+        ValueError: a sequence is empty or longer than a row.
+    """
+    ordered, distinct = _sorted_distinct(sequences)
+    if any(not 0 < len(ids) <= width for ids in ordered):
+        raise ValueError(f"every sequence must have 1 to {width} tokens")
+    runs = _layout(ordered, _shared_prefixes(ordered), width)
+    rows = runs[-1].row + 1 if runs else 0
+
+    tokens = np.zeros((rows, width), np.int32)
+    positions = np.zeros((rows, width), np.int32)
+    ends = np.tile(np.arange(1, width + 1, dtype=np.int32), (rows, 1))
+    read_lists: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
+    used = np.zeros(rows, np.int32)
+    path = np.zeros(width, np.int32)
+    for index, (ids, run) in enumerate(zip(ordered, runs, strict=True)):
+        stop = run.start + run.fresh
+        tokens[run.row, run.start : stop] = ids[run.shared :]
+        positions[run.row, run.start : stop] = np.arange(run.shared, len(ids))
+        path[run.shared : len(ids)] = np.arange(run.start, stop)
+        used[run.row] = stop
+        # Every slot on the path has this sequence below it, so its subtree reaches at least to here.
+        ends[run.row, path[: len(ids)]] = stop
+        read_lists[run.row].append((int(path[len(ids) - 1]), index))
+
+    most = max(map(len, read_lists), default=0)
+    reads = np.zeros((rows, most), np.int32)
+    read_of = np.full((rows, most), len(ordered), np.int32)
+    for row, pairs in enumerate(read_lists):
+        reads[row, : len(pairs)], read_of[row, : len(pairs)] = zip(*pairs, strict=True)
+    return Packed(tokens, positions, ends, reads, read_of, distinct, used, len(ordered))
+
+
+def cheapest_width(sequences: Sequence[np.ndarray], config: DecoderConfig) -> int:
+    """The row width that costs the decoder fewest operations: wide rows share more, narrow ones attend to less."""
+    ordered, _ = _sorted_distinct(sequences)
+    shared = _shared_prefixes(ordered)
+    longest = max(map(len, ordered))
+    candidates = [w for w in WIDTHS if w >= longest] or [longest]
+
+    def operations(width: int) -> int:
+        rows = _layout(ordered, shared, width)[-1].row + 1
+        return rows * width * operations_per_slot(config, width)
+
+    return min(candidates[:5], key=operations)
+
+
+def operations_per_slot(config: DecoderConfig, width: int) -> int:
+    """Floating-point operations of all blocks on one slot of a row of `width` (a multiply and an add are two)."""
+    inner, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    weights = config.width * (2 * inner + 2 * kv) + 3 * config.width * config.mlp_width
+    return config.depth * (2 * weights + 4 * width * inner)
+
+
+def _sorted_distinct(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Distinct sequences in lexicographic order (a prefix before what continues it), and each input's place there."""
+    keys = [np.asarray(ids).astype(">u4").tobytes() for ids in sequences]
+    ordered = sorted(set(keys))
+    place = {key: i for i, key in enumerate(ordered)}
+    distinct = np.fromiter((place[key] for key in keys), np.int32, len(keys))
+    return [np.frombuffer(key, ">u4").astype(np.int32) for key in ordered], distinct
+
+
+def _shared_prefixes(ordered: Sequence[np.ndarray]) -> list[int]:
+    """How many leading tokens each sequence has in common with the one before it."""
+    shared = [0] if ordered else []
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        length = min(len(before), len(after))
+        differs = np.flatnonzero(before[:length] != after[:length])
+        shared.append(int(differs[0]) if len(differs) else length)
+    return shared
+
+
+def _layout(ordered: Sequence[np.ndarray], shared: Sequence[int], width: int) -> list[_Run]:
+    """Next-fit in sorted order: a sequence whose new slots do not fit opens a row and brings its whole prefix along."""
+    runs: list[_Run] = []
+    row, used = 0, 0
+    for ids, common in zip(ordered, shared, strict=True):
+        if used + len(ids) - common > width:
+            row, used, common = row + 1, 0, 0
+        elif used == 0:
+            common = 0
+        runs.append(_Run(row, used, common, len(ids) - common))
+        used += len(ids) - common
+    return runs

@@ -1,0 +1,43 @@
+"""Tokenisers, as the checkpoint's own files define them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from jtrace.errors import InputError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+
+
+def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The folder's tokeniser; its own special tokens are what `encode` adds.
+
+    Raises:
+        InputError: the folder holds no tokeniser, or one that cannot be read.
+    """
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder}: no tokeniser files ({TOKENIZER_FILES[0]}, …); copy them there or pass --tokenizer=FOLDER")
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever its parsers raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{folder}: the tokeniser cannot be read ({reason}); copy its files again") from None
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """A hash over the tokeniser's files: checkpoints with equal ones share their packed statements."""
+    digest = hashlib.sha256()
+    for name in TOKENIZER_FILES:
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}:{path.stat().st_size}:".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
+    """Token ids of each text, int32, special tokens as the tokeniser itself adds them."""
+    ids = tokenizer(list(texts), add_special_tokens=True, return_attention_mask=False, verbose=False)["input_ids"]
+    return [np.asarray(row, np.int32) for row in ids]

@@ -1,0 +1,1 @@
+"""What a checkpoint becomes: one decoder that every model family reduces to."""

@@ -1,0 +1,27 @@
+"""One file per Hugging Face model type: its config mapping and its weight-name table."""
+
+from typing import Any
+
+from jtrace.errors import InputError
+from jtrace.models.config import DecoderConfig
+from jtrace.models.families import llama, mistral
+from jtrace.models.families.family import Family
+from jtrace.models.families.fields import Fields
+
+FAMILIES: dict[str, Family] = {"llama": llama.FAMILY, "mistral": mistral.FAMILY}
+
+
+def read_model_config(values: dict[str, Any], where: str) -> tuple[DecoderConfig, Family]:
+    """The decoder that a config.json describes.
+
+    Raises:
+        InputError: unknown model type, or a field that is missing, malformed or not implemented, by name.
+    """
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise InputError(f"{where}: model type {model_type!r} is not implemented; known are {', '.join(FAMILIES)}")
+    family = FAMILIES[model_type]
+    fields = Fields(values, where)
+    config = family.read_config(fields)
+    fields.finish()
+    return config, family

@@ -1,0 +1,33 @@
+"""What a model family is: a way to read its config, and the names of its weights."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from jtrace.models.config import Activation, DecoderConfig
+from jtrace.models.families.fields import Fields
+
+# Hugging Face's activation names and ours.
+ACTIVATION_NAMES: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One Hugging Face model type.
+
+    Attributes:
+        read_config: fields of a config.json → DecoderConfig.
+        names: param path ("blocks/attention/q/weight") → tensor name, `{}` standing for the layer.
+        ignored: tensors that old files carry and the forward does not need.
+    """
+
+    read_config: Callable[[Fields], DecoderConfig]
+    names: Mapping[str, str]
+    ignored: re.Pattern[str] = re.compile(r".*\.rotary_emb\.inv_freq|.*\.attention\.(bias|masked_bias)")

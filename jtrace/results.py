@@ -1,0 +1,216 @@
+"""The run directory: what was run, one table and one vector file per checkpoint, and what failed.
+
+Every file is written aside and renamed into place, and a checkpoint's table comes last: a table that is there is whole,
+and so is all that belongs to it.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.errors import InputError
+from jtrace.trace import Metric
+
+SCHEMA = pa.schema(
+    [
+        ("model", pa.string()),
+        ("revision", pa.string()),
+        ("step", pa.int64()),
+        ("tokens", pa.int64()),
+        ("dataset", pa.string()),
+        ("dimension", pa.string()),
+        ("layer", pa.int32()),
+        ("protocol", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("n", pa.int64()),
+        ("seed", pa.int64()),
+    ]
+)
+PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
+SOURCE_KEY = b"jtrace.source"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; flushed to disk and renamed to it if the block succeeds, removed if it does not."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        with open(aside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run directory that exists and belongs to this configuration; see `open_run`."""
+
+    path: Path
+
+    def table_path(self, ref: CheckpointRef) -> Path:
+        return self.path / "metrics" / f"{ref.name}.parquet"
+
+    def vectors_path(self, ref: CheckpointRef) -> Path:
+        return self.path / "vectors" / f"{ref.name}.safetensors"
+
+    def activations_path(self, ref: CheckpointRef, dataset: str) -> Path:
+        return self.path / "activations" / ref.name / f"{dataset}.safetensors"
+
+    def is_done(self, ref: CheckpointRef) -> bool:
+        """Whether the checkpoint's table is there and readable.
+
+        Raises:
+            InputError: the table is of another checkpoint of the same name.
+        """
+        path = self.table_path(ref)
+        try:
+            source = (pq.read_schema(path).metadata or {}).get(SOURCE_KEY, b"").decode()
+        except (OSError, pa.ArrowException):
+            return False
+        if source != str(ref.path):
+            raise InputError(f"{path}: made from {source}, not from {ref.path}; rename the folder or take another --out")
+        return self.vectors_path(ref).is_file()
+
+    def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
+        """`activations` [layer, statement, width], in the forward's dtype."""
+        path = self.activations_path(ref, dataset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as aside:
+            save_file({"activations": np.ascontiguousarray(activations)}, aside)
+
+    def write_checkpoint(
+        self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], metrics: Sequence[Metric]
+    ) -> None:
+        """Vectors [layer, width] per set, then the table whose presence says that the checkpoint is done."""
+        about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in how.items()}
+        with written_whole(self.vectors_path(ref)) as aside:
+            save_file({name: np.ascontiguousarray(array) for name, array in vectors.items()}, aside, metadata=about)
+        name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
+        table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
+        with written_whole(self.table_path(ref)) as aside:
+            pq.write_table(table.replace_schema_metadata({SOURCE_KEY: str(ref.path).encode()}), aside)
+
+    def read_metrics(self) -> pd.DataFrame:
+        """Every checkpoint's table as one; empty, with the right columns, if there is none."""
+        files = sorted((self.path / "metrics").glob("*.parquet"))
+        tables = [pq.read_table(file).replace_schema_metadata(None) for file in files]
+        return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+    def failures(self) -> dict[str, dict[str, str]]:
+        """Checkpoints that could not be traced, by name."""
+        try:
+            lines = (self.path / "failures.jsonl").read_text(encoding="utf-8").splitlines()
+            return {record["checkpoint"]: record for record in map(json.loads, lines)}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{self.path / 'failures.jsonl'}: not readable; delete it, it is written anew") from None
+
+    def record_failure(self, ref: CheckpointRef, reason: str) -> None:
+        """Note why a checkpoint could not be traced, in place of an earlier note on it."""
+        record = {
+            "checkpoint": ref.name,
+            "model": ref.model,
+            "revision": ref.revision,
+            "source": str(ref.path),
+            "error": reason,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._write_failures(self.failures() | {ref.name: record})
+
+    def clear_failure(self, ref: CheckpointRef) -> None:
+        """The checkpoint has been traced after all."""
+        failures = self.failures()
+        if failures.pop(ref.name, None) is not None:
+            self._write_failures(failures)
+
+    def _write_failures(self, failures: Mapping[str, Mapping[str, str]]) -> None:
+        with written_whole(self.path / "failures.jsonl") as aside:
+            aside.write_text("".join(json.dumps(record) + "\n" for record in failures.values()), encoding="utf-8")
+
+
+def open_run(path: Path, config: Mapping[str, Any], data: Mapping[str, str], checkpoints: Sequence[str]) -> RunDirectory:
+    """Make a run directory, or take up an earlier one of the same configuration.
+
+    Args:
+        config: what decides the numbers, beside the checkpoints; JSON values.
+        data: fingerprint of each statement set.
+        checkpoints: names; added to those of earlier commands.
+
+    Raises:
+        InputError: the directory cannot be written, is not a run, or is a run of another configuration or other data.
+    """
+    record_path = path / "run.json"
+    try:
+        earlier = None
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            earlier = _read_record(record_path)
+            _refuse_difference(record_path, "", earlier["config"], config)
+            _refuse_difference(record_path, "data of ", earlier["data"], data)
+        for folder in ("metrics", "vectors", "figures"):
+            (path / folder).mkdir(parents=True, exist_ok=True)
+        known = earlier["checkpoints"] if earlier else []
+        record = {
+            "config": dict(config),
+            "data": dict(data),
+            "checkpoints": known + [name for name in checkpoints if name not in known],
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+            "device": {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()},
+            "started": earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with written_whole(record_path) as aside:
+            aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--out={path}: cannot be written ({error.strerror or error}); choose another folder") from None
+    return RunDirectory(path)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if {"config", "data", "checkpoints", "started"} <= record.keys():
+            return record
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        pass
+    raise InputError(f"--out={path.parent}: holds other files and no readable run.json; choose a new or empty folder")
+
+
+def _refuse_difference(where: Path, what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise InputError(
+                f"{where}: {what}{key} was {_short(old.get(key))} in this run and is {_short(new.get(key))} now; "
+                "take another --out, or the same settings"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

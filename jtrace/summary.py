@@ -1,0 +1,31 @@
+"""What a person reads at the end of a run: per set and checkpoint the best layer and what was measured there."""
+
+import pandas as pd
+
+from jtrace.figures import with_checkpoints
+
+COLUMNS = ("dataset", "checkpoint", "best layer", "accuracy", "AUROC", "I(X;T)", "I(Y;T)")
+
+
+def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """One row per set and checkpoint: the layer of the highest probe accuracy (the lowest such layer), and its values.
+
+    Args:
+        metrics: columns as in the run directory's tables.
+
+    Returns:
+        Columns `COLUMNS`, checkpoints in pre-training order; values NaN where a metric was not measured.
+    """
+    rows = with_checkpoints(metrics[metrics["protocol"] == protocol])
+    wide = rows.pivot_table(
+        index=["dataset", "checkpoint", "layer"], columns="metric", values="value", observed=True, sort=False
+    ).reset_index()
+    wide = wide.reindex(columns=["dataset", "checkpoint", "layer", "probe_accuracy", "probe_auroc", "mi_xt", "mi_yt"])
+    wide = wide.sort_values(["dataset", "checkpoint", "layer"])
+    best = wide.loc[wide.groupby(["dataset", "checkpoint"], observed=True)["probe_accuracy"].idxmax()]
+    return best.set_axis(list(COLUMNS), axis=1).reset_index(drop=True)
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """The table with aligned columns, three decimals."""
+    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="–")

@@ -1,0 +1,241 @@
+"""The pipeline over checkpoints: read, extract, trace, write; one failing checkpoint does not stop the others."""
+
+import gc
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtrace.activations import PackedSets, extract, pack_sets
+from jtrace.checkpoints.convert import load_params, read_config_json
+from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.data.statements import Statements
+from jtrace.data.tokenizer import encode, read_tokenizer, tokenizer_fingerprint
+from jtrace.errors import InputError
+from jtrace.models.config import DecoderConfig
+from jtrace.models.families import read_model_config
+from jtrace.figures import draw_all
+from jtrace.results import RunDirectory, open_run
+from jtrace.steering import HOW_MADE
+from jtrace.summary import as_text, best_layers
+from jtrace.trace import SetTrace, check_paper_rows, paper_trace
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What decides the numbers of a sweep, beside checkpoints and statements.
+
+    Attributes:
+        dtype: of params, forward and kept activations; statistics are float32 always.
+        layers: which layers to report; None for all.
+        tokenizer: folder of the tokeniser; None for each checkpoint's own.
+        keep_activations: also write the residuals themselves.
+    """
+
+    dtype: str = "bfloat16"
+    protocols: tuple[str, ...] = ("paper",)
+    layers: tuple[int, ...] | None = None
+    tokenizer: Path | None = None
+    keep_activations: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values, for run.json."""
+        return {
+            "dtype": self.dtype,
+            "protocols": list(self.protocols),
+            "layers": "all" if self.layers is None else list(self.layers),
+            "tokenizer": None if self.tokenizer is None else str(self.tokenizer.resolve()),
+            "keep_activations": self.keep_activations,
+        }
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that one checkpoint took, and how much it computed."""
+
+    read: float
+    extract: float
+    statistics: float
+    tokens: int
+
+    def __str__(self) -> str:
+        rate = self.tokens / self.extract
+        return (
+            f"read {self.read:.1f} s, extract {self.extract:.1f} s ({rate:,.0f} tokens/s), "
+            f"statistics {self.statistics:.1f} s, peak memory {peak_memory() / 2**30:.1f} GiB"
+        )
+
+
+def trace_into(
+    out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig
+) -> int:
+    """A whole tracing command: open the run, trace what is missing, draw the figures, print the summary.
+
+    Returns:
+        The exit status: 0 if every checkpoint is traced, 1 otherwise.
+
+    Raises:
+        InputError: nothing could be started; nothing has been written then.
+    """
+    for statements in sets:
+        check_paper_rows(statements)
+    run = open_run(out, config.record(), {s.name: s.fingerprint for s in sets}, [ref.name for ref in refs])
+    failures = sweep(refs, sets, config, run)
+    metrics = run.read_metrics()
+    if len(metrics):
+        figures = draw_all(metrics, run.path / "figures")
+        for protocol in config.protocols:
+            print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
+            print(as_text(best_layers(metrics, protocol)))
+        print(f"\ntables   {run.path}/metrics/*.parquet\nvectors  {run.path}/vectors/*.safetensors")
+        print("figures  " + "\n         ".join(map(str, figures)))
+    if failures:
+        print(f"{len(failures)} of {len(refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
+    return 1 if failures else 0
+
+
+class Packer:
+    """Packs the statements once per tokeniser and architecture; checkpoints of one model share the result."""
+
+    def __init__(self, sets: Sequence[Statements]) -> None:
+        self._sets = sets
+        self._latest: tuple[tuple[str, DecoderConfig], PackedSets] | None = None
+
+    def __call__(self, folder: Path, config: DecoderConfig) -> PackedSets:
+        """The packed sets.
+
+        Raises:
+            InputError: no tokeniser, a token the model has no embedding for, or a statement longer than its context.
+        """
+        key = (tokenizer_fingerprint(folder), config)
+        if self._latest is None or self._latest[0] != key:
+            tokenizer = read_tokenizer(folder)
+            tokens = {statements.name: encode(tokenizer, statements.texts) for statements in self._sets}
+            for statements in self._sets:
+                _check_tokens(statements, tokens[statements.name], config, folder)
+            self._latest = key, pack_sets(tokens, config)
+        return self._latest[1]
+
+
+def sweep(
+    refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, run: RunDirectory, *, quiet: bool = False
+) -> dict[str, str]:
+    """Trace every checkpoint that the run directory does not hold yet.
+
+    Returns:
+        The reason for each checkpoint of `refs` that could not be traced, by name; empty if all were.
+    """
+    packer = Packer(sets)
+    failures: dict[str, str] = {}
+    for at, ref in enumerate(refs, 1):
+        label = f"[{at}/{len(refs)}] {ref.name}"
+        try:
+            if run.is_done(ref):
+                _say(f"{label}: already traced", quiet)
+                run.clear_failure(ref)
+                continue
+            timing, warnings = trace_checkpoint(ref, sets, config, packer, run, progress=None if quiet else label)
+            run.clear_failure(ref)
+            _say(f"{label}: {timing}", quiet)
+            for warning in warnings:
+                print(f"warning: {ref.name}: {warning}", file=sys.stderr)
+        except Exception as error:  # whatever is wrong with one checkpoint, the others go on
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            failures[ref.name] = " ".join(reason.split())
+            print(f"error: {label}: {failures[ref.name]}", file=sys.stderr)
+            run.record_failure(ref, failures[ref.name])
+        gc.collect()
+    return failures
+
+
+def trace_checkpoint(
+    ref: CheckpointRef,
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    packer: Packer,
+    run: RunDirectory,
+    progress: str | None = None,
+) -> tuple[Timing, list[str]]:
+    """Trace one checkpoint into the run directory.
+
+    Raises:
+        InputError: the checkpoint's files are at fault, or do not fit the statements or the wanted layers.
+    """
+    full, _ = read_model_config(read_config_json(ref.path), str(ref.path / "config.json"))
+    layers = _wanted_layers(config.layers, full.depth, ref)
+    packed = packer(config.tokenizer or ref.path, full)
+    dtype = jnp.dtype(config.dtype)
+
+    started = time.perf_counter()
+    architecture, params = load_params(ref.path, dtype, depth=max(layers) + 1)
+    read = time.perf_counter()
+    residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress)
+    residuals.block_until_ready()
+    del params
+    extracted = time.perf_counter()
+    traces: dict[str, SetTrace] = {}
+    for statements in sets:
+        name = statements.name
+        label = None if progress is None else f"{progress} {name}"
+        traces[name] = paper_trace(residuals, packed.members[name], statements, layers, label)
+        if config.keep_activations:
+            kept = np.asarray(residuals[np.asarray(layers)][:, packed.members[name]])
+            run.write_activations(ref, name, kept)
+    run.write_checkpoint(
+        ref,
+        vectors={name: trace.vectors for name, trace in traces.items()},
+        how={
+            "made": HOW_MADE,
+            "checkpoint": ref.name,
+            "source": str(ref.path),
+            "dtype": config.dtype,
+            "layers": list(layers),
+            "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
+            "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
+        },
+        metrics=[metric for trace in traces.values() for metric in trace.metrics],
+    )
+    done = time.perf_counter()
+    timing = Timing(read - started, extracted - read, done - extracted, int(packed.packed.used.sum()))
+    return timing, [warning for trace in traces.values() for warning in trace.warnings]
+
+
+def peak_memory() -> int:
+    """Bytes: the accelerator's peak where it tells, else this process's peak resident size."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef) -> list[int]:
+    wanted = list(range(depth)) if layers is None else sorted(set(layers))
+    if not 0 <= wanted[0] <= wanted[-1] < depth:
+        raise InputError(f"--layers asks for {wanted[-1]}; {ref.name} has layers 0 to {depth - 1}")
+    return wanted
+
+
+def _check_tokens(
+    statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path
+) -> None:
+    for i, ids in enumerate(tokens):
+        where = statements.where(i)
+        if len(ids) == 0:
+            raise InputError(f"{where}: the tokeniser of {folder} makes no token of this statement")
+        if len(ids) > config.context:
+            raise InputError(f"{where}: {len(ids)} tokens, longer than the model's context of {config.context}; shorten it")
+        if ids.max() >= config.vocab_size:
+            raise InputError(f"{folder}: the tokeniser gives token {ids.max()}, the model knows {config.vocab_size} only")
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line, flush=True)

@@ -1,0 +1,143 @@
+"""One checkpoint's residuals → its metrics and steering vectors. Axes: L layers, U distinct statements, N rows, D width."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from tqdm import tqdm
+
+from jtrace.data.splits import Split, leading_rows, prefix_split
+from jtrace.data.statements import Statements
+from jtrace.information import paper_information, paper_smoother
+from jtrace.kernels.standardise import standardise
+from jtrace.probes import paper_probe
+from jtrace.steering import mass_mean_vector
+
+PROTOCOLS = ("paper",)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of a metrics table, less what names the checkpoint."""
+
+    dataset: str
+    dimension: str
+    layer: int
+    protocol: str
+    metric: str
+    value: float
+    n: int
+    seed: int = 0
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+@dataclass(frozen=True)
+class SetTrace:
+    """What one statement set yields at one checkpoint: table rows, vectors [layer, width], and any warnings."""
+
+    metrics: tuple[Metric, ...]
+    vectors: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+
+class _Rows(NamedTuple):
+    """A statement set and its published split, as arrays."""
+
+    members: Int[Array, " N"]
+    labels: Float[Array, " N"]
+    train: Int[Array, " Ntrain"]
+    test: Int[Array, " Ntest"]
+    leading: Bool[Array, " N"]
+
+
+class _LayerResult(NamedTuple):
+    probe_accuracy: Float[Array, ""]
+    probe_auroc: Float[Array, ""]
+    mi_xt: Float[Array, ""]
+    mi_yt: Float[Array, ""]
+    converged: Bool[Array, ""]
+    vector: Float[Array, " D"]
+
+
+@jax.jit
+def _input_smoother(residuals: Float[Array, "L U D"], rows: _Rows) -> Float[Array, "Ntrain Ntrain"]:
+    """R_X of the first layer, on the standardised training rows."""
+    return paper_smoother(standardise(residuals[0][rows.members].astype(jnp.float32))[rows.train])
+
+
+@jax.jit
+def _paper_layer(
+    residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _Rows, smoother_x: Float[Array, "Ntrain Ntrain"]
+) -> _LayerResult:
+    raw = residuals[layer][rows.members].astype(jnp.float32)
+    z = standardise(raw)
+    train, train_labels = z[rows.train], rows.labels[rows.train]
+    probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
+    information = paper_information(smoother_x, train, train_labels)
+    vector = mass_mean_vector(raw, rows.labels, rows.leading)
+    return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vector)
+
+
+def check_paper_rows(statements: Statements) -> Split:
+    """The published split of a set.
+
+    Raises:
+        InputError: too few rows, or one class only, in the training, test or vector part.
+    """
+    leading_rows(statements.labels, statements.vector_fraction, statements.source)
+    return prefix_split(statements.labels, name=statements.source)
+
+
+def paper_trace(
+    residuals: Float[Array, "L U D"],
+    members: Int[np.ndarray, " N"],
+    statements: Statements,
+    layers: Sequence[int],
+    progress: str | None = None,
+) -> SetTrace:
+    """The published procedure on one statement set (protocol `paper` of the design; arXiv 2402.19465).
+
+    Args:
+        residuals: of every distinct statement, layer 0 included: it is the X of I(X;T).
+        members: which distinct statement each row of the set is.
+        layers: which layers to report.
+        progress: label of a progress bar; none is shown if None.
+    """
+    split = check_paper_rows(statements)
+    leading = np.zeros(len(statements), bool)
+    leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True
+    rows = _Rows(
+        jnp.asarray(members),
+        jnp.asarray(statements.labels, jnp.float32),
+        jnp.asarray(split.train),
+        jnp.asarray(split.test),
+        jnp.asarray(leading),
+    )
+    smoother_x = _input_smoother(residuals, rows)
+    results: list[_LayerResult] = []
+    for layer in tqdm(layers, desc=progress, unit=" layers", disable=None if progress else True, leave=False):
+        results.append(_paper_layer(residuals, np.int32(layer), rows, smoother_x))
+        results[-1].vector.block_until_ready()
+    found = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
+
+    metric = partial(Metric, statements.name, statements.dimension, protocol="paper")
+    table: list[Metric] = []
+    for at, layer in enumerate(layers):
+        norm = float(np.linalg.norm(found.vector[at].astype(np.float64)))
+        for name, value, n in (
+            ("probe_accuracy", found.probe_accuracy[at], len(split.test)),
+            ("probe_auroc", found.probe_auroc[at], len(split.test)),
+            ("mi_xt", found.mi_xt[at], len(split.train)),
+            ("mi_yt", found.mi_yt[at], len(split.train)),
+            ("vector_norm", norm, int(leading.sum())),
+        ):
+            table.append(metric(layer=layer, metric=name, value=float(value), n=n))
+    stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
+    warnings = (f"{statements.name}: the probe stopped short of its optimum at layers {stuck}",) if stuck else ()
+    return SetTrace(tuple(table), found.vector, warnings)
