@@ -1,10 +1,10 @@
 """The rim that all launch scripts share: flags in, one line out when something is wrong."""
 
-import logging
 import sys
 from collections.abc import Callable
 
 from absl import app
+from absl import logging as absl_logging
 
 from jtrace.errors import InputError
 
@@ -13,8 +13,8 @@ def run(main: Callable[[], int]) -> None:
     """Parse flags, call `main` and exit with its status; bad input is one line on stderr and status 1."""
 
     def guarded(argv: list[str]) -> int:
-        # Parsers of other libraries may warn; what jtrace has to say, it says itself.
-        logging.getLogger("absl").setLevel(logging.WARNING)
+        # JAX reports every backend that it did not find.
+        absl_logging.set_verbosity(absl_logging.WARNING)
         try:
             if len(argv) > 1:
                 raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")

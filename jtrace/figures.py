@@ -49,6 +49,7 @@ def draw_all(metrics: pd.DataFrame, folder: Path) -> list[Path]:
 
 def with_checkpoints(metrics: pd.DataFrame) -> pd.DataFrame:
     """The table with a `checkpoint` column, categorical in pre-training order: by model, then step."""
+    metrics = metrics.reset_index(drop=True)
     named = metrics["model"] + np.where(metrics["revision"] == "", "", "@" + metrics["revision"])
     order = metrics.assign(checkpoint=named).sort_values(["model", "step", "revision"], na_position="last")["checkpoint"]
     return metrics.assign(checkpoint=pd.Categorical(named, order.unique(), ordered=True))
@@ -71,6 +72,8 @@ def _grid(metrics: pd.DataFrame, wanted: Sequence[str], panel: Callable[[Axes, p
             for ax, dataset in zip(row, datasets, strict=True):
                 panel(ax, metrics[(metrics["dataset"] == dataset) & (metrics["metric"] == metric)])
             row[0].set_ylabel(METRIC_NAMES[metric])
+        for ax in axes[:-1].flat:
+            ax.set_xlabel("")
         for ax, dataset in zip(axes[0], datasets, strict=True):
             dimension = metrics.loc[metrics["dataset"] == dataset, "dimension"].iloc[0]
             ax.set_title(f"{dataset} ({dimension})" if dimension else dataset)

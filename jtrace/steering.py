@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jtrace.kernels.gram import centre_features
+
 HOW_MADE = "mean of label 1 minus mean of label 0, normalised, times the std (ddof 1) of all rows' projections on it"
 
 
@@ -20,7 +22,7 @@ def mass_mean_vector(
         The unit difference of the class means times the standard deviation of the projections on it; 0 where the
         means agree.
     """
-    x = x - jnp.mean(x, axis=0)
+    x = centre_features(x)
     one, zero = leading * labels, leading * (1 - labels)
     # Means as sums of centred rows: no large common offset to cancel.
     difference = jnp.sum(one[:, None] * x, axis=0) / jnp.sum(one) - jnp.sum(zero[:, None] * x, axis=0) / jnp.sum(zero)

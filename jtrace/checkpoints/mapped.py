@@ -84,10 +84,7 @@ class MappedFile:
         if name not in self._placements:
             raise InputError(f"{self.path}: holds no tensor {quote(name)}")
         place = self._placements[name]
-        if 0 in place.info.shape:
-            array = np.empty(place.info.shape, place.info.dtype)
-        else:
-            array = np.ndarray(place.info.shape, place.info.dtype, self._data.data, place.start, place.strides)
+        array: np.ndarray = np.ndarray(place.info.shape, place.info.dtype, self._data, place.start, place.strides)
         if not array.flags.aligned:
             array = array.copy()
         array.flags.writeable = False

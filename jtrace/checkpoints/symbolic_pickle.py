@@ -11,7 +11,7 @@ from typing import Any
 from jtrace.checkpoints.mapped import quote
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A pickle asks for more than plain data needs; the message says what."""
 
 
@@ -33,7 +33,7 @@ def evaluate(
         The pickled value.
 
     Raises:
-        Refused: The pickle mentions another global or needs an opcode that plain data does not.
+        RefusedError: The pickle mentions another global or needs an opcode that plain data does not.
         ValueError, LookupError: The pickle is damaged.
     """
     stack: list[Any] = []  # What came since the last mark; `marked` holds what came before.
@@ -96,13 +96,13 @@ def evaluate(
                 _top(stack, dict)
             case _:
                 told = "" if arg is None else f" {quote(str(arg))}"
-                raise Refused(f"uses the pickle opcode {opcode.name}{told}")
+                raise RefusedError(f"uses the pickle opcode {opcode.name}{told}")
     raise ValueError("no end")
 
 
 def _stand_in(names: Mapping[str, object], name: str) -> object:
     if name not in names:
-        raise Refused(f"names {quote(name)}")
+        raise RefusedError(f"names {quote(name)}")
     return names[name]
 
 

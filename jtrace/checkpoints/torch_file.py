@@ -4,6 +4,7 @@ Such a file is a zip archive: `data.pkl` is a pickle that says what the tensors 
 """
 
 import struct
+import warnings
 import zipfile
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from jtrace.checkpoints.mapped import MappedFile, Placement, TensorInfo, is_shape, quote
-from jtrace.checkpoints.symbolic_pickle import Refused, evaluate
+from jtrace.checkpoints.symbolic_pickle import RefusedError, evaluate
 from jtrace.errors import InputError
 
 _LARGEST_PICKLE = 16 << 20
@@ -73,8 +74,10 @@ def _find_tensors(path: Path, data: np.ndarray) -> dict[str, Placement]:
     if f"{tops[0]}byteorder" in records and archive.read("byteorder", _LONGEST_BYTEORDER) != b"little":
         raise InputError(f"{path}: its byte order is not little; save it again on a little-endian machine")
     try:
-        state = evaluate(archive.read("data.pkl", _LARGEST_PICKLE), _NAMES, archive.load, archive.call)
-    except Refused as error:
+        # A damaged text opcode makes pickletools warn of its escapes.
+        with warnings.catch_warnings(action="ignore"):
+            state = evaluate(archive.read("data.pkl", _LARGEST_PICKLE), _NAMES, archive.load, archive.call)
+    except RefusedError as error:
         raise InputError(f"{path}: {error}, which plain tensors never need; do not trust this file") from error
     except (ValueError, LookupError) as error:
         raise archive.damaged(f"data.pkl is not a sound pickle ({quote(str(error))})") from error
@@ -92,14 +95,14 @@ def _records(path: Path, data: np.ndarray) -> dict[str, zipfile.ZipInfo]:
     if data[:1].tobytes() == b"\x80":
         again = "torch.save(torch.load(path, weights_only=True), path)"
         raise InputError(f"{path}: is in torch's old format, not a zip archive; re-save it with {again}")
-    if data[:4].tobytes() != _LOCAL_MAGIC:
-        raise InputError(f"{path}: is not a torch checkpoint (no zip archive); fetch it again")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     # A damaged directory makes zipfile raise nearly anything.
     except Exception as error:
-        raise InputError(f"{path}: damaged zip directory ({quote(str(error))}); fetch it again") from error
+        raise InputError(
+            f"{path}: is no zip archive or its directory is damaged ({quote(str(error))}); fetch it again"
+        ) from error
     for entry in entries:
         packed = entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size
         if packed or entry.flag_bits & _ENCRYPTED:

@@ -121,6 +121,8 @@ def read_index(path: Path) -> dict[str, str]:
             content = file.read(_LARGEST_JSON + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if len(content) > _LARGEST_JSON:
+        raise InputError(f"{path}: is larger than the limit of {_LARGEST_JSON} bytes; fetch it again")
     index = _parse_json(path, content)
     places = index.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
@@ -193,7 +195,7 @@ def _check_index(index_path: Path, index: dict[str, str], file: WeightFile) -> N
 
 def _find_tensors(path: Path, data: np.ndarray) -> dict[str, Placement]:
     size = int.from_bytes(data[:8].tobytes(), "little")
-    if data.size < 8 or size > min(data.size - 8, _LARGEST_JSON):
+    if size > min(data.size - 8, _LARGEST_JSON):
         raise InputError(f"{path}: is cut short or not a safetensors file; fetch it again")
     body = 8 + size
     header = _parse_json(path, data[8:body].tobytes())
@@ -221,8 +223,6 @@ def _strides(info: TensorInfo) -> tuple[int, ...]:
 
 
 def _parse_json(path: Path, content: bytes) -> dict[str, Any]:
-    if len(content) > _LARGEST_JSON:
-        raise InputError(f"{path}: holds more than {_LARGEST_JSON} bytes of JSON; fetch it again")
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:

@@ -13,9 +13,15 @@ def centre(gram: Float[Array, "N N"]) -> Float[Array, "N N"]:
     return gram - rows[:, None] - rows[None, :] + jnp.mean(rows)
 
 
+def centre_features(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """x − mean(x) over the rows; twice, as the first mean of large numbers is itself rounded."""
+    x = x - jnp.mean(x, axis=0)
+    return x - jnp.mean(x, axis=0)
+
+
 def squared_distances(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
     """‖xᵢ − xⱼ‖²; features are centred first, so that a common offset costs no digits."""
-    x = x - jnp.mean(x, axis=0)
+    x = centre_features(x)
     norms = jnp.sum(x * x, axis=1)
     distances = jnp.maximum(norms[:, None] + norms[None, :] - 2 * linear_products(x), 0)
     return distances * (1 - jnp.eye(x.shape[0], dtype=x.dtype))
@@ -41,4 +47,4 @@ def imq_gram(x: Float[Array, "N D"], bandwidth: float | Array) -> Float[Array, "
 
 def linear_gram(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
     """Centred xᵢ · xⱼ: the features are centred before they multiply."""
-    return linear_products(x - jnp.mean(x, axis=0))
+    return linear_products(centre_features(x))

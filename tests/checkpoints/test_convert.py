@@ -1,0 +1,168 @@
+"""Conversion: strict both ways, cast on the way, nothing that is not finite."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jtrace.checkpoints.convert import load_params
+from jtrace.errors import InputError
+from tests.conftest import GOLDENS
+
+Q = "model.layers.1.self_attn.q_proj.weight"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of a golden checkpoint to damage."""
+    return Path(shutil.copytree(GOLDENS / "llama-full", tmp_path / "model"))
+
+
+def edit_weights(folder: Path, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+def edit_config(folder: Path, **changes) -> None:
+    values = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in values.items() if v is not ...}))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InputError) as error:
+        load_params(folder, jnp.float32)
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(folder) in message
+    return message
+
+
+def test_layers_are_stacked_in_order(folder):
+    config, params = load_params(folder, jnp.float32)
+    weights = load_file(folder / "model.safetensors")
+    for layer in range(config.depth):
+        np.testing.assert_array_equal(
+            params["blocks"]["attention"]["q"]["weight"][layer], weights[f"model.layers.{layer}.self_attn.q_proj.weight"]
+        )
+    np.testing.assert_array_equal(params["head"], weights["lm_head.weight"])
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_stored_dtype_is_cast_to_the_wanted_one(folder, stored, dtype):
+    edit_weights(folder, lambda w: w.update({name: value.astype(stored) for name, value in w.items()}))
+    _, params = load_params(folder, dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+    expected = load_file(folder / "model.safetensors")[Q].astype(dtype)
+    np.testing.assert_array_equal(np.asarray(params["blocks"]["attention"]["q"]["weight"][1]), expected)
+
+
+def test_a_shallower_read_leaves_the_upper_blocks_out(folder):
+    config, params = load_params(folder, jnp.float32, depth=2)
+    assert config.depth == 2
+    assert params["blocks"]["mlp"]["up"]["weight"].shape[0] == 2
+
+
+def test_old_buffers_are_ignored(folder):
+    edit_weights(folder, lambda w: w.update({"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(3, np.float32)}))
+    load_params(folder, jnp.float32)
+
+
+def test_a_tied_head_may_be_stored_but_not_differ(folder):
+    edit_config(folder, tie_word_embeddings=True)
+    assert "ties head and embedding" in refusal(folder)
+    edit_weights(folder, lambda w: w.update({"lm_head.weight": w["model.embed_tokens.weight"].copy()}))
+    _, params = load_params(folder, jnp.float32)
+    assert "head" not in params
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(folder, bad):
+    edit_weights(folder, lambda w: w[Q].__setitem__((3, 3), bad))
+    assert f"NaN or infinite values as float32 in tensor '{Q}'" in refusal(folder)
+
+
+def test_weights_that_overflow_the_wanted_dtype_are_refused(folder):
+    edit_weights(folder, lambda w: w[Q].__setitem__((3, 3), 3.4e38))  # above bfloat16's largest number
+    load_params(folder, jnp.float32)
+    with pytest.raises(InputError, match="NaN or infinite values as bfloat16"):
+        load_params(folder, jnp.bfloat16)
+
+
+def test_missing_left_over_and_misshapen_tensors_are_named(folder):
+    edit_weights(folder, lambda w: w.update({"model.extra": w[Q]}))
+    assert "'model.extra' left over" in refusal(folder)
+    edit_weights(folder, lambda w: w.pop("model.extra"))
+    edit_weights(folder, lambda w: w.update({Q: w[Q][:-1]}))
+    assert f"'{Q}' has shape [23, 24]; config.json asks for [24, 24]" in refusal(folder)
+    edit_weights(folder, lambda w: w.pop(Q))
+    assert f"tensor '{Q}' missing" in refusal(folder)
+
+
+def test_biases_that_the_config_does_not_announce_are_left_over(folder):
+    edit_weights(folder, lambda w: w.update({Q.replace("weight", "bias"): np.zeros(24, np.float32)}))
+    assert "left over" in refusal(folder)
+
+
+def test_integer_weights_are_refused(folder):
+    edit_weights(folder, lambda w: w.update({Q: w[Q].astype(np.int8)}))
+    assert "is int8; float32, float16 or bfloat16 is needed" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"model_type": "bloom"}, "model type 'bloom' is not implemented; known are llama, mistral"),
+        ({"model_type": ...}, "model type None is not implemented"),
+        ({"hidden_act": "xielu"}, "hidden_act 'xielu' is not implemented"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn' is not implemented"),
+        ({"rope_parameters": {"rope_type": "default", "beta_fast": 1}}, "rope setting 'beta_fast' is not implemented"),
+        ({"rope_parameters": {"rope_type": "linear"}}, "'rope factor' is None"),
+        ({"hidden_size": ...}, "'hidden_size' is missing"),
+        ({"hidden_size": "24"}, "'hidden_size' is '24'"),
+        ({"num_key_value_heads": 3}, "4 is not a multiple of num_key_value_heads 3"),
+        ({"head_dim": 7}, "head_dim 7 is odd"),
+        ({"rms_norm_eps": -1.0}, "'rms_norm_eps' is -1.0"),
+        ({"quantization_config": {"bits": 4}}, "'quantization_config' = {'bits': 4} is not implemented"),
+        ({"rope_interleaved": True}, "'rope_interleaved' = True is not implemented"),
+        ({"attention_bias": "yes"}, "'attention_bias' is 'yes'"),
+    ],
+)
+def test_configs_that_ask_for_what_is_not_implemented_are_refused_by_name(folder, change, cause):
+    edit_config(folder, **change)
+    assert cause in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_parameters": ..., "rope_theta": 10000.0, "rope_scaling": None},
+        {"rope_parameters": ...},
+        {"rope_interleaved": False, "is_llama_config": True, "pretraining_tp": 1, "transformers_version": "4.48.0"},
+    ],
+)
+def test_older_configs_say_the_same_in_other_words(folder, change):
+    expected, _ = load_params(folder, jnp.float32)
+    edit_config(folder, **change)
+    assert load_params(folder, jnp.float32)[0] == expected
+
+
+def test_a_mistral_window_is_4096_where_absent_and_none_where_null(tmp_path):
+    folder = Path(shutil.copytree(GOLDENS / "mistral-no-window", tmp_path / "model"))
+    assert load_params(folder, jnp.float32)[0].window is None
+    edit_config(folder, sliding_window=...)
+    assert load_params(folder, jnp.float32)[0].window == 4096
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{"])
+def test_a_config_that_is_no_json_object_is_refused(folder, content):
+    path = folder / "config.json"
+    path.unlink() if content is None else path.write_text(content)
+    assert "config.json" in refusal(folder)

@@ -1,0 +1,130 @@
+"""The decoder against transformers' torch model, and what packing and intervening must not change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jtrace.checkpoints.convert import load_params
+from jtrace.models.config import DecoderConfig, Rope
+from jtrace.models.decoder import Decoder, Intervention, Slots, abstract_params
+from tests.conftest import relative_error
+
+TOLERANCE = 1e-5  # relative Frobenius error, float32, every layer
+
+
+def causal_slots(tokens: np.ndarray) -> Slots:
+    """Plain causal rows: one sequence per row."""
+    rows, width = tokens.shape
+    positions = np.broadcast_to(np.arange(width, dtype=np.int32), (rows, width))
+    return Slots(jnp.asarray(tokens), jnp.asarray(positions), jnp.full((rows, width), width, jnp.int32))
+
+
+def every_slot(tokens: np.ndarray) -> jnp.ndarray:
+    return jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+
+
+def test_residuals_and_logits_equal_torch_in_every_layer(golden):
+    expected = np.load(golden / "expected.npz")
+    config, params = load_params(golden, jnp.float32)
+    decoder, slots = Decoder(config), causal_slots(expected["tokens"])
+    output = decoder.apply({"params": params}, slots, every_slot(expected["tokens"]))
+    for layer in range(config.depth):
+        assert relative_error(output.reads[layer], expected["residuals"][layer]) <= TOLERANCE
+    logits = decoder.apply({"params": params}, output.last, method="logits")
+    assert relative_error(logits, expected["logits"]) <= TOLERANCE
+
+
+def test_bfloat16_follows_float32_to_its_own_precision(golden):
+    expected = np.load(golden / "expected.npz")
+    config, params = load_params(golden, jnp.bfloat16)
+    output = Decoder(config, jnp.bfloat16).apply(
+        {"params": params}, causal_slots(expected["tokens"]), every_slot(expected["tokens"])
+    )
+    assert output.reads.dtype == jnp.bfloat16
+    # bfloat16 keeps 8 bits: 2⁻⁹ per rounding, and some twenty roundings in three blocks.
+    assert relative_error(output.reads, expected["residuals"]) <= 20 * 2**-9
+
+
+@pytest.fixture
+def tiny():
+    config = DecoderConfig(
+        vocab_size=50, width=16, depth=3, heads=4, kv_heads=2, head_dim=4, mlp_width=24, context=64,
+        norm_eps=1e-5, rope=Rope(10000.0),
+    )  # fmt: skip
+    decoder = Decoder(config)
+    tokens = np.random.default_rng(0).integers(0, 50, (2, 12)).astype(np.int32)
+    slots = causal_slots(tokens)
+    params = decoder.init(jax.random.key(0), slots, every_slot(tokens), method="everything")["params"]
+    params = jax.tree.map(lambda p: p * 8, params)
+
+    def forward(intervention=None):
+        return decoder.apply({"params": params}, slots, every_slot(tokens), intervention)
+
+    return config, forward
+
+
+def test_strength_zero_changes_no_bit(tiny):
+    config, forward = tiny
+    plain = forward()
+    steered = forward(Intervention(jnp.ones((config.depth, config.width)), jnp.zeros((2, 12))))
+    np.testing.assert_array_equal(plain.reads, steered.reads)
+
+
+def test_intervention_adds_strength_times_vector_to_one_block_output(tiny):
+    config, forward = tiny
+    vector = jnp.zeros((config.depth, config.width)).at[1].set(jnp.arange(config.width) / 10)
+    strength = jnp.zeros((2, 12)).at[0, 5].set(-2.0)
+    plain, steered = forward().reads, forward(Intervention(vector, strength)).reads
+    np.testing.assert_array_equal(steered[0], plain[0])  # nothing below the layer changes
+    np.testing.assert_allclose(steered[1, 0, 5], plain[1, 0, 5] - 2 * vector[1], rtol=1e-6)
+    np.testing.assert_array_equal(steered[1, 0, :5], plain[1, 0, :5])
+    np.testing.assert_array_equal(steered[:, 1], plain[:, 1])  # nor another row
+    assert not np.allclose(steered[2, 0, 6], plain[2, 0, 6])  # later slots attend to the changed one
+    np.testing.assert_array_equal(steered[2, 0, :5], plain[2, 0, :5])  # earlier ones do not
+
+
+def test_an_intervention_of_other_layers_positions_or_strengths_compiles_once(tiny):
+    config, forward = tiny
+    traces = []
+
+    @jax.jit
+    def run(intervention):
+        traces.append(None)
+        return forward(intervention).reads
+
+    for layer, strength in ((0, 1.0), (1, -2.0), (2, 0.0)):
+        vector = jnp.zeros((config.depth, config.width)).at[layer].set(1.0)
+        run(Intervention(vector, jnp.full((2, 12), strength)))
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        pytest.param(
+            DecoderConfig(32000, 4096, 32, 32, 32, 128, 11008, 2048, 1e-6, Rope(1e4)), 6_738_415_616, id="Amber"
+        ),
+        pytest.param(
+            DecoderConfig(32000, 2048, 22, 32, 4, 64, 5632, 2048, 1e-5, Rope(1e4)), 1_100_048_384, id="TinyLlama"
+        ),
+        pytest.param(
+            DecoderConfig(49152, 576, 30, 9, 3, 64, 1536, 8192, 1e-5, Rope(1e5), tied_head=True), 134_515_008, id="SmolLM2"
+        ),
+    ],
+)
+def test_full_size_parameter_counts_are_the_published_ones(config, count):
+    assert sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config, jnp.bfloat16))) == count
+
+
+def test_compile_time_does_not_grow_with_depth():
+    """One scan: the program for 64 layers is as long as that for 2."""
+
+    def program_length(depth):
+        config = DecoderConfig(50, 16, depth, 2, 2, 8, 24, 64, 1e-5, Rope(1e4))
+        one = jnp.zeros((1, 4), jnp.int32)
+        params = abstract_params(config, jnp.float32)
+        forward = jax.jit(lambda p: Decoder(config).apply({"params": p}, Slots(one, one, one + 4), one).reads)
+        return len(forward.lower(params).as_text().splitlines())
+
+    assert program_length(64) == program_length(2)

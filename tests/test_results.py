@@ -1,0 +1,128 @@
+"""The run directory: whole or not at all, one configuration, readable as one table."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.errors import InputError
+from jtrace.results import SCHEMA, open_run, written_whole
+from jtrace.trace import Metric
+
+CONFIG, DATA = {"dtype": "float32", "layers": "all"}, {"set": "abc"}
+REF = CheckpointRef("org/llama", "step3", Path("/models/llama/step3"), step=3)
+METRICS = [Metric("set", "fairness", 0, "paper", "probe_accuracy", 0.75, n=20)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return open_run(tmp_path / "run", CONFIG, DATA, [REF.name])
+
+
+def write(run, ref=REF):
+    run.write_checkpoint(ref, {"set": np.ones((2, 4), np.float32)}, {"made": "here", "layers": [0, 1]}, METRICS)
+
+
+def test_tables_read_as_one_with_the_contract_s_columns(run):
+    write(run)
+    write(run, CheckpointRef("smollm2", "", Path("/models/smollm2")))
+    table = pd.read_parquet(run.path / "metrics")
+    assert list(table.columns) == SCHEMA.names
+    assert set(table["model"]) == {"org/llama", "smollm2"}
+    assert table["step"].isna().sum() == 1
+    assert not list(run.path.rglob(".*.tmp"))
+
+
+def test_files_are_named_after_the_checkpoint(run):
+    write(run)
+    assert (run.path / "metrics/org--llama@step3.parquet").is_file()
+    with safe_open(run.path / "vectors/org--llama@step3.safetensors", "numpy") as file:
+        assert list(file.keys()) == ["set"]
+        assert file.metadata() == {"made": "here", "layers": "[0, 1]"}
+
+
+def test_a_checkpoint_is_done_once_its_table_and_vectors_are_there(run):
+    assert not run.is_done(REF)
+    write(run)
+    assert run.is_done(REF)
+    run.vectors_path(REF).unlink()
+    assert not run.is_done(REF)
+
+
+def test_a_damaged_table_is_not_done(run):
+    write(run)
+    path = run.table_path(REF)
+    path.write_bytes(path.read_bytes()[:50])
+    assert not run.is_done(REF)
+
+
+def test_another_folder_of_the_same_name_is_refused(run):
+    write(run)
+    with pytest.raises(InputError, match="made from /models/llama/step3, not from /elsewhere/llama/step3"):
+        run.is_done(CheckpointRef(REF.model, REF.revision, Path("/elsewhere/llama/step3"), step=3))
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), written_whole(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_the_same_configuration_takes_a_run_up_and_adds_checkpoints(run):
+    again = open_run(run.path, CONFIG, DATA, ["other"])
+    record = json.loads((again.path / "run.json").read_text())
+    assert record["checkpoints"] == [REF.name, "other"]
+    assert {"python", "jax", "jtrace"} <= record["versions"].keys()
+    assert record["device"]["platform"]
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "message"),
+    [
+        (CONFIG | {"dtype": "bfloat16"}, DATA, 'dtype was "float32" in this run and is "bfloat16" now'),
+        (CONFIG, {"set": "xyz"}, 'data of set was "abc" in this run and is "xyz" now'),
+        (CONFIG, DATA | {"more": "1"}, 'data of more was null in this run and is "1" now'),
+    ],
+)
+def test_another_configuration_or_other_data_is_refused_with_the_difference(run, config, data, message):
+    with pytest.raises(InputError) as error:
+        open_run(run.path, config, data, [])
+    assert message in str(error.value)
+
+
+def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds other files and no readable run.json"):
+        open_run(tmp_path, CONFIG, DATA, [])
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(InputError):
+        open_run(tmp_path / "run", CONFIG, DATA, [])
+
+
+def test_an_unwritable_place_is_refused():
+    with pytest.raises(InputError, match="cannot be written"):
+        open_run(Path("/proc/jtrace"), CONFIG, DATA, [])
+
+
+def test_failures_are_one_line_each_replaced_and_cleared(run):
+    other = CheckpointRef("llama", "step9", Path("/models/llama/step9"))
+    run.record_failure(REF, "first reason")
+    run.record_failure(other, "another")
+    run.record_failure(REF, "second reason")
+    lines = [json.loads(line) for line in (run.path / "failures.jsonl").read_text().splitlines()]
+    assert [line["error"] for line in lines] == ["second reason", "another"]
+    run.clear_failure(REF)
+    assert list(run.failures()) == [other.name]
