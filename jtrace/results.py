@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
 )
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
+VECTORS_KEY = "jtrace"
 
 
 @contextmanager
@@ -102,7 +103,8 @@ class RunDirectory:
         self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], metrics: Sequence[Metric]
     ) -> None:
         """Vectors [layer, width] per set, then the table whose presence says that the checkpoint is done."""
-        about = {key: value if isinstance(value, str) else json.dumps(value) for key, value in how.items()}
+        # One key: safetensors writes several in an order that differs from run to run.
+        about = {VECTORS_KEY: json.dumps(dict(how))}
         with written_whole(self.vectors_path(ref)) as aside:
             save_file({name: np.ascontiguousarray(array) for name, array in vectors.items()}, aside, metadata=about)
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}

@@ -137,7 +137,9 @@ def paper_trace(
             ("mi_yt", found.mi_yt[at], len(split.train)),
             ("vector_norm", norm, int(leading.sum())),
         ):
-            table.append(metric(layer=layer, metric=name, value=float(value), n=n))
+            # A test part of one class only has no AUROC.
+            if not np.isnan(value):
+                table.append(metric(layer=layer, metric=name, value=float(value), n=n))
     stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
     warnings = (f"{statements.name}: the probe stopped short of its optimum at layers {stuck}",) if stuck else ()
     return SetTrace(tuple(table), found.vector, warnings)

@@ -43,7 +43,7 @@ def test_files_are_named_after_the_checkpoint(run):
     assert (run.path / "metrics/org--llama@step3.parquet").is_file()
     with safe_open(run.path / "vectors/org--llama@step3.safetensors", "numpy") as file:
         assert list(file.keys()) == ["set"]
-        assert file.metadata() == {"made": "here", "layers": "[0, 1]"}
+        assert json.loads(file.metadata()["jtrace"]) == {"made": "here", "layers": [0, 1]}
 
 
 def test_a_checkpoint_is_done_once_its_table_and_vectors_are_there(run):

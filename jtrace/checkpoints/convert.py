@@ -88,15 +88,15 @@ def check_tensors(
 
 
 @partial(jax.jit, donate_argnums=0)
-def _place(stack: Array, tensor: Array, layer: Array) -> tuple[Array, Array]:
-    cast = tensor.astype(stack.dtype)
-    return stack.at[layer].set(cast), jnp.isfinite(cast).all()
-
-
-@partial(jax.jit, static_argnums=1)
-def _cast(tensor: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
-    cast = tensor.astype(dtype)
-    return cast, jnp.isfinite(cast).all()
+def _place(param: Array, tensor: Array, layer: Array | None) -> tuple[Array, Array]:
+    """Copy a tensor into its param, or into its layer of the stack; also says whether it is finite after the cast."""
+    cast = tensor.astype(param.dtype)
+    finite = jnp.isfinite(cast).all()
+    # Written into the donated buffer even where it is the whole param: a device array must not alias the mapped file.
+    # A slice update, as an indexed one copies a bfloat16 stack on the CPU (jax 0.10.1).
+    if layer is None:
+        return jax.lax.dynamic_update_slice(param, cast, (0,) * param.ndim), finite
+    return jax.lax.dynamic_update_index_in_dim(param, cast, layer, 0), finite
 
 
 def load_params(folder: Path, dtype: jnp.dtype, depth: int | None = None) -> tuple[DecoderConfig, Params]:
@@ -121,9 +121,7 @@ def load_params(folder: Path, dtype: jnp.dtype, depth: int | None = None) -> tup
     config = config.truncated(min(depth or config.depth, config.depth))
 
     params = {
-        path: jnp.zeros(leaf.shape, dtype)
-        for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items()
-        if path.startswith(STACKED)
+        path: jnp.zeros(leaf.shape, dtype) for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items()
     }
     finite: dict[str, Array] = {}
     for file in iter_weight_files(folder):
@@ -132,11 +130,8 @@ def load_params(folder: Path, dtype: jnp.dtype, depth: int | None = None) -> tup
             target = expected.get(name)
             if target is None or (target.layer is not None and target.layer >= config.depth):
                 continue
-            tensor = file.read(name)
-            if target.layer is None:
-                params[target.param], finite[name] = _cast(tensor, dtype)
-            else:
-                params[target.param], finite[name] = _place(params[target.param], tensor, np.int32(target.layer))
+            layer = None if target.layer is None else np.int32(target.layer)
+            params[target.param], finite[name] = _place(params[target.param], file.read(name), layer)
             # One transfer ahead: enough to overlap reading and copying, too little to fill the device.
             if previous is not None:
                 previous.block_until_ready()

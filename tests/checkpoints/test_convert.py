@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace.checkpoints.convert import load_params
+from jtrace.checkpoints.convert import destinations, load_params
 from jtrace.errors import InputError
-from tests.conftest import GOLDENS
+from jtrace.models.families import FAMILIES, read_model_config
+from tests.conftest import GOLDENS, ROOT
 
 Q = "model.layers.1.self_attn.q_proj.weight"
 
@@ -166,3 +169,60 @@ def test_a_config_that_is_no_json_object_is_refused(folder, content):
     path = folder / "config.json"
     path.unlink() if content is None else path.write_text(content)
     assert "config.json" in refusal(folder)
+
+
+def test_params_do_not_alias_the_files(folder):
+    _, params = load_params(folder, jnp.float32)
+    before = jax.tree.map(lambda leaf: np.array(leaf), params)
+    path = folder / "model.safetensors"
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 10)
+        file.write(b"\xff" * (path.stat().st_size - file.tell()))
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import jax, jax.numpy as jnp
+from jtrace.checkpoints.convert import load_params
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+load_params(Path(sys.argv[1]), jnp.dtype(sys.argv[3]))  # compiles for the same shapes of fewer layers
+before = peak()
+config, params = load_params(Path(sys.argv[2]), jnp.dtype(sys.argv[3]))
+print(peak() - before, sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak resident memory is read as Linux counts it")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_reading_needs_no_more_host_memory_than_params_one_shard_and_a_constant(tmp_path, dtype):
+    """On a CPU the params themselves lie in host memory; everything above them is the reader's."""
+    width, depth = 256, 24
+    constant = 24 << 20
+
+    def write(folder: Path, layers: int) -> Path:
+        folder.mkdir()
+        values = json.loads((GOLDENS / "llama-full" / "config.json").read_text())
+        sizes = {"hidden_size": width, "intermediate_size": 8 * width // 3, "num_hidden_layers": layers}
+        (folder / "config.json").write_text(json.dumps(values | sizes))
+        config, _ = read_model_config(values | sizes, "test")
+        table = destinations(config, FAMILIES["llama"])
+        names = sorted(table, key=lambda name: (table[name].layer or 0, name))
+        index = {}
+        for number, part in enumerate(names[at : at + 36] for at in range(0, len(names), 36)):
+            file = f"model-{number:05d}.safetensors"
+            save_file({name: np.ones(table[name].shape, np.float32) for name in part}, folder / file)
+            index |= dict.fromkeys(part, file)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+        return folder
+
+    small, large = write(tmp_path / "small", 1), write(tmp_path / "large", depth)
+    sizes = [path.stat().st_size for path in large.glob("*.safetensors")]
+    shard, total = max(sizes), sum(sizes)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, small, large, dtype], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    grown, params = map(int, done.stdout.split())
+    assert grown <= params + shard + constant
+    assert params + shard + constant < params + total  # the bound would catch a reader that holds the whole model

@@ -1,0 +1,268 @@
+"""A sweep over checkpoints: what lands, what fails, what a rerun does."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from jtrace import activations, sweep
+from jtrace.activations import extract
+from jtrace.checkpoints.convert import load_params
+from jtrace.checkpoints.refs import parse_specs
+from jtrace.data.packing import pack
+from jtrace.data.statements import read_all
+from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.errors import InputError
+from jtrace.sweep import SweepConfig, trace_into
+from tests.conftest import GOLDENS, ROOT, relative_error
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
+CONFIG = SweepConfig(dtype="float32")
+
+
+def letter_tokenizer(folder: Path) -> None:
+    """One token per letter, so that the tiny goldens' 61 embeddings suffice."""
+    vocabulary = {letter: i for i, letter in enumerate(LETTERS)} | {"?": len(LETTERS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?").save_pretrained(folder)
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Path:
+    """Three checkpoints of one tiny model, their weights apart, and a statement set `mine.csv` of 40 rows."""
+    for number in (2, 10, 100):
+        folder = tmp_path / "tiny" / f"step{number}"
+        shutil.copytree(GOLDENS / "llama-full", folder)
+        (folder / "expected.npz").unlink()
+        weights = {name: value * np.float32(1 + number / 200) for name, value in load_file(folder / "model.safetensors").items()}
+        save_file(weights, folder / "model.safetensors")
+        letter_tokenizer(folder)
+    random = np.random.default_rng(0)
+    rows = [("".join(random.choice(list(LETTERS[:26]), 6)) + (" yes" if i % 2 else " no"), i % 2) for i in range(40)]
+    (tmp_path / "mine.csv").write_text("statement,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return tmp_path
+
+
+def trace(steps: Path, out: str = "run", spec: str = "tiny/step*", config: SweepConfig = CONFIG, sets: str = "mine.csv") -> int:
+    return trace_into(steps / out, parse_specs([str(steps / spec)]), read_all([str(steps / sets)]), config)
+
+
+def damage(folder: Path, name: str = "model.embed_tokens.weight") -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name][0, 0] = np.nan
+    save_file(weights, folder / "model.safetensors")
+
+
+def files(run: Path) -> dict[str, bytes]:
+    """Every table and vector file of a run."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for folder in ("metrics", "vectors")
+        for path in sorted((run / folder).iterdir())
+    }
+
+
+def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys):
+    assert trace(steps) == 0
+    table = pd.read_parquet(steps / "run/metrics")
+    assert set(table["revision"]) == {"step2", "step10", "step100"}
+    assert set(table["model"]) == {"tiny"}
+    assert set(table["layer"]) == {0, 1, 2}
+    assert set(load_file(steps / "run/vectors/tiny@step10.safetensors")) == {"mine"}
+    assert not (steps / "run/failures.jsonl").exists()
+    printed = capsys.readouterr().out
+    for expected in ("best layer", "tiny@step2", "tiny@step100", "run/metrics", "run/vectors", "_over_checkpoints_paper.png"):
+        assert expected in printed
+
+
+def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
+    trace(steps)
+    before = files(steps / "run")
+    (steps / "run/metrics/tiny@step10.parquet").unlink()
+    traced = []
+    original = sweep.trace_checkpoint
+    monkeypatch.setattr(sweep, "trace_checkpoint", lambda ref, *args, **kw: traced.append(ref.name) or original(ref, *args, **kw))
+    assert trace(steps) == 0
+    assert traced == ["tiny@step10"]
+    assert files(steps / "run") == before
+
+
+def test_one_compilation_serves_the_whole_sweep(steps):
+    activations._forward.clear_cache()
+    sweep_cache = sweep.paper_trace.__globals__["_paper_layer"]
+    sweep_cache.clear_cache()
+    trace(steps)
+    assert activations._forward._cache_size() == 1
+    assert sweep_cache._cache_size() == 1
+
+
+def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended(steps, capsys):
+    good = (steps / "tiny/step10/model.safetensors").read_bytes()
+    damage(steps / "tiny/step10")
+    assert trace(steps) == 1
+    assert {path.stem for path in (steps / "run/metrics").iterdir()} == {"tiny@step2", "tiny@step100"}
+    (record,) = map(json.loads, (steps / "run/failures.jsonl").read_text().splitlines())
+    assert record["checkpoint"] == "tiny@step10"
+    assert "NaN or infinite values" in record["error"]
+    assert "1 of 3 checkpoints failed" in capsys.readouterr().err
+
+    (steps / "tiny/step10/model.safetensors").write_bytes(good)
+    assert trace(steps) == 0
+    assert (steps / "run/failures.jsonl").read_text() == ""
+
+
+def test_kept_activations_are_the_residuals_that_were_traced(steps):
+    config = SweepConfig(dtype="float32", layers=(0, 2), keep_activations=True)
+    trace(steps, spec="tiny/step10", config=config)
+    kept = load_file(steps / "run/activations/tiny@step10/mine.safetensors")["activations"]
+    (statements,) = read_all([str(steps / "mine.csv")])
+    architecture, params = load_params(steps / "tiny/step10", jnp.float32)
+    ids = encode(read_tokenizer(steps / "tiny/step10"), statements.texts)
+    alone = extract(params, architecture, pack([ids[7]], len(ids[7])), dtype=jnp.float32)[:, 0]
+    assert kept.shape == (2, 40, 24)
+    assert relative_error(kept[:, 7], alone[np.array([0, 2])]) <= 1e-5
+
+
+def test_fewer_layers_give_the_same_numbers_for_those_layers(steps):
+    trace(steps, "all", "tiny/step10")
+    trace(steps, "some", "tiny/step10", SweepConfig(dtype="float32", layers=(1,)))
+    every, some = (pd.read_parquet(steps / run / "metrics") for run in ("all", "some"))
+    expected = every[every["layer"] == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, expected, rtol=1e-5)
+
+
+def test_bfloat16_vectors_and_activations_are_written(steps):
+    config = SweepConfig(dtype="bfloat16", keep_activations=True)
+    assert trace(steps, spec="tiny/step10", config=config) == 0
+    kept = load_file(steps / "run/activations/tiny@step10/mine.safetensors")["activations"]
+    assert kept.dtype == jnp.bfloat16
+
+
+def test_a_tokeniser_from_elsewhere_serves_checkpoints_without_one(steps):
+    shutil.copytree(steps / "tiny/step2", steps / "tokenizer")
+    for path in (steps / "tiny/step10").glob("tokenizer*"):
+        path.unlink()
+    assert trace(steps, "without", "tiny/step10") == 1
+    assert "no tokeniser files" in (steps / "without/failures.jsonl").read_text()
+    assert trace(steps, "with", "tiny/step10", SweepConfig(dtype="float32", tokenizer=steps / "tokenizer")) == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        pytest.param(lambda s: (s / "tiny/step10/model.safetensors").write_bytes(b"x" * 100), "model.safetensors", id="corrupt"),
+        pytest.param(lambda s: (s / "tiny/step10/model.safetensors").unlink(), "holds no weights", id="missing weights"),
+        pytest.param(lambda s: (s / "tiny/step10/tokenizer.json").write_text("{"), "tokeniser cannot be read", id="tokeniser"),
+        pytest.param(
+            lambda s: (s / "mine.csv").write_text("statement,label\n" + f"{'a' * 200},1\nb,0\n" * 10),
+            "mine.csv, row 2: 200 tokens, longer than the model's context of 128",
+            id="too long",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_checkpoint_is_one_line_that_names_it(steps, spoil, cause, capsys):
+    spoil(steps)
+    assert trace(steps, spec="tiny/step10") == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "tiny@step10" in line
+    assert cause in line
+    assert not list((steps / "run/metrics").iterdir())
+    assert not list((steps / "run/vectors").iterdir())
+
+
+def test_a_layer_beyond_the_model_is_named(steps, capsys):
+    assert trace(steps, spec="tiny/step10", config=SweepConfig(dtype="float32", layers=(0, 3))) == 1
+    assert "--layers asks for 3; tiny@step10 has layers 0 to 2" in capsys.readouterr().err
+
+
+def test_too_few_rows_stop_everything_before_anything_is_written(steps):
+    (steps / "mine.csv").write_text("statement,label\na,1\nb,0\n")
+    with pytest.raises(InputError, match=r"mine\.csv"):
+        trace(steps)
+    assert not (steps / "run").exists()
+
+
+def command(steps: Path, *flags: str) -> list[str]:
+    return [
+        sys.executable, str(ROOT / "launch/trace.py"), f"--checkpoints={steps}/tiny/step*", f"--out={steps}/run",
+        f"--statements={steps}/mine.csv", "--dtype=float32", *flags,
+    ]  # fmt: skip
+
+
+def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
+    assert trace(steps, "uninterrupted") == 0
+    process = subprocess.Popen(command(steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = steps / "run/metrics/tiny@step2.parquet"
+    deadline = time.monotonic() + 120
+    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists()
+    done = len(list((steps / "run/metrics").iterdir()))
+    assert done < 3, "the kill came too late to show anything"
+
+    finished = subprocess.run(command(steps), capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "tiny@step2: already traced" in finished.stdout
+    assert files(steps / "run") == files(steps / "uninterrupted")
+
+
+def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
+    for flags, cause in (
+        (["--protocol=sound"], "error: --protocol=sound: known are paper"),
+        (["--layers=0-x"], "error: --layers=0-x"),
+        (["--statements=nothing.csv"], "nothing.csv"),
+    ):
+        done = subprocess.run(command(steps, *flags), capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert cause in done.stderr
+    assert not (steps / "run").exists()
+
+
+@pytest.mark.torch
+def test_checkpoints_pretrained_by_torch_give_the_same_tables_from_both_file_formats(steps):
+    """A few dozen steps of a tiny model on its own statements; safetensors and .bin, f32 all along."""
+    torch = pytest.importorskip("torch")
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**json.loads((GOLDENS / "llama-full/config.json").read_text()))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    (statements,) = read_all([str(steps / "mine.csv")])
+    rows = torch.tensor(np.stack([ids[:8] for ids in encode(read_tokenizer(steps / "tiny/step2"), statements.texts)]))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for step in range(41):
+        if step % 20 == 0:
+            for kind in ("safe", "bin"):
+                folder = steps / kind / "llama" / f"step{step}"
+                model.save_pretrained(folder)
+                letter_tokenizer(folder)
+                if kind == "bin":
+                    (folder / "model.safetensors").unlink()
+                    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+        loss = model(input_ids=rows.long(), labels=rows.long()).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] / 2
+    for kind in ("safe", "bin"):
+        assert trace(steps, f"run-{kind}", f"{kind}/llama/step*") == 0
+    safe, binary = (pd.read_parquet(steps / f"run-{kind}" / "metrics") for kind in ("safe", "bin"))
+    assert sorted(safe["step"].unique()) == [0, 20, 40]
+    pd.testing.assert_frame_equal(safe, binary)

@@ -1,0 +1,102 @@
+"""A whole trace against float64 values of another implementation, on a real model and real statements."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jtrace.activations import extract, pack_sets
+from jtrace.checkpoints.convert import load_params
+from jtrace.data.statements import Statements, read_statements
+from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.errors import InputError
+from jtrace.trace import paper_trace
+from tests.conftest import relative_error
+
+
+def made_up(n=60, d=12, name="mine", seed=0):
+    """Statements that are only rows, and residuals [1 + 1 layers, n, d] of which the second separates the labels."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(n) % 2)
+    texts = tuple(f"statement {i}" for i in range(n))
+    statements = Statements(name, texts, labels, None, f"{name}.csv", tuple(range(2, n + 2)))
+    noise = random.normal(size=(2, n, d)).astype(np.float32)
+    noise[1] += 3 * labels[:, None]
+    return statements, jnp.asarray(noise)
+
+
+def values(trace, metric):
+    return [row.value for row in trace.metrics if row.metric == metric]
+
+
+def test_every_layer_gets_every_metric_with_its_n():
+    statements, residuals = made_up()
+    trace = paper_trace(residuals, np.arange(60), statements, [0, 1])
+    assert {(row.layer, row.metric, row.n) for row in trace.metrics} == {
+        (layer, metric, n)
+        for layer in (0, 1)
+        for metric, n in (("probe_accuracy", 12), ("probe_auroc", 12), ("mi_xt", 48), ("mi_yt", 48), ("vector_norm", 30))
+    }
+    assert {row.protocol for row in trace.metrics} == {"paper"}
+    assert trace.vectors.shape == (2, 12)
+    assert not trace.warnings
+
+
+def test_a_separating_layer_is_told_from_noise():
+    statements, residuals = made_up()
+    trace = paper_trace(residuals, np.arange(60), statements, [0, 1])
+    noise, signal = values(trace, "probe_accuracy")
+    assert noise < 0.9 < signal
+    assert values(trace, "mi_yt")[1] > values(trace, "mi_yt")[0]
+
+
+def test_wanted_layers_alone_equal_the_same_layers_of_all():
+    statements, residuals = made_up()
+    every = paper_trace(residuals, np.arange(60), statements, [0, 1])
+    one = paper_trace(residuals, np.arange(60), statements, [1])
+    assert list(one.metrics) == [row for row in every.metrics if row.layer == 1]
+
+
+def test_rows_that_share_a_statement_read_the_same_residual():
+    statements, residuals = made_up()
+    members = np.arange(60) // 2
+    repeated = paper_trace(residuals[:, :30], members, statements, [0, 1])
+    spread = paper_trace(residuals[:, members], np.arange(60), statements, [0, 1])
+    assert repeated.metrics == spread.metrics
+
+
+def test_a_test_part_of_one_class_has_no_auroc():
+    statements, residuals = made_up()
+    labels = np.concatenate([np.arange(48) % 2, np.ones(12, int)])
+    statements = Statements("mine", statements.texts, labels, None, "mine.csv", statements.rows)
+    trace = paper_trace(residuals, np.arange(60), statements, [0])
+    assert values(trace, "probe_auroc") == []
+    assert len(values(trace, "probe_accuracy")) == 1
+
+
+def test_too_few_rows_name_the_set():
+    statements, residuals = made_up(n=3)
+    with pytest.raises(InputError, match=r"mine\.csv"):
+        paper_trace(residuals, np.arange(3), statements, [0])
+
+
+@pytest.mark.real
+def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
+    """Every bar of the design that one checkpoint can show, on all 30 layers; about a minute on two cores."""
+    reference = json.loads((shared / "reference" / "smollm2_stereoset.json").read_text())["per_layer"]
+    statements = read_statements(str(shared / "data" / "stereoset.csv"))
+    tokens = encode(read_tokenizer(shared / "models" / "smollm2_tokenizer"), statements.texts)
+    config, params = load_params(smollm2, jnp.float32)
+    sets = pack_sets({statements.name: tokens}, config)
+    residuals = extract(params, config, sets.packed, dtype=jnp.float32)
+    trace = paper_trace(residuals, sets.members[statements.name], statements, range(config.depth))
+
+    test_rows = len(statements) - int(0.8 * len(statements))
+    expected = {key: np.array([row[key] for row in reference]) for key in ("probe_accuracy", "mi_xt", "mi_yt", "vector_norm")}
+    assert np.abs(np.array(values(trace, "probe_accuracy")) - expected["probe_accuracy"]).max() <= 0.001 + 0.5 / test_rows
+    np.testing.assert_allclose(values(trace, "mi_xt"), expected["mi_xt"], rtol=5e-4)
+    np.testing.assert_allclose(values(trace, "mi_yt"), expected["mi_yt"], rtol=5e-4)
+    np.testing.assert_allclose(values(trace, "vector_norm"), expected["vector_norm"], rtol=1e-4)
+    for vector, row in zip(trace.vectors, reference, strict=True):
+        assert relative_error(vector[:4], row["vector_head"]) <= 1e-4
