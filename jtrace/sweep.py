@@ -19,9 +19,9 @@ from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer, tokenizer_fingerprint
 from jtrace.errors import InputError
+from jtrace.figures import draw_all
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import read_model_config
-from jtrace.figures import draw_all
 from jtrace.results import RunDirectory, open_run
 from jtrace.steering import HOW_MADE
 from jtrace.summary import as_text, best_layers
@@ -73,9 +73,7 @@ class Timing:
         )
 
 
-def trace_into(
-    out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig
-) -> int:
+def trace_into(out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig) -> int:
     """A whole tracing command: open the run, trace what is missing, draw the figures, print the summary.
 
     Returns:
@@ -125,7 +123,12 @@ class Packer:
 
 
 def sweep(
-    refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, run: RunDirectory, *, quiet: bool = False
+    refs: Sequence[CheckpointRef],
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    run: RunDirectory,
+    *,
+    quiet: bool = False,
 ) -> dict[str, str]:
     """Trace every checkpoint that the run directory does not hold yet.
 
@@ -223,17 +226,19 @@ def _wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRe
     return wanted
 
 
-def _check_tokens(
-    statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path
-) -> None:
+def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path) -> None:
     for i, ids in enumerate(tokens):
         where = statements.where(i)
         if len(ids) == 0:
             raise InputError(f"{where}: the tokeniser of {folder} makes no token of this statement")
         if len(ids) > config.context:
-            raise InputError(f"{where}: {len(ids)} tokens, longer than the model's context of {config.context}; shorten it")
+            raise InputError(
+                f"{where}: {len(ids)} tokens, longer than the model's context of {config.context}; shorten it"
+            )
         if ids.max() >= config.vocab_size:
-            raise InputError(f"{folder}: the tokeniser gives token {ids.max()}, the model knows {config.vocab_size} only")
+            raise InputError(
+                f"{folder}: the tokeniser gives token {ids.max()}, the model knows {config.vocab_size} only"
+            )
 
 
 def _say(line: str, quiet: bool) -> None:

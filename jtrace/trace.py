@@ -1,4 +1,4 @@
-"""One checkpoint's residuals → its metrics and steering vectors. Axes: L layers, U distinct statements, N rows, D width."""
+"""One checkpoint's residuals → its metrics and vectors. Axes: L layers, U distinct statements, N rows, D width."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

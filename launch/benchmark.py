@@ -42,7 +42,9 @@ def limited(statements: Statements) -> tuple[list[str], np.ndarray]:
     return list(statements.texts[:stop]), statements.labels[:stop]
 
 
-def run_jtrace(folder: Path, statements: Statements, tokens: list[np.ndarray]) -> tuple[dict[str, float], dict[str, Any]]:
+def run_jtrace(
+    folder: Path, statements: Statements, tokens: list[np.ndarray]
+) -> tuple[dict[str, float], dict[str, Any]]:
     import dataclasses
 
     import jax
@@ -54,7 +56,11 @@ def run_jtrace(folder: Path, statements: Statements, tokens: list[np.ndarray]) -
 
     stop = len(tokens)
     statements = dataclasses.replace(
-        statements, texts=statements.texts[:stop], labels=statements.labels[:stop], groups=None, rows=statements.rows[:stop]
+        statements,
+        texts=statements.texts[:stop],
+        labels=statements.labels[:stop],
+        groups=None,
+        rows=statements.rows[:stop],
     )
     config, params = load_params(folder, jnp.float32)
 

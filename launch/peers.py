@@ -1,4 +1,4 @@
-"""What the benchmark measures jtrace against: torch and scikit-learn, as published and batched. Needs the `torch` extra."""
+"""What the benchmark measures jtrace against: torch and scikit-learn, as published and batched (extra `torch`)."""
 
 import warnings
 from collections.abc import Sequence

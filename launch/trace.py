@@ -33,10 +33,14 @@ STATEMENTS = flags.DEFINE_list(
     "built-in names (truthfulqa, toxigen, confaide, stereoset, sst2), which need --data_dir.",
     required=True,
 )
-OUT = flags.DEFINE_string("out", None, "Run directory: new, empty, or an earlier run of the same settings.", required=True)
+OUT = flags.DEFINE_string(
+    "out", None, "Run directory: new, empty, or an earlier run of the same settings.", required=True
+)
 PROTOCOL = flags.DEFINE_list("protocol", ["paper"], "How to measure: paper (the published procedure).")
 LAYERS = flags.DEFINE_string(
-    "layers", "all", "Layers to report: all, or numbers and ranges as 0,6,12-18. Blocks above the last are not computed."
+    "layers",
+    "all",
+    "Layers to report: all, or numbers and ranges as 0,6,12-18. Blocks above the last are not computed.",
 )
 DTYPE = flags.DEFINE_enum(
     "dtype",

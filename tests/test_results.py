@@ -70,9 +70,14 @@ def test_another_folder_of_the_same_name_is_refused(run):
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(RuntimeError), written_whole(path) as aside:
-        aside.write_text("half")
-        raise RuntimeError
+
+    def fail_half_way():
+        with written_whole(path) as aside:
+            aside.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
@@ -101,7 +106,7 @@ def test_another_configuration_or_other_data_is_refused_with_the_difference(run,
 
 def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="holds other files and no readable run.json"):
+    with pytest.raises(InputError, match=r"holds other files and no readable run\.json"):
         open_run(tmp_path, CONFIG, DATA, [])
     assert os.listdir(tmp_path) == ["thesis.tex"]
 

@@ -46,7 +46,10 @@ def steps(tmp_path: Path) -> Path:
         folder = tmp_path / "tiny" / f"step{number}"
         shutil.copytree(GOLDENS / "llama-full", folder)
         (folder / "expected.npz").unlink()
-        weights = {name: value * np.float32(1 + number / 200) for name, value in load_file(folder / "model.safetensors").items()}
+        weights = {
+            name: value * np.float32(1 + number / 200)
+            for name, value in load_file(folder / "model.safetensors").items()
+        }
         save_file(weights, folder / "model.safetensors")
         letter_tokenizer(folder)
     random = np.random.default_rng(0)
@@ -55,7 +58,9 @@ def steps(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def trace(steps: Path, out: str = "run", spec: str = "tiny/step*", config: SweepConfig = CONFIG, sets: str = "mine.csv") -> int:
+def trace(
+    steps: Path, out: str = "run", spec: str = "tiny/step*", config: SweepConfig = CONFIG, sets: str = "mine.csv"
+) -> int:
     return trace_into(steps / out, parse_specs([str(steps / spec)]), read_all([str(steps / sets)]), config)
 
 
@@ -83,7 +88,14 @@ def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys)
     assert set(load_file(steps / "run/vectors/tiny@step10.safetensors")) == {"mine"}
     assert not (steps / "run/failures.jsonl").exists()
     printed = capsys.readouterr().out
-    for expected in ("best layer", "tiny@step2", "tiny@step100", "run/metrics", "run/vectors", "_over_checkpoints_paper.png"):
+    for expected in (
+        "best layer",
+        "tiny@step2",
+        "tiny@step100",
+        "run/metrics",
+        "run/vectors",
+        "_over_checkpoints_paper.png",
+    ):
         assert expected in printed
 
 
@@ -93,7 +105,9 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
     (steps / "run/metrics/tiny@step10.parquet").unlink()
     traced = []
     original = sweep.trace_checkpoint
-    monkeypatch.setattr(sweep, "trace_checkpoint", lambda ref, *args, **kw: traced.append(ref.name) or original(ref, *args, **kw))
+    monkeypatch.setattr(
+        sweep, "trace_checkpoint", lambda ref, *args, **kw: traced.append(ref.name) or original(ref, *args, **kw)
+    )
     assert trace(steps) == 0
     assert traced == ["tiny@step10"]
     assert files(steps / "run") == before
@@ -162,9 +176,15 @@ def test_a_tokeniser_from_elsewhere_serves_checkpoints_without_one(steps):
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
-        pytest.param(lambda s: (s / "tiny/step10/model.safetensors").write_bytes(b"x" * 100), "model.safetensors", id="corrupt"),
-        pytest.param(lambda s: (s / "tiny/step10/model.safetensors").unlink(), "holds no weights", id="missing weights"),
-        pytest.param(lambda s: (s / "tiny/step10/tokenizer.json").write_text("{"), "tokeniser cannot be read", id="tokeniser"),
+        pytest.param(
+            lambda s: (s / "tiny/step10/model.safetensors").write_bytes(b"x" * 100), "model.safetensors", id="corrupt"
+        ),
+        pytest.param(
+            lambda s: (s / "tiny/step10/model.safetensors").unlink(), "holds no weights", id="missing weights"
+        ),
+        pytest.param(
+            lambda s: (s / "tiny/step10/tokenizer.json").write_text("{"), "tokeniser cannot be read", id="tokeniser"
+        ),
         pytest.param(
             lambda s: (s / "mine.csv").write_text("statement,label\n" + f"{'a' * 200},1\nb,0\n" * 10),
             "mine.csv, row 2: 200 tokens, longer than the model's context of 128",

@@ -36,7 +36,13 @@ def test_every_layer_gets_every_metric_with_its_n():
     assert {(row.layer, row.metric, row.n) for row in trace.metrics} == {
         (layer, metric, n)
         for layer in (0, 1)
-        for metric, n in (("probe_accuracy", 12), ("probe_auroc", 12), ("mi_xt", 48), ("mi_yt", 48), ("vector_norm", 30))
+        for metric, n in (
+            ("probe_accuracy", 12),
+            ("probe_auroc", 12),
+            ("mi_xt", 48),
+            ("mi_yt", 48),
+            ("vector_norm", 30),
+        )
     }
     assert {row.protocol for row in trace.metrics} == {"paper"}
     assert trace.vectors.shape == (2, 12)
@@ -93,8 +99,12 @@ def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
     trace = paper_trace(residuals, sets.members[statements.name], statements, range(config.depth))
 
     test_rows = len(statements) - int(0.8 * len(statements))
-    expected = {key: np.array([row[key] for row in reference]) for key in ("probe_accuracy", "mi_xt", "mi_yt", "vector_norm")}
-    assert np.abs(np.array(values(trace, "probe_accuracy")) - expected["probe_accuracy"]).max() <= 0.001 + 0.5 / test_rows
+    expected = {
+        key: np.array([row[key] for row in reference]) for key in ("probe_accuracy", "mi_xt", "mi_yt", "vector_norm")
+    }
+    assert (
+        np.abs(np.array(values(trace, "probe_accuracy")) - expected["probe_accuracy"]).max() <= 0.001 + 0.5 / test_rows
+    )
     np.testing.assert_allclose(values(trace, "mi_xt"), expected["mi_xt"], rtol=5e-4)
     np.testing.assert_allclose(values(trace, "mi_yt"), expected["mi_yt"], rtol=5e-4)
     np.testing.assert_allclose(values(trace, "vector_norm"), expected["vector_norm"], rtol=1e-4)

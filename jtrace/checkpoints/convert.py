@@ -63,7 +63,11 @@ def destinations(config: DecoderConfig, family: Family) -> dict[str, Destination
 
 
 def check_tensors(
-    expected: Mapping[str, Destination], found: Mapping[str, TensorInfo], config: DecoderConfig, family: Family, where: Path
+    expected: Mapping[str, Destination],
+    found: Mapping[str, TensorInfo],
+    config: DecoderConfig,
+    family: Family,
+    where: Path,
 ) -> None:
     """Names, shapes and dtypes, strict both ways, all faults of a kind in one message.
 
@@ -76,7 +80,9 @@ def check_tensors(
     if missing:
         raise InputError(f"{where}: {_some(missing)} missing from the weight files; they and config.json disagree")
     if left_over:
-        raise InputError(f"{where}: {_some(left_over)} left over in the weight files; config.json has no place for them")
+        raise InputError(
+            f"{where}: {_some(left_over)} left over in the weight files; config.json has no place for them"
+        )
     for name, destination in expected.items():
         info = found[name]
         if info.shape != destination.shape:
@@ -121,7 +127,8 @@ def load_params(folder: Path, dtype: jnp.dtype, depth: int | None = None) -> tup
     config = config.truncated(min(depth or config.depth, config.depth))
 
     params = {
-        path: jnp.zeros(leaf.shape, dtype) for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items()
+        path: jnp.zeros(leaf.shape, dtype)
+        for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items()
     }
     finite: dict[str, Array] = {}
     for file in iter_weight_files(folder):
@@ -145,10 +152,10 @@ def load_params(folder: Path, dtype: jnp.dtype, depth: int | None = None) -> tup
 
 def _check_tied(folder: Path, family: Family) -> None:
     """A tied checkpoint may repeat the embedding as its head (old files do), but not contradict it."""
-    copies = []
+    copies: dict[str, np.ndarray] = {}
     for file in iter_weight_files(folder):
-        copies += [file.read(n) for n in (family.names["embedding"], family.names["head"]) if n in file.tensors]
-    if not np.array_equal(*copies):
+        copies |= {n: file.read(n) for n in (family.names["embedding"], family.names["head"]) if n in file.tensors}
+    if not np.array_equal(copies[family.names["embedding"]], copies[family.names["head"]]):
         raise InputError(
             f"{folder}: config.json ties head and embedding, but '{family.names['head']}' differs from "
             f"'{family.names['embedding']}'; set tie_word_embeddings to false if the head is meant"
@@ -157,4 +164,6 @@ def _check_tied(folder: Path, family: Family) -> None:
 
 def _some(names: list[str], most: int = 3) -> str:
     shown = ", ".join(f"'{name}'" for name in names[:most])
-    return f"{len(names)} tensors ({shown}{', …' if len(names) > most else ''})" if len(names) > 1 else f"tensor {shown}"
+    return (
+        f"{len(names)} tensors ({shown}{', …' if len(names) > most else ''})" if len(names) > 1 else f"tensor {shown}"
+    )

@@ -9,7 +9,9 @@ from pathlib import Path
 from jtrace.errors import InputError
 
 # Folder names that say "a checkpoint of my parent": step300, ckpt_010, checkpoint-500, stage1-step100-tokens4B, …
-STEP_NAME = re.compile(r"(?:stage\d+-(?:ingredient\d+-)?)?(?:global_?)?(?:step|ckpt|checkpoint|iter)[-_]?(\d+)(?:\D.*)?")
+STEP_NAME = re.compile(
+    r"(?:stage\d+-(?:ingredient\d+-)?)?(?:global_?)?(?:step|ckpt|checkpoint|iter)[-_]?(\d+)(?:\D.*)?"
+)
 TOKENS_IN_NAME = re.compile(r"tokens(\d+)([BMT])(?![A-Za-z0-9])")
 TOKEN_UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 

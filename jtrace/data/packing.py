@@ -7,6 +7,7 @@ another is read at an interior slot. Padding slots see only themselves.
 Axes: B rows, T slots, R reads per row, U distinct sequences, N sequences.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -128,7 +129,7 @@ def _sorted_distinct(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray],
 def _shared_prefixes(ordered: Sequence[np.ndarray]) -> list[int]:
     """How many leading tokens each sequence has in common with the one before it."""
     shared = [0] if ordered else []
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in itertools.pairwise(ordered):
         length = min(len(before), len(after))
         differs = np.flatnonzero(before[:length] != after[:length])
         shared.append(int(differs[0]) if len(differs) else length)

@@ -19,7 +19,9 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         InputError: the folder holds no tokeniser, or one that cannot be read.
     """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise InputError(f"{folder}: no tokeniser files ({TOKENIZER_FILES[0]}, …); copy them there or pass --tokenizer=FOLDER")
+        raise InputError(
+            f"{folder}: no tokeniser files ({TOKENIZER_FILES[0]}, …); copy them there or pass --tokenizer=FOLDER"
+        )
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its parsers raise

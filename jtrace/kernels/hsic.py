@@ -12,7 +12,7 @@ from jtrace.kernels.inverse import spd_inverse
 
 
 def smoother(gram: Float[Array, "N N"], epsilon: float) -> Float[Array, "N N"]:
-    """R = K (K + εnI)⁻¹ of a centred kernel matrix, as I − λ (K + λI)⁻¹; entries are good to float32's rounding of 1."""
+    """R = K (K + εnI)⁻¹ of a centred kernel matrix, as I − λ (K + λI)⁻¹; good to float32's rounding of 1."""
     identity = jnp.eye(gram.shape[0], dtype=gram.dtype)
     ridge = epsilon * gram.shape[0]
     return identity - ridge * spd_inverse(gram + ridge * identity)

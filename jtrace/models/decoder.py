@@ -89,9 +89,7 @@ class Decoder(nn.Module):
         if not c.tied_head:
             self.head = self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width), self.dtype)
 
-    def __call__(
-        self, slots: Slots, reads: Int[Array, "B R"], intervention: Intervention | None = None
-    ) -> Output:
+    def __call__(self, slots: Slots, reads: Int[Array, "B R"], intervention: Intervention | None = None) -> Output:
         """Residuals of every block.
 
         Args:

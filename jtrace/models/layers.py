@@ -45,7 +45,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm in float32; cast to x's dtype before the weight multiplies, as Llama does (arXiv 1910.07467)."""
+    """Root-mean-square norm (arXiv 1910.07467) in float32; cast to x's dtype before the weight multiplies, as in Llama."""
 
     eps: float
 
@@ -68,9 +68,10 @@ def rotary_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
             return frequencies / np.float32(factor)
         case Llama3Scaling(factor, low, high, original):
             # Short wavelengths stay, long ones stretch by `factor`, those between are blended.
-            turns = np.float32(original) / (np.float32(2 * np.pi) / frequencies)
+            wavelengths = np.float32(2 * np.pi) * (1 / frequencies)
+            turns = np.float32(original) * (1 / wavelengths)
             blend = np.clip((turns - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)
-            return (1 - blend) * (frequencies / np.float32(factor)) + blend * frequencies
+            return (1 - blend) * frequencies / np.float32(factor) + blend * frequencies
 
 
 Rotation = tuple[Float[Array, "B T 1 half"], Float[Array, "B T 1 half"]]

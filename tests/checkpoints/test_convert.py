@@ -52,7 +52,8 @@ def test_layers_are_stacked_in_order(folder):
     weights = load_file(folder / "model.safetensors")
     for layer in range(config.depth):
         np.testing.assert_array_equal(
-            params["blocks"]["attention"]["q"]["weight"][layer], weights[f"model.layers.{layer}.self_attn.q_proj.weight"]
+            params["blocks"]["attention"]["q"]["weight"][layer],
+            weights[f"model.layers.{layer}.self_attn.q_proj.weight"],
         )
     np.testing.assert_array_equal(params["head"], weights["lm_head.weight"])
 

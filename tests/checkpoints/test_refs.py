@@ -10,7 +10,14 @@ from jtrace.errors import InputError
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch) -> Path:
-    for name in ("llama/step3", "llama/step20", "llama/step100", "other/step3", "smollm2", "olmo/stage1-step50-tokens4B"):
+    for name in (
+        "llama/step3",
+        "llama/step20",
+        "llama/step100",
+        "other/step3",
+        "smollm2",
+        "olmo/stage1-step50-tokens4B",
+    ):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "llama" / "logs").mkdir()

@@ -53,7 +53,8 @@ def test_too_few_rows_for_the_split(labels, fraction, message):
     with pytest.raises(InputError) as caught:
         prefix_split(np.array(labels, np.int8), fraction, "toy")
 
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_vector_rows_must_hold_both_labels():

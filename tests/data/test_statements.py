@@ -41,7 +41,8 @@ def error_of(spec: str, **arguments) -> str:
     with pytest.raises(InputError) as caught:
         read_statements(spec, **arguments)
     message = str(caught.value)
-    assert "\n" not in message and "\r" not in message
+    assert "\n" not in message
+    assert "\r" not in message
     return message
 
 
@@ -331,7 +332,8 @@ def test_read_all_keeps_the_order_and_refuses_one_name_for_two_sets(tmp_path):
     assert [statements.name for statements in read_all(["toxigen", one], tmp_path)] == ["toxigen", "same"]
     with pytest.raises(InputError, match="two sets are called 'same': ") as caught:
         read_all([one, "toxigen", other], tmp_path)
-    assert one in str(caught.value) and other in str(caught.value)
+    assert one in str(caught.value)
+    assert other in str(caught.value)
     with pytest.raises(InputError, match="names no set"):
         read_all([])
 

@@ -1,4 +1,4 @@
-"""Tiny checkpoints that between them set every config field the llama and mistral families read to another value than its default."""
+"""Tiny checkpoints: between them, every config field that llama and mistral read takes a value that is no default."""
 
 from typing import Any
 
@@ -21,7 +21,9 @@ BASE = {
     "eos_token_id": 2,
     "initializer_range": 0.02,
 }
-MISTRAL = {key: value for key, value in BASE.items() if key not in ("attention_bias", "mlp_bias")} | {"model_type": "mistral"}
+MISTRAL = {key: value for key, value in BASE.items() if key not in ("attention_bias", "mlp_bias")} | {
+    "model_type": "mistral"
+}
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 300.0,

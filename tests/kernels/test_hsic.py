@@ -24,8 +24,8 @@ def reference_nhsic(gram_a, gram_b, epsilon=PAPER_EPSILON):
     n = len(gram_a)
     centring = np.eye(n) - 1 / n
     a, b = gram_a @ centring, gram_b @ centring
-    inverse = lambda k: k @ np.linalg.inv(k + epsilon * n * np.eye(n))
-    return np.trace(inverse(a) @ inverse(b))
+    smoothed = [k @ np.linalg.inv(k + epsilon * n * np.eye(n)) for k in (a, b)]
+    return np.trace(smoothed[0] @ smoothed[1])
 
 
 def standardised(x):

@@ -109,7 +109,9 @@ def test_an_intervention_of_other_layers_positions_or_strengths_compiles_once(ti
             DecoderConfig(32000, 2048, 22, 32, 4, 64, 5632, 2048, 1e-5, Rope(1e4)), 1_100_048_384, id="TinyLlama"
         ),
         pytest.param(
-            DecoderConfig(49152, 576, 30, 9, 3, 64, 1536, 8192, 1e-5, Rope(1e5), tied_head=True), 134_515_008, id="SmolLM2"
+            DecoderConfig(49152, 576, 30, 9, 3, 64, 1536, 8192, 1e-5, Rope(1e5), tied_head=True),
+            134_515_008,
+            id="SmolLM2",
         ),
     ],
 )

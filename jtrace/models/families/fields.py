@@ -8,13 +8,37 @@ from jtrace.models.config import LinearScaling, Llama3Scaling, Rope
 
 # Fields that say nothing of the forward: provenance, training, tokens, generation and serving.
 INERT = frozenset(
-    """
-    _attn_implementation_autoset _commit_hash _name_or_path architectures attention_dropout auto_map bos_token_id
-    chunk_size_feed_forward dtype eos_token_id id2label initializer_range is_llama_config keys_to_ignore_at_inference
-    label2id max_sequence_length model_type name_or_path output_attentions output_hidden_states pad_token_id
-    pretraining_tp problem_type return_dict torch_dtype transformers.js_config transformers_version unsloth_version
-    use_cache
-    """.split()
+    {
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "auto_map",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "dtype",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "is_llama_config",
+        "keys_to_ignore_at_inference",
+        "label2id",
+        "max_sequence_length",
+        "model_type",
+        "name_or_path",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "pretraining_tp",
+        "problem_type",
+        "return_dict",
+        "torch_dtype",
+        "transformers.js_config",
+        "transformers_version",
+        "unsloth_version",
+        "use_cache",
+    }
 )
 # Fields whose listed value changes nothing; any other value asks for what is not implemented.
 HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {

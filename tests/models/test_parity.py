@@ -1,0 +1,86 @@
+"""Live parity with transformers' torch models: fresh random weights, both file formats, generation-length rows."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jtrace.activations import extract
+from jtrace.checkpoints.convert import load_params
+from jtrace.data.packing import pack
+from jtrace.models.config import LinearScaling, Llama3Scaling, Rope
+from jtrace.models.layers import rotary_frequencies
+from tests.conftest import relative_error
+from tests.goldens.variants import VARIANTS
+
+torch = pytest.importorskip("torch", reason="needs the torch extra")
+pytestmark = pytest.mark.torch
+
+from tests.goldens.make_goldens import random_model, residuals_and_logits  # noqa: E402
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_packed_residuals_equal_torch_one_by_one(tmp_path, name, kind):
+    """Ragged statements with shared prefixes, packed, against one torch forward each, in every layer."""
+    values = VARIANTS[name]
+    model = random_model(values, seed=1234)
+    model.save_pretrained(tmp_path)
+    if kind == "bin":
+        (tmp_path / "model.safetensors").unlink()
+        torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    random = np.random.default_rng(5)
+    stem = random.integers(0, values["vocab_size"], 20, dtype=np.int32)
+    statements = [
+        np.concatenate([stem[:cut], random.integers(0, values["vocab_size"], n, dtype=np.int32)])
+        for cut in (0, 3, 20)
+        for n in (1, 8, 30)
+    ]
+    config, params = load_params(tmp_path, jnp.float32)
+    packed = pack(statements, 96)
+    found = np.asarray(extract(params, config, packed, dtype=jnp.float32))[:, packed.distinct]
+    for i, ids in enumerate(statements):
+        expected, _ = residuals_and_logits(model, torch.from_numpy(ids.astype(np.int64))[None])
+        for layer in range(config.depth):
+            assert relative_error(found[layer, i], expected[layer, 0, -1]) <= 1e-5
+
+
+@pytest.mark.real
+def test_smollm2_equals_torch_in_every_layer(smollm2):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
+    random = np.random.default_rng(0)
+    statements = [random.integers(0, 49152, n, dtype=np.int32) for n in (1, 17, 60)]
+    config, params = load_params(smollm2, jnp.float32)
+    packed = pack(statements, 128)
+    found = np.asarray(extract(params, config, packed, dtype=jnp.float32))[:, packed.distinct]
+    for i, ids in enumerate(statements):
+        expected, _ = residuals_and_logits(model, torch.from_numpy(ids.astype(np.int64))[None])
+        errors = [relative_error(found[layer, i], expected[layer, 0, -1]) for layer in range(config.depth)]
+        assert max(errors) <= 1e-5
+
+
+@pytest.mark.parametrize("head_dim", [8, 10, 64, 80, 128])
+@pytest.mark.parametrize("theta", [50.0, 1e4, 1e5, 5e5])
+@pytest.mark.parametrize("kind", ["default", "linear", "llama3"])
+def test_rotary_frequencies_are_torch_s_to_two_units_in_the_last_place(head_dim, theta, kind):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    settings = {"rope_type": kind, "rope_theta": theta}
+    scaling = None
+    if kind == "linear":
+        settings, scaling = settings | {"factor": 4.0}, LinearScaling(4.0)
+    if kind == "llama3":
+        extra = {
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }
+        settings, scaling = settings | extra, Llama3Scaling(8.0, 1.0, 4.0, 8192)
+    config = LlamaConfig(
+        hidden_size=4 * head_dim, num_attention_heads=4, max_position_embeddings=16384, rope_parameters=settings
+    )
+    expected = LlamaRotaryEmbedding(config).inv_freq
+    np.testing.assert_array_max_ulp(rotary_frequencies(Rope(theta, scaling), head_dim), expected.numpy(), maxulp=2)
