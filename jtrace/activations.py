@@ -9,6 +9,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
@@ -60,7 +61,7 @@ def extract(
     config: DecoderConfig,
     packed: Packed,
     *,
-    dtype: jnp.dtype,
+    dtype: DTypeLike,
     batch_slots: int | None = None,
     progress: str | None = None,
 ) -> Float[Array, "L U D"]:

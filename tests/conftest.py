@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.bars import MEASURED
+
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
 
@@ -32,6 +34,14 @@ def smollm2() -> Path:
 def golden(request: pytest.FixtureRequest) -> Path:
     """A tiny checkpoint with what transformers' torch model computes from it; see goldens/make_goldens.py."""
     return GOLDENS / request.param
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was measured against the bars of the design."""
+    if MEASURED:
+        terminalreporter.section("measured against the bars")
+        for what, (value, bar) in sorted(MEASURED.items()):
+            terminalreporter.write_line(f"{what:62}{value:10.1e}   bar {bar:.0e}")
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:

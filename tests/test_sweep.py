@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from jtrace import activations, sweep
+from jtrace import trace as tracing
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.refs import parse_specs
@@ -115,11 +116,10 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
 
 def test_one_compilation_serves_the_whole_sweep(steps):
     activations._forward.clear_cache()
-    sweep_cache = sweep.paper_trace.__globals__["_paper_layer"]
-    sweep_cache.clear_cache()
+    tracing._paper_layer.clear_cache()
     trace(steps)
     assert activations._forward._cache_size() == 1
-    assert sweep_cache._cache_size() == 1
+    assert tracing._paper_layer._cache_size() == 1
 
 
 def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended(steps, capsys):

@@ -12,6 +12,7 @@ from jtrace.data.statements import Statements, read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.trace import paper_trace
+from tests.bars import within
 from tests.conftest import relative_error
 
 
@@ -98,15 +99,15 @@ def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
     residuals = extract(params, config, sets.packed, dtype=jnp.float32)
     trace = paper_trace(residuals, sets.members[statements.name], statements, range(config.depth))
 
+    expected = {key: np.array([row[key] for row in reference]) for key in reference[0] if key != "vector_head"}
     test_rows = len(statements) - int(0.8 * len(statements))
-    expected = {
-        key: np.array([row[key] for row in reference]) for key in ("probe_accuracy", "mi_xt", "mi_yt", "vector_norm")
-    }
-    assert (
-        np.abs(np.array(values(trace, "probe_accuracy")) - expected["probe_accuracy"]).max() <= 0.001 + 0.5 / test_rows
+    other = np.abs(np.array(values(trace, "probe_accuracy")) - expected["probe_accuracy"]) * test_rows
+    # Accuracies are counts of 391 rows: less than half a row apart is the same count.
+    within("SmolLM2: test rows decided otherwise than the reference", np.round(other).max() / test_rows, 1e-3)
+    for metric, bar in (("mi_xt", 5e-4), ("mi_yt", 5e-4), ("vector_norm", 1e-4)):
+        error = np.abs(np.array(values(trace, metric)) / expected[metric] - 1).max()
+        within(f"SmolLM2: {metric} against the float64 reference", error, bar)
+    head = max(
+        relative_error(vector[:4], row["vector_head"]) for vector, row in zip(trace.vectors, reference, strict=True)
     )
-    np.testing.assert_allclose(values(trace, "mi_xt"), expected["mi_xt"], rtol=5e-4)
-    np.testing.assert_allclose(values(trace, "mi_yt"), expected["mi_yt"], rtol=5e-4)
-    np.testing.assert_allclose(values(trace, "vector_norm"), expected["vector_norm"], rtol=1e-4)
-    for vector, row in zip(trace.vectors, reference, strict=True):
-        assert relative_error(vector[:4], row["vector_head"]) <= 1e-4
+    within("SmolLM2: first entries of the vectors", head, 1e-4)

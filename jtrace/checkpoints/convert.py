@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from jtrace.checkpoints.weights import TensorInfo, iter_weight_files, tensor_infos
@@ -105,7 +106,7 @@ def _place(param: Array, tensor: Array, layer: Array | None) -> tuple[Array, Arr
     return jax.lax.dynamic_update_index_in_dim(param, cast, layer, 0), finite
 
 
-def load_params(folder: Path, dtype: jnp.dtype, depth: int | None = None) -> tuple[DecoderConfig, Params]:
+def load_params(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
     """Read a checkpoint folder onto the device.
 
     Args:

@@ -64,14 +64,14 @@ def parse_spec(spec: str) -> list[CheckpointRef]:
     Raises:
         InputError: no folder of that name, or none of those found holds a config.json.
     """
-    if glob.has_magic(spec):
+    path = Path(spec)
+    if glob.has_magic(spec) and not path.is_dir():
         found = [Path(path) for path in glob.glob(spec)]
         folders = [path for path in found if (path / "config.json").is_file()]
         if not folders:
-            what = f"{len(found)} entries without config.json" if found else f"nothing; {_nearest(Path(spec).parent)}"
+            what = f"{len(found)} entries without config.json" if found else f"nothing; {_nearest(path.parent)}"
             raise InputError(f"--checkpoints: '{spec}' matches {what}")
         return sorted(map(local_ref, folders), key=_order)
-    path = Path(spec)
     if not path.is_dir():
         raise InputError(
             f"--checkpoints: '{spec}' is not a folder; {_nearest(path.parent)}. "

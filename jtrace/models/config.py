@@ -34,7 +34,7 @@ class Rope:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Architecture of a decoder: all that changes the forward and nothing else; hashable, so that it keys compilations."""
+    """Architecture of a decoder: all that changes the forward and nothing else; hashable, so it keys compilations."""
 
     vocab_size: int
     width: int

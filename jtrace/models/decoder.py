@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from jtrace.kernels.attention import visible_slots
@@ -73,7 +74,7 @@ class Decoder(nn.Module):
     """Embedding, the scanned blocks, and the head (which extraction never asks for)."""
 
     config: DecoderConfig
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         c = self.config
@@ -121,7 +122,7 @@ class Decoder(nn.Module):
         return self.logits(self(slots, reads).last)
 
 
-def abstract_params(config: DecoderConfig, dtype: jnp.dtype) -> Params:
+def abstract_params(config: DecoderConfig, dtype: DTypeLike) -> Params:
     """The shape and dtype of every param (`jax.ShapeDtypeStruct` leaves), without memory or compute."""
     one = jnp.zeros((1, 1), jnp.int32)
     decoder = Decoder(config, dtype)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.kernels.attention import attend
@@ -24,7 +25,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def precision_for(dtype: jnp.dtype) -> jax.lax.Precision:
+def precision_for(dtype: DTypeLike) -> jax.lax.Precision:
     """Matrix-product precision that keeps float32 honest on accelerators."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
@@ -45,7 +46,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm (arXiv 1910.07467) in float32; cast to x's dtype before the weight multiplies, as in Llama."""
+    """Root-mean-square norm (arXiv 1910.07467) in float32; cast to x's dtype, then times the weight."""
 
     eps: float
 

@@ -71,6 +71,12 @@ def test_a_glob_is_ordered_by_the_number_in_the_name(models):
     assert names("llama/*") == ["llama@step3", "llama@step20", "llama@step100"]
 
 
+def test_a_folder_whose_name_looks_like_a_glob_is_itself(models):
+    (models / "run[1]").mkdir()
+    (models / "run[1]/config.json").touch()
+    assert names("run[1]") == ["run[1]"]
+
+
 def test_specs_are_separated_or_repeated_and_duplicates_dropped(models):
     assert names("llama/step100; smollm2", "llama/step*") == ["llama@step100", "smollm2", "llama@step3", "llama@step20"]
 

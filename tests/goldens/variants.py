@@ -26,7 +26,7 @@ MISTRAL = {key: value for key, value in BASE.items() if key not in ("attention_b
 }
 LLAMA3 = {
     "rope_type": "llama3",
-    "rope_theta": 300.0,
+    "rope_theta": 30.0,
     "factor": 8.0,
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,

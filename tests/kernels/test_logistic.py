@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jtrace.kernels.logistic import decision, fit_logistic
+from tests.bars import within
 
 fit_jitted = jax.jit(fit_logistic)
 
@@ -42,7 +43,7 @@ def test_equals_sklearn_at_convergence(n, d, separation, c):
     assert np.linalg.norm(fit.weights - expected.coef_[0]) <= 1e-4 * np.linalg.norm(expected.coef_)
     assert fit.intercept == pytest.approx(expected.intercept_[0], abs=1e-4)
     found, exact = decision(jnp.asarray(unseen), fit) > 0, expected.decision_function(unseen) > 0
-    assert np.mean(found == exact) >= 0.999
+    within("probe, share of decisions other than scikit-learn's", np.mean(found != exact), 1e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(200, 10), (30, 60)])

@@ -8,6 +8,7 @@ import pytest
 from jtrace.checkpoints.convert import load_params
 from jtrace.models.config import DecoderConfig, Rope
 from jtrace.models.decoder import Decoder, Intervention, Slots, abstract_params
+from tests.bars import within
 from tests.conftest import relative_error
 
 TOLERANCE = 1e-5  # relative Frobenius error, float32, every layer
@@ -30,9 +31,10 @@ def test_residuals_and_logits_equal_torch_in_every_layer(golden):
     decoder, slots = Decoder(config), causal_slots(expected["tokens"])
     output = decoder.apply({"params": params}, slots, every_slot(expected["tokens"]))
     for layer in range(config.depth):
-        assert relative_error(output.reads[layer], expected["residuals"][layer]) <= TOLERANCE
+        error = relative_error(output.reads[layer], expected["residuals"][layer])
+        within("residuals, goldens of torch, every layer", error, TOLERANCE)
     logits = decoder.apply({"params": params}, output.last, method="logits")
-    assert relative_error(logits, expected["logits"]) <= TOLERANCE
+    within("logits, goldens of torch", relative_error(logits, expected["logits"]), TOLERANCE)
 
 
 def test_bfloat16_follows_float32_to_its_own_precision(golden):
