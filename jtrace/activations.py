@@ -20,6 +20,8 @@ from jtrace.models.decoder import Decoder, Output, Params, Slots
 
 # Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
 BATCH_SLOTS = {"cpu": 2048, "gpu": 16384, "tpu": 16384}
+# Beyond this, sums of squares over rows overflow float32 and statistics lose their meaning.
+LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ def _forward(
     decoder: Decoder,
 ) -> tuple[Float[Array, "L U D"], Bool[Array, " L"]]:
     captured = cast(Output, decoder.apply({"params": params}, slots, reads)).reads
-    finite = jnp.isfinite(captured).all(axis=(1, 2, 3))
+    usable = (jnp.abs(captured) <= LARGEST).all(axis=(1, 2, 3))
     # Reads that belong to no statement point past the end and are dropped.
-    return residuals.at[:, read_of].set(captured, mode="drop"), finite
+    return residuals.at[:, read_of].set(captured, mode="drop"), usable
 
 
 def extract(
@@ -75,12 +77,12 @@ def extract(
         progress: label of a progress bar; none is shown if None.
 
     Raises:
-        InputError: a residual is NaN or infinite.
+        InputError: a residual is NaN, infinite or too large for float32 statistics.
     """
     rows = max(1, min(packed.rows, (batch_slots or BATCH_SLOTS.get(jax.default_backend(), 2048)) // packed.width))
     decoder = Decoder(config, dtype)
     residuals = jnp.zeros((config.depth, packed.count, config.width), dtype)
-    finite: list[Array] = []
+    usable: list[Array] = []
     statements_of = (packed.read_of < packed.count).sum(axis=1)
 
     disable = None if progress else True  # None shows the bar on terminals only
@@ -89,7 +91,7 @@ def extract(
 
         def wait_for(index: int) -> None:
             nonlocal tokens_done
-            finite[index].block_until_ready()
+            usable[index].block_until_ready()
             batch = slice(index * rows, (index + 1) * rows)
             tokens_done += int(packed.used[batch].sum())
             elapsed = bar.format_dict["elapsed"] or math.inf
@@ -100,15 +102,17 @@ def extract(
         for index in range(batches):
             batch = slice(index * rows, (index + 1) * rows)
             residuals, ok = _forward(params, residuals, *_padded_batch(packed, batch, rows), decoder=decoder)
-            finite.append(ok)
+            usable.append(ok)
             # One batch stays queued while the device works on another.
             if index:
                 wait_for(index - 1)
         wait_for(batches - 1)
-        all_finite = np.asarray(jax.device_get(finite)).reshape(-1, config.depth).all(axis=0)
-    if not all_finite.all():
-        layer = int(np.flatnonzero(~all_finite)[0])
-        raise InputError(f"the residual of layer {layer} is NaN or infinite as {jnp.dtype(dtype).name}; try float32")
+        all_usable = np.asarray(jax.device_get(usable)).reshape(-1, config.depth).all(axis=0)
+    if not all_usable.all():
+        layer = int(np.flatnonzero(~all_usable)[0])
+        raise InputError(
+            f"the residual of layer {layer} is NaN, infinite or beyond {LARGEST:.0e} as {jnp.dtype(dtype).name}"
+        )
     return residuals
 
 

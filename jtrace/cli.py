@@ -8,6 +8,8 @@ from absl import logging as absl_logging
 
 from jtrace.errors import InputError
 
+MOST_LAYERS = 10_000
+
 
 def run(main: Callable[[], int]) -> None:
     """Parse flags, call `main` and exit with its status; bad input is one line on stderr and status 1."""
@@ -44,5 +46,7 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise InputError(f"--layers={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
+        if int(last or first) >= MOST_LAYERS:
+            raise InputError(f"--layers={text}: '{part}' is beyond any model's layers")
         layers |= set(range(int(first), int(last or first) + 1))
     return tuple(sorted(layers))

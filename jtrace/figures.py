@@ -5,7 +5,7 @@ Colours are viridis (legible to colour-blind readers and in grey), lines carry m
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -23,6 +23,7 @@ METRIC_NAMES = {
     "mi_yt": "I(Y;T), nHSIC",
 }
 MOST_LINES = 6
+Value = TypeVar("Value")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -64,7 +65,7 @@ def with_checkpoints(metrics: pd.DataFrame) -> pd.DataFrame:
     return metrics.assign(checkpoint=pd.Categorical(named, order.unique(), ordered=True))
 
 
-def evenly_chosen(values: Sequence[int], most: int = MOST_LINES) -> list[int]:
+def evenly_chosen(values: Sequence[Value], most: int = MOST_LINES) -> list[Value]:
     """At most `most` of the values, first and last included, evenly spread."""
     picks = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
     return [values[i] for i in picks]
@@ -85,7 +86,7 @@ def _grid(metrics: pd.DataFrame, wanted: Sequence[str], panel: Callable[[Axes, p
             ax.set_xlabel("")
         for ax, dataset in zip(axes[0], datasets, strict=True):
             dimension = metrics.loc[metrics["dataset"] == dataset, "dimension"].iloc[0]
-            ax.set_title(f"{dataset} ({dimension})" if dimension else dataset)
+            ax.set_title(_plain(f"{dataset} ({dimension})" if dimension else dataset))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         if len(handles) > 1:
             figure.legend(handles, labels, loc="outside right upper", frameon=False)
@@ -97,7 +98,7 @@ def _over_layers(ax: Axes, rows: pd.DataFrame) -> None:
     chosen = evenly_chosen(list(rows["checkpoint"].cat.categories))
     for name, colour in zip(chosen, _colours(len(chosen)), strict=True):
         line = rows[rows["checkpoint"] == name].sort_values("layer")
-        ax.plot(line["layer"], line["value"], color=colour, marker="o", markersize=3, linewidth=1.3, label=name)
+        ax.plot(line["layer"], line["value"], color=colour, marker="o", markersize=3, linewidth=1.3, label=_plain(name))
     ax.set_xlabel("layer")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -107,14 +108,14 @@ def _over_checkpoints(ax: Axes, rows: pd.DataFrame) -> None:
     axis, label = _training_axis(rows)
     chosen = evenly_chosen(sorted(rows["layer"].unique()))
     for layer, colour in zip(chosen, _colours(len(chosen)), strict=True):
-        line = rows[rows["layer"] == layer].assign(at=axis).sort_values("at")
-        ax.plot(
-            line["at"], line["value"], color=colour, marker="o", markersize=3, linewidth=1.3, label=f"layer {layer}"
-        )
+        at_layer = rows[rows["layer"] == layer].assign(at=axis).sort_values("at")
+        for number, (_, line) in enumerate(at_layer.groupby("model", sort=False)):
+            style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 3, "linewidth": 1.3}
+            ax.plot(line["at"], line["value"], label=f"layer {layer}" if number == 0 else None, **style)
     ax.set_xlabel(label)
     if label == "checkpoint":
         names = list(rows["checkpoint"].cat.categories)
-        ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        ax.set_xticks(range(len(names)), [_plain(name) for name in names], rotation=45, ha="right")
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
@@ -125,6 +126,11 @@ def _training_axis(rows: pd.DataFrame) -> tuple[pd.Series, str]:
         if known and rows.groupby("checkpoint", observed=True)[column].first().is_unique:
             return rows[column].astype(float), label
     return rows["checkpoint"].cat.codes, "checkpoint"
+
+
+def _plain(name: str) -> str:
+    """A name as it is: a dollar sign would begin mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _colours(count: int) -> list[tuple[float, ...]]:

@@ -58,6 +58,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         with open(aside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free or choose another disk"
+        ) from None
     finally:
         aside.unlink(missing_ok=True)
 
@@ -77,8 +81,12 @@ class RunDirectory:
     def activations_path(self, ref: CheckpointRef, dataset: str) -> Path:
         return self.path / "activations" / ref.name / f"{dataset}.safetensors"
 
-    def is_done(self, ref: CheckpointRef) -> bool:
-        """Whether the checkpoint's table is there and readable.
+    def tables(self) -> list[Path]:
+        """The tables of all checkpoints traced so far."""
+        return sorted((self.path / "metrics").glob("*.parquet"))
+
+    def is_done(self, ref: CheckpointRef, activations: Sequence[str] = ()) -> bool:
+        """Whether the checkpoint's table is there and readable, and its vectors and the named activations with it.
 
         Raises:
             InputError: the table is of another checkpoint of the same name.
@@ -92,7 +100,8 @@ class RunDirectory:
             raise InputError(
                 f"{path}: made from {source}, not from {ref.path}; rename the folder or take another --out"
             )
-        return self.vectors_path(ref).is_file()
+        parts = [self.vectors_path(ref), *(self.activations_path(ref, dataset) for dataset in activations)]
+        return all(part.is_file() for part in parts)
 
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
         """`activations` [layer, statement, width], in the forward's dtype."""
@@ -111,13 +120,21 @@ class RunDirectory:
             save_file({name: np.ascontiguousarray(array) for name, array in vectors.items()}, aside, metadata=about)
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
-        with written_whole(self.table_path(ref)) as aside:
-            pq.write_table(table.replace_schema_metadata({SOURCE_KEY: str(ref.path).encode()}), aside)
+        try:
+            with written_whole(self.table_path(ref)) as aside:
+                pq.write_table(table.replace_schema_metadata({SOURCE_KEY: str(ref.path).encode()}), aside)
+        except InputError:
+            self.vectors_path(ref).unlink(missing_ok=True)
+            raise
 
     def read_metrics(self) -> pd.DataFrame:
         """Every checkpoint's table as one; empty, with the right columns, if there is none."""
-        files = sorted((self.path / "metrics").glob("*.parquet"))
-        tables = [pq.read_table(file).replace_schema_metadata(None) for file in files]
+        tables = []
+        for file in self.tables():
+            try:
+                tables.append(pq.read_table(file).replace_schema_metadata(None))
+            except (OSError, pa.ArrowException):
+                raise InputError(f"{file}: damaged; delete it and trace its checkpoint again") from None
         return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(
             types_mapper={pa.int64(): pd.Int64Dtype()}.get
         )
@@ -168,41 +185,56 @@ def open_run(
     Raises:
         InputError: the directory cannot be written, is not a run, or is a run of another configuration or other data.
     """
-    record_path = path / "run.json"
+    if "__metadata__" in data:
+        raise InputError("a statement set cannot be called __metadata__; rename its file")
+    run, record_path = RunDirectory(path), path / "run.json"
     try:
         earlier = None
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             earlier = _read_record(record_path)
-            _refuse_difference(record_path, "", earlier["config"], config)
-            _refuse_difference(record_path, "data of ", earlier["data"], data)
-        for folder in ("metrics", "vectors", "figures"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
+            run.failures()
+            # A run that has traced nothing yet binds nobody.
+            if any(run.tables()):
+                _refuse_difference(record_path, "", earlier["config"], config)
+                _refuse_difference(record_path, "data of ", earlier["data"], data)
         known = earlier["checkpoints"] if earlier else []
         record = {
             "config": dict(config),
             "data": dict(data),
             "checkpoints": known + [name for name in checkpoints if name not in known],
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-            "device": {
-                "platform": jax.default_backend(),
-                "kind": jax.devices()[0].device_kind,
-                "count": jax.device_count(),
-            },
-            "started": earlier["started"] if earlier else datetime.now(UTC).isoformat(timespec="seconds"),
+            "commands": [*(earlier["commands"] if earlier else []), _circumstances(checkpoints)],
         }
+        path.mkdir(parents=True, exist_ok=True)
         with written_whole(record_path) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        for folder in ("metrics", "vectors", "figures"):
+            (path / folder).mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
         ) from None
-    return RunDirectory(path)
+    return run
+
+
+def _circumstances(checkpoints: Sequence[str]) -> dict[str, Any]:
+    """When a command ran, on what, and for which checkpoints."""
+    try:
+        device = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()}
+    except RuntimeError as error:
+        raise InputError(f"JAX finds no device: {' '.join(str(error).split())}; check JAX_PLATFORMS") from None
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoints": list(checkpoints),
+        "device": device,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
 
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if {"config", "data", "checkpoints", "started"} <= record.keys():
+        kinds = {"config": dict, "data": dict, "checkpoints": list, "commands": list}
+        if all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
             return record
     except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         pass

@@ -88,11 +88,11 @@ def trace_into(out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statemen
     failures = sweep(refs, sets, config, run)
     metrics = run.read_metrics()
     if len(metrics):
-        figures = draw_all(metrics, run.path / "figures")
         for protocol in config.protocols:
             print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
             print(as_text(best_layers(metrics, protocol)))
         print(f"\ntables   {run.path}/metrics/*.parquet\nvectors  {run.path}/vectors/*.safetensors")
+        figures = draw_all(metrics, run.path / "figures")
         print("figures  " + "\n         ".join(map(str, figures)))
     if failures:
         print(f"{len(failures)} of {len(refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
@@ -140,7 +140,7 @@ def sweep(
     for at, ref in enumerate(refs, 1):
         label = f"[{at}/{len(refs)}] {ref.name}"
         try:
-            if run.is_done(ref):
+            if run.is_done(ref, [s.name for s in sets] if config.keep_activations else ()):
                 _say(f"{label}: already traced", quiet)
                 run.clear_failure(ref)
                 continue

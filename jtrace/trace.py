@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jtrace.data.splits import Split, leading_rows, prefix_split
 from jtrace.data.statements import Statements
+from jtrace.errors import InputError
 from jtrace.information import paper_information, paper_smoother
 from jtrace.kernels.standardise import standardise
 from jtrace.probes import paper_probe
@@ -108,6 +109,9 @@ def paper_trace(
         members: which distinct statement each row of the set is.
         layers: which layers to report.
         progress: label of a progress bar; none is shown if None.
+
+    Raises:
+        InputError: too few rows for the split, or a statistic that is not finite.
     """
     split = check_paper_rows(statements)
     leading = np.zeros(len(statements), bool)
@@ -126,6 +130,7 @@ def paper_trace(
         results[-1].vector.block_until_ready()
     found = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
 
+    both_tested = len(np.unique(statements.labels[split.test])) == 2
     metric = partial(Metric, statements.name, statements.dimension, protocol="paper")
     table: list[Metric] = []
     for at, layer in enumerate(layers):
@@ -137,9 +142,13 @@ def paper_trace(
             ("mi_yt", found.mi_yt[at], len(split.train)),
             ("vector_norm", norm, int(leading.sum())),
         ):
-            # A test part of one class only has no AUROC.
-            if not np.isnan(value):
-                table.append(metric(layer=layer, metric=name, value=float(value), n=n))
+            if name == "probe_auroc" and not both_tested:
+                continue
+            if not np.isfinite(value):
+                raise InputError(
+                    f"{statements.name}: {name} of layer {layer} is {value}; the checkpoint is not traceable"
+                )
+            table.append(metric(layer=layer, metric=name, value=float(value), n=n))
     stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
     warnings = (f"{statements.name}: the probe stopped short of its optimum at layers {stuck}",) if stuck else ()
     return SetTrace(tuple(table), found.vector, warnings)

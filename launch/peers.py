@@ -1,7 +1,8 @@
 """What the benchmark measures jtrace against: torch and scikit-learn, as published and batched (extra `torch`)."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,38 +19,45 @@ def load(folder: Path) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-def _hooked(model: PreTrainedModel) -> list[torch.Tensor]:
+@contextmanager
+def _hooked(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
     """A list that every forward fills with the output of each block, [row, slot, width]."""
     caught: list[torch.Tensor] = []
-    for block in model.model.layers:
+    hooks = [
         block.register_forward_hook(lambda _, __, out: caught.append(out[0] if isinstance(out, tuple) else out))
-    return caught
+        for block in model.model.layers
+    ]
+    try:
+        yield caught
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()
 def extract_one_by_one(model: PreTrainedModel, tokens: Sequence[np.ndarray]) -> np.ndarray:
     """As published: one statement per forward of the whole model, hooks on every block; [layer, statement, width]."""
-    caught, rows = _hooked(model), []
-    for ids in tokens:
-        caught.clear()
-        model(torch.from_numpy(ids.astype(np.int64))[None])
-        rows.append(torch.stack([out[0, -1] for out in caught]).numpy())
+    rows = []
+    with _hooked(model) as caught:
+        for ids in tokens:
+            caught.clear()
+            model(torch.from_numpy(ids.astype(np.int64))[None])
+            rows.append(torch.stack([out[0, -1] for out in caught]).numpy())
     return np.stack(rows, axis=1)
 
 
 @torch.no_grad()
 def extract_batched(model: PreTrainedModel, tokens: Sequence[np.ndarray]) -> np.ndarray:
     """Statements of one length together, so that nothing is padded, and no head; [layer, statement, width]."""
-    caught = _hooked(model)
     lengths = np.array([len(ids) for ids in tokens])
     found = np.empty((len(model.model.layers), len(tokens), model.config.hidden_size), np.float32)
-    for length in np.unique(lengths):
-        same = np.flatnonzero(lengths == length)
-        for at in range(0, len(same), max(1, BATCH_TOKENS // length)):
-            members = same[at : at + max(1, BATCH_TOKENS // length)]
-            caught.clear()
-            model.model(torch.from_numpy(np.stack([tokens[i] for i in members]).astype(np.int64)), use_cache=False)
-            found[:, members] = torch.stack([out[:, -1] for out in caught]).numpy()
+    with _hooked(model) as caught:
+        for length in np.unique(lengths):
+            same, most = np.flatnonzero(lengths == length), max(1, BATCH_TOKENS // length)
+            for members in (same[at : at + most] for at in range(0, len(same), most)):
+                caught.clear()
+                model.model(torch.from_numpy(np.stack([tokens[i] for i in members]).astype(np.int64)), use_cache=False)
+                found[:, members] = torch.stack([out[:, -1] for out in caught]).numpy()
     return found
 
 

@@ -63,7 +63,7 @@ def main() -> int:
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     config = SweepConfig(
         dtype=dtype,
-        protocols=tuple(PROTOCOL.value),
+        protocols=tuple(dict.fromkeys(PROTOCOL.value)),
         layers=cli.parse_layers(LAYERS.value),
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
         keep_activations=KEEP_ACTIVATIONS.value,

@@ -106,5 +106,5 @@ def test_a_residual_that_overflows_is_an_error_that_names_the_layer(model, state
     weight = params["blocks"]["mlp"]["down"]["weight"]
     mlp = {**params["blocks"]["mlp"], "down": {"weight": weight.at[1].set(3e38)}}
     broken = {**params, "blocks": {**params["blocks"], "mlp": mlp}}
-    with pytest.raises(InputError, match="layer 1 is NaN or infinite"):
+    with pytest.raises(InputError, match="layer 1 is NaN, infinite or beyond"):
         extract(broken, config, pack(statements, 64), dtype=jnp.float32)

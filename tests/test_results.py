@@ -86,8 +86,9 @@ def test_the_same_configuration_takes_a_run_up_and_adds_checkpoints(run):
     again = open_run(run.path, CONFIG, DATA, ["other"])
     record = json.loads((again.path / "run.json").read_text())
     assert record["checkpoints"] == [REF.name, "other"]
-    assert {"python", "jax", "jtrace"} <= record["versions"].keys()
-    assert record["device"]["platform"]
+    assert [command["checkpoints"] for command in record["commands"]] == [[REF.name], ["other"]]
+    assert {"python", "jax", "jtrace"} <= record["commands"][0]["versions"].keys()
+    assert record["commands"][0]["device"]["platform"]
 
 
 @pytest.mark.parametrize(
@@ -99,9 +100,52 @@ def test_the_same_configuration_takes_a_run_up_and_adds_checkpoints(run):
     ],
 )
 def test_another_configuration_or_other_data_is_refused_with_the_difference(run, config, data, message):
+    write(run)
     with pytest.raises(InputError) as error:
         open_run(run.path, config, data, [])
     assert message in str(error.value)
+
+
+def test_a_run_that_has_traced_nothing_takes_another_configuration(run):
+    again = open_run(run.path, CONFIG | {"layers": [1]}, {"set": "xyz"}, [])
+    assert json.loads((again.path / "run.json").read_text())["config"]["layers"] == [1]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"config": [], "data": {}, "checkpoints": [], "commands": []}'])
+def test_a_damaged_record_is_refused(run, content):
+    (run.path / "run.json").write_text(content)
+    with pytest.raises(InputError, match=r"no readable run\.json"):
+        open_run(run.path, CONFIG, DATA, [])
+
+
+def test_damaged_notes_on_failures_stop_the_run_before_it_starts(run):
+    (run.path / "failures.jsonl").write_text("{")
+    with pytest.raises(InputError, match=r"failures\.jsonl: not readable"):
+        open_run(run.path, CONFIG, DATA, [])
+
+
+def test_missing_activations_are_not_done(run):
+    write(run)
+    assert not run.is_done(REF, ["set"])
+    run.write_activations(REF, "set", np.ones((2, 3, 4), np.float32))
+    assert run.is_done(REF, ["set"])
+
+
+def test_a_table_that_cannot_be_written_takes_its_vectors_along(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jtrace.results.pq.write_table", full)
+    with pytest.raises(InputError, match=r"org--llama@step3\.parquet: cannot be written \(No space left on device\)"):
+        write(run)
+    assert not list(run.path.rglob("*llama*"))
+
+
+def test_a_damaged_table_of_another_checkpoint_is_named(run):
+    write(run)
+    run.table_path(REF).write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"org--llama@step3\.parquet: damaged"):
+        run.read_metrics()
 
 
 def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path):

@@ -202,6 +202,49 @@ def test_what_is_wrong_with_a_checkpoint_is_one_line_that_names_it(steps, spoil,
     assert not list((steps / "run/vectors").iterdir())
 
 
+def test_a_half_copied_step_fails_by_name_and_the_others_are_traced(steps, capsys):
+    (steps / "tiny/step10/config.json").unlink()
+    assert trace(steps) == 1
+    assert "tiny@step10" in capsys.readouterr().err
+    assert {path.stem for path in (steps / "run/metrics").iterdir()} == {"tiny@step2", "tiny@step100"}
+
+
+def test_an_unforeseen_error_is_recorded_and_the_others_are_traced(steps, monkeypatch):
+    original = sweep.load_params
+
+    def break_one(path, *args, **kwargs):
+        if path.name == "step10":
+            raise RuntimeError("out of\nmemory")
+        return original(path, *args, **kwargs)
+
+    monkeypatch.setattr(sweep, "load_params", break_one)
+    assert trace(steps) == 1
+    (record,) = map(json.loads, (steps / "run/failures.jsonl").read_text().splitlines())
+    assert record["error"] == "RuntimeError: out of memory"
+    assert len(list((steps / "run/metrics").iterdir())) == 2
+
+
+def test_two_sets_through_one_packing_equal_each_alone(steps):
+    rows = (steps / "mine.csv").read_text().splitlines()
+    (steps / "half.csv").write_text("\n".join(rows[:31]) + "\n")
+    refs = parse_specs([str(steps / "tiny/step10")])
+    sets = [str(steps / name) for name in ("mine.csv", "half.csv")]
+    assert trace_into(steps / "both", refs, read_all(sets), CONFIG) == 0
+    both = pd.read_parquet(steps / "both/metrics")
+    for name in ("mine", "half"):
+        trace(steps, name, "tiny/step10", sets=f"{name}.csv")
+        alone = pd.read_parquet(steps / name / "metrics")
+        pd.testing.assert_frame_equal(both[both["dataset"] == name].reset_index(drop=True), alone, rtol=1e-4)
+
+
+def test_help_explains_every_flag():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch/trace.py"), "--help"], capture_output=True, text=True, check=False
+    )
+    for flag in ("checkpoints", "statements", "out", "protocol", "layers", "dtype", "data_dir", "tokenizer", "keep_"):
+        assert f"--{flag}" in done.stdout.replace("--[no]", "--")
+
+
 def test_a_layer_beyond_the_model_is_named(steps, capsys):
     assert trace(steps, spec="tiny/step10", config=SweepConfig(dtype="float32", layers=(0, 3))) == 1
     assert "--layers asks for 3; tiny@step10 has layers 0 to 2" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
     test_rows = len(statements) - int(0.8 * len(statements))
     other = np.abs(np.array(values(trace, "probe_accuracy")) - expected["probe_accuracy"]) * test_rows
     # Accuracies are counts of 391 rows: less than half a row apart is the same count.
-    within("SmolLM2: test rows decided otherwise than the reference", np.round(other).max() / test_rows, 1e-3)
+    within("SmolLM2: probe accuracy against the float64 reference", np.round(other).max() / test_rows, 1e-3)
     for metric, bar in (("mi_xt", 5e-4), ("mi_yt", 5e-4), ("vector_norm", 1e-4)):
         error = np.abs(np.array(values(trace, metric)) / expected[metric] - 1).max()
         within(f"SmolLM2: {metric} against the float64 reference", error, bar)

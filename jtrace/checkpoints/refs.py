@@ -1,6 +1,7 @@
 """References to checkpoints: what a `--checkpoints` spec names."""
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def parse_spec(spec: str) -> list[CheckpointRef]:
     path = Path(spec)
     if glob.has_magic(spec) and not path.is_dir():
         found = [Path(path) for path in glob.glob(spec)]
-        folders = [path for path in found if (path / "config.json").is_file()]
+        # A folder called like a step is one even if its files are not whole: it shall fail by name, not be passed over.
+        folders = [p for p in found if p.is_dir() and (STEP_NAME.fullmatch(p.name) or (p / "config.json").is_file())]
         if not folders:
             what = f"{len(found)} entries without config.json" if found else f"nothing; {_nearest(path.parent)}"
             raise InputError(f"--checkpoints: '{spec}' matches {what}")
@@ -84,15 +86,19 @@ def parse_spec(spec: str) -> list[CheckpointRef]:
 
 def local_ref(path: Path) -> CheckpointRef:
     """The reference that a local folder's name makes."""
-    path = path.resolve()
+    # Named as the user names it; a link's target tells the same files apart from others.
+    path, target = Path(os.path.abspath(path)), path.resolve()
     match = STEP_NAME.fullmatch(path.name)
+    model = path.name if match is None else path.parent.name
+    if model.startswith(("_", ".")):
+        raise InputError(f"--checkpoints: '{model}' begins with '{model[0]}', which hides its table; rename the folder")
     if match is None:
-        return CheckpointRef(path.name, "", path)
+        return CheckpointRef(model, "", target)
     tokens = TOKENS_IN_NAME.search(path.name)
     return CheckpointRef(
-        path.parent.name,
+        model,
         path.name,
-        path,
+        target,
         step=int(match[1]),
         tokens=int(tokens[1]) * TOKEN_UNITS[tokens[2]] if tokens else None,
     )

@@ -9,7 +9,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from jtrace.errors import InputError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

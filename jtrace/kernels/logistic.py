@@ -179,7 +179,8 @@ def _newton(
         penalties = state.penalty + 2 * STEPS * inner + STEPS**2 * square
         before = objectives(state.penalty, state.margins)
         after = objectives(penalties, state.margins + STEPS[:, None] * added)
-        chosen = jnp.argmax(after <= before + SLACK * jnp.abs(before))
+        fits = after <= before + SLACK * jnp.abs(before)
+        chosen = jnp.where(fits.any(), jnp.argmax(fits), len(STEPS) - 1)
         length = jnp.asarray(STEPS)[chosen]
         small = jnp.max(jnp.abs(added)) <= tolerance * jnp.maximum(jnp.max(jnp.abs(state.margins + added)), 1)
         return _State(

@@ -77,6 +77,20 @@ def test_a_folder_whose_name_looks_like_a_glob_is_itself(models):
     assert names("run[1]") == ["run[1]"]
 
 
+def test_a_link_is_named_as_the_user_names_it(models):
+    (models / "links").mkdir()
+    (models / "links/step7").symlink_to(models / "llama/step20")
+    (ref,) = parse_specs(["links/step7"])
+    assert (ref.name, ref.path) == ("links@step7", models / "llama/step20")
+
+
+def test_a_name_that_would_hide_its_table_is_refused(models):
+    (models / "_base").mkdir()
+    (models / "_base/config.json").touch()
+    with pytest.raises(InputError, match="'_base' begins with '_'"):
+        parse_specs(["_base"])
+
+
 def test_specs_are_separated_or_repeated_and_duplicates_dropped(models):
     assert names("llama/step100; smollm2", "llama/step*") == ["llama@step100", "smollm2", "llama@step3", "llama@step20"]
 

@@ -73,11 +73,13 @@ def test_both_estimates_meet_the_bar(shape, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_never_negative(kind):
+    """Not even before the clamp: the sum of products itself, and the label's quadratic form."""
     for seed in range(20):
         x, t, labels = data(30, 4, kind, seed)
-        found = paper_information(paper_smoother(jnp.asarray(x)), jnp.asarray(t), jnp.asarray(labels))
-        assert found.xt >= 0
-        assert found.yt >= 0
+        smoother_t = np.asarray(paper_smoother(jnp.asarray(t)))
+        assert np.sum(np.asarray(paper_smoother(jnp.asarray(x))) * smoother_t) >= 0
+        deviation = labels - labels.mean()
+        assert deviation @ smoother_t @ deviation >= 0
 
 
 def test_a_representation_that_never_varies_carries_no_information():
@@ -130,3 +132,8 @@ def test_standardise_uses_ddof_one_and_zeroes_what_never_varies():
     x[:, 1] = 0.1  # whose float32 mean over 7 rows is not 0.1
     expected = (x - x.mean(0)) / np.where(x.std(0) > 1e-6, x.std(0, ddof=1), np.inf)
     np.testing.assert_allclose(jax.jit(standardise)(x), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(("n", "constant"), [(7, 0.1), (100, 1e4 + 0.1), (397, -0.0073)])
+def test_a_constant_becomes_zero_even_where_its_mean_is_rounded(n, constant):
+    np.testing.assert_array_equal(standardise(jnp.full((n, 1), constant, jnp.float32)), np.zeros((n, 1)))

@@ -101,7 +101,7 @@ class Fields:
     def choice(self, name: str, choices: dict[str, Any], default: str) -> Any:
         """A named value that must be one of the implemented ones."""
         value = self.take(name, default)
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             raise self.refuse(f"{name} '{value}' is not implemented; known are {', '.join(sorted(choices))}")
         return choices[value]
 
@@ -112,7 +112,7 @@ class Fields:
         if not isinstance(settings, dict):
             raise self.refuse(f"the rotary settings are {settings!r}; an object is needed")
         settings = dict(settings)
-        theta = self._positive("rope_theta", settings.pop("rope_theta", theta) or 10000.0)
+        theta = self._positive("rope_theta", settings.pop("rope_theta", 10000.0 if theta is None else theta))
         legacy_kind = settings.pop("type", "default")
         kind = settings.pop("rope_type", legacy_kind)
 
