@@ -25,7 +25,7 @@ STEPS = 0.5 ** np.arange(12, dtype=np.float32)
 SLACK = 1e-5
 # Conjugate gradients reduce a step's residual by this much, in at most so many products with the rows; a step that
 # needed many is taken as a sign that the preconditioner has aged.
-CG_TOLERANCE, CG_LIMIT, CG_MANY = 1e-2, 60, 8
+CG_TOLERANCE, CG_LIMIT, CG_MANY = 1e-3, 60, 12
 TINY = np.finfo(np.float32).tiny
 
 
@@ -43,7 +43,7 @@ def fit_logistic(
     labels: Float[Array, " N"],
     c: float | Array = 1.0,
     *,
-    tolerance: float = 3e-4,
+    tolerance: float = 1e-4,
     max_iterations: int = 60,
 ) -> LogisticFit:
     """Fit one probe.
