@@ -18,7 +18,8 @@ from jtrace.checkpoints.weights import TensorInfo, iter_weight_files, tensor_inf
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
-from jtrace.models.families import Family, read_model_config
+from jtrace.models.families import read_model_config
+from jtrace.models.families.family import Family, Part
 
 FLOAT_KINDS = frozenset({"float32", "float16", "bfloat16"})
 STACKED = "blocks/"
@@ -26,11 +27,25 @@ STACKED = "blocks/"
 
 @dataclass(frozen=True)
 class Destination:
-    """Where one tensor of a file goes: a param, and its layer in the stack (None outside the blocks)."""
+    """Where a tensor of a file goes: a param, and its layer in the stack (None outside the blocks).
+
+    Attributes:
+        shape: of the tensor in the file.
+        part: which part of the tensor, if it holds several params, and how many heads it is divided by.
+    """
 
     param: str
     layer: int | None
     shape: tuple[int, ...]
+    part: Part | None = None
+    heads: int = 1
+
+    def of(self, tensor: np.ndarray) -> np.ndarray:
+        """What of the tensor goes there."""
+        if self.part is None:
+            return tensor
+        by_head = tensor.reshape(self.heads, self.part.of, -1, *tensor.shape[1:])
+        return by_head[:, self.part.index].reshape(-1, *tensor.shape[1:])
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -51,20 +66,27 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     return values
 
 
-def destinations(config: DecoderConfig, family: Family) -> dict[str, Destination]:
-    """Every tensor that a checkpoint of this architecture must hold, by its name in the files."""
-    table = {}
+def destinations(config: DecoderConfig, family: Family) -> dict[str, list[Destination]]:
+    """Every tensor that a checkpoint of this architecture must hold, by its name in the files, and where it goes."""
+    table: dict[str, list[Destination]] = {}
     for param, leaf in flatten_dict(abstract_params(config, jnp.dtype(jnp.float32)), sep="/").items():
-        if param.startswith(STACKED):
-            for layer in range(config.depth):
-                table[family.names[param].format(layer)] = Destination(param, layer, leaf.shape[1:])
-        else:
-            table[family.names[param]] = Destination(param, None, leaf.shape)
+        stacked, part = param.startswith(STACKED), family.parts.get(param)
+        shape = leaf.shape[1:] if stacked else leaf.shape
+        if part is not None:
+            shape = (part.of * shape[0], *shape[1:])
+        for layer in range(config.depth) if stacked else (None,):
+            goes_to = Destination(param, layer, shape, part, config.heads)
+            table.setdefault(family.names[param].format(layer), []).append(goes_to)
     return table
 
 
+def names_in_table(found: Mapping[str, TensorInfo], family: Family) -> dict[str, str]:
+    """Each tensor's name in the files → its name in the family's table, which differs where files use an alias."""
+    return {name: alias if (alias := family.aliases.get(name)) and alias not in found else name for name in found}
+
+
 def check_tensors(
-    expected: Mapping[str, Destination],
+    expected: Mapping[str, list[Destination]],
     found: Mapping[str, TensorInfo],
     config: DecoderConfig,
     family: Family,
@@ -75,20 +97,27 @@ def check_tensors(
     Raises:
         InputError: missing or left-over tensors, a wrong shape, or a dtype that holds no weights.
     """
+    names = names_in_table(found, family)
     extra_head = {family.names["head"]} if config.tied_head else set()
-    missing = sorted(expected.keys() - found.keys())
-    left_over = sorted(n for n in found.keys() - expected.keys() - extra_head if not family.ignored.fullmatch(n))
+    missing = sorted(expected.keys() - set(names.values()))
+    left_over = sorted(
+        name
+        for name, known in names.items()
+        if known not in expected and known not in extra_head and not family.ignored.fullmatch(name)
+    )
     if missing:
         raise InputError(f"{where}: {_some(missing)} missing from the weight files; they and config.json disagree")
     if left_over:
         raise InputError(
             f"{where}: {_some(left_over)} left over in the weight files; config.json has no place for them"
         )
-    for name, destination in expected.items():
-        info = found[name]
-        if info.shape != destination.shape:
+    for name, info in found.items():
+        if names[name] not in expected:
+            continue
+        shape = expected[names[name]][0].shape
+        if info.shape != shape:
             raise InputError(
-                f"{where}: tensor '{name}' has shape {list(info.shape)}; config.json asks for {list(destination.shape)}"
+                f"{where}: tensor '{name}' has shape {list(info.shape)}; config.json asks for {list(shape)}"
             )
         if info.dtype.name not in FLOAT_KINDS:
             raise InputError(f"{where}: tensor '{name}' is {info.dtype.name}; float32, float16 or bfloat16 is needed")
@@ -123,43 +152,48 @@ def load_params(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tup
     config, family = read_model_config(read_config_json(folder), str(folder / "config.json"))
     expected, found = destinations(config, family), tensor_infos(folder)
     check_tensors(expected, found, config, family, folder)
-    if config.tied_head and family.names["head"] in found:
-        _check_tied(folder, family)
+    names = names_in_table(found, family)
+    if config.tied_head:
+        _check_tied(folder, family, names)
     config = config.truncated(min(depth or config.depth, config.depth))
 
     params = {
         path: jnp.zeros(leaf.shape, dtype)
         for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items()
     }
-    finite: dict[str, Array] = {}
+    finite: dict[str, list[Array]] = {}
     for file in iter_weight_files(folder):
         previous = None
         for name in file.tensors:
-            target = expected.get(name)
-            if target is None or (target.layer is not None and target.layer >= config.depth):
-                continue
-            layer = None if target.layer is None else np.int32(target.layer)
-            params[target.param], finite[name] = _place(params[target.param], file.read(name), layer)
-            # One transfer ahead: enough to overlap reading and copying, too little to fill the device.
-            if previous is not None:
-                previous.block_until_ready()
-            previous = finite[name]
+            for target in expected.get(names[name], ()):
+                if target.layer is not None and target.layer >= config.depth:
+                    continue
+                layer = None if target.layer is None else np.int32(target.layer)
+                params[target.param], ok = _place(params[target.param], target.of(file.read(name)), layer)
+                finite.setdefault(name, []).append(ok)
+                # One transfer ahead: enough to overlap reading and copying, too little to fill the device.
+                if previous is not None:
+                    previous.block_until_ready()
+                previous = ok
         jax.block_until_ready(list(finite.values()))
-    bad = sorted(name for name, flag in jax.device_get(finite).items() if not flag)
+    bad = sorted(name for name, flags in jax.device_get(finite).items() if not all(flags))
     if bad:
         raise InputError(f"{folder}: NaN or infinite values as {jnp.dtype(dtype).name} in {_some(bad)}; not traceable")
     return config, unflatten_dict(params, sep="/")
 
 
-def _check_tied(folder: Path, family: Family) -> None:
+def _check_tied(folder: Path, family: Family, names: Mapping[str, str]) -> None:
     """A tied checkpoint may repeat the embedding as its head (old files do), but not contradict it."""
+    found = {param: name for name in names for param in ("embedding", "head") if names[name] == family.names[param]}
+    if "head" not in found:
+        return
     copies: dict[str, np.ndarray] = {}
     for file in iter_weight_files(folder):
-        copies |= {n: file.read(n) for n in (family.names["embedding"], family.names["head"]) if n in file.tensors}
-    if not np.array_equal(copies[family.names["embedding"]], copies[family.names["head"]]):
+        copies |= {name: file.read(name) for name in found.values() if name in file.tensors}
+    if not np.array_equal(copies[found["embedding"]], copies[found["head"]]):
         raise InputError(
-            f"{folder}: config.json ties head and embedding, but '{family.names['head']}' differs from "
-            f"'{family.names['embedding']}'; set tie_word_embeddings to false if the head is meant"
+            f"{folder}: config.json ties head and embedding, but '{found['head']}' differs from "
+            f"'{found['embedding']}'; set tie_word_embeddings to false if the head is meant"
         )
 
 

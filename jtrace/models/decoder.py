@@ -1,8 +1,9 @@
 """The decoder: one `nn.scan` of one block over stacked layer params.
 
-What the scan takes in per layer is the layer's params and its steering vector; what it gives out per layer is the
-residual at the read slots. Extraction and intervention are therefore one pure function, and compile time does not
-grow with depth. Axes: B rows, T slots, R reads per row, L layers, D width, V vocabulary.
+What the scan takes in per layer is the layer's params, its kind (which rotary table, which window) and its steering
+vector; what it gives out per layer is the residual at the read slots. Extraction and intervention are therefore one
+pure function, and compile time does not grow with depth. Axes: B rows, T slots, R reads per row, L layers, D width,
+V vocabulary, P different position tables and W different windows among the layers.
 """
 
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.kernels.attention import visible_slots
 from jtrace.models.config import DecoderConfig
-from jtrace.models.layers import Attention, GatedMLP, RMSNorm, Rotation, precision_for, rotation_at
+from jtrace.models.layers import MLP, Attention, Norm, precision_for
+from jtrace.models.rotary import Rotation, rotation_at
 
 Params = dict[str, Any]
 
@@ -46,8 +48,27 @@ class Output(NamedTuple):
     last: Float[Array, "B T D"]
 
 
+class Kind(NamedTuple):
+    """Which of the tables a layer uses; per layer in the scan's inputs."""
+
+    rotation: Int[Array, " *L"]
+    visible: Int[Array, " *L"]
+
+
+class Tables(NamedTuple):
+    """What the layers' kinds choose from, computed once per forward."""
+
+    rotation: Rotation  # [P, B, T, 1, half] each
+    visible: Bool[Array, "W B T T"]
+
+    def of(self, kind: Kind) -> tuple[Rotation, Bool[Array, "B T T"]]:
+        """One layer's."""
+        cos, sin = (jax.lax.dynamic_index_in_dim(table, kind.rotation, keepdims=False) for table in self.rotation)
+        return (cos, sin), jax.lax.dynamic_index_in_dim(self.visible, kind.visible, keepdims=False)
+
+
 class Block(nn.Module):
-    """Pre-norm residual block, h + attention(norm(h)), then + mlp(norm(·)); the scan's body."""
+    """Residual block, the scan's body: attention and MLP one after the other or side by side, norms before or after."""
 
     config: DecoderConfig
 
@@ -56,15 +77,21 @@ class Block(nn.Module):
         self,
         residual: Float[Array, "B T D"],
         vector: Float[Array, " D"] | None,
+        kind: Kind,
         strength: Float[Array, "B T"] | None,
-        rotation: Rotation,
-        visible: Array,
+        tables: Tables,
         reads: Int[Array, "B R"],
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B R D"]]:
         c = self.config
-        normed = RMSNorm(c.norm_eps, name="attention_norm")(residual)
-        residual = residual + Attention(c, name="attention")(normed, rotation, visible)
-        residual = residual + GatedMLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(residual))
+        rotation, visible = tables.of(kind)
+        attention, mlp = Attention(c, name="attention"), MLP(c, name="mlp")
+        attention_norm, mlp_norm = (Norm(c.norm, c.norm_eps, name=name) for name in ("attention_norm", "mlp_norm"))
+        if c.norm_after:
+            residual = residual + attention_norm(attention(residual, rotation, visible))
+            residual = residual + mlp_norm(mlp(residual))
+        else:
+            attended = residual + attention(attention_norm(residual), rotation, visible)
+            residual = attended + mlp(mlp_norm(residual if c.parallel else attended))
         if vector is not None and strength is not None:
             residual = residual + (strength[:, :, None] * vector).astype(residual.dtype)
         return residual, jnp.take_along_axis(residual, reads[:, :, None], axis=1)
@@ -83,10 +110,10 @@ class Decoder(nn.Module):
             Block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.depth,
         )(c)
-        self.final_norm = RMSNorm(c.norm_eps)
+        self.final_norm = Norm(c.norm, c.norm_eps)
         if not c.tied_head:
             self.head = self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width), self.dtype)
 
@@ -100,10 +127,8 @@ class Decoder(nn.Module):
         """
         c = self.config
         vector, strength = (None, None) if intervention is None else intervention
-        rotation = rotation_at(slots.positions, c.rope, c.head_dim)
-        visible = visible_slots(slots.ends, slots.positions, c.window)
-        embedded = self.embedding[slots.tokens]
-        last, captured = self.blocks(embedded, vector, strength, rotation, visible, reads)
+        kind, tables = layer_tables(c, slots)
+        last, captured = self.blocks(self.embedding[slots.tokens], vector, kind, strength, tables, reads)
         return Output(captured, last)
 
     def logits(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
@@ -120,6 +145,20 @@ class Decoder(nn.Module):
     def everything(self, slots: Slots, reads: Int[Array, "B R"]) -> Float[Array, "B T V"]:
         """Residuals and logits in one pass: touches every param, so that `init` and shape checks see them all."""
         return self.logits(self(slots, reads).last)
+
+
+def layer_tables(config: DecoderConfig, slots: Slots) -> tuple[Kind, Tables]:
+    """Each different rotary embedding and window once, and which of them every layer uses."""
+    ropes = list(dict.fromkeys(layer.rope for layer in config.layers))
+    windows = list(dict.fromkeys(layer.window for layer in config.layers))
+    rotations = [rotation_at(slots.positions, rope, config.rotary_dims) for rope in ropes]
+    cos, sin = (jnp.stack(tables) for tables in zip(*rotations, strict=True))
+    visible = jnp.stack([visible_slots(slots.ends, slots.positions, window) for window in windows])
+    kind = Kind(
+        jnp.array([ropes.index(layer.rope) for layer in config.layers]),
+        jnp.array([windows.index(layer.window) for layer in config.layers]),
+    )
+    return kind, Tables((cos, sin), visible)
 
 
 def abstract_params(config: DecoderConfig, dtype: DTypeLike) -> Params:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jtrace.kernels.attention import attend
-from jtrace.models.config import DecoderConfig, LinearScaling, Llama3Scaling, Rope
+from jtrace.models.config import DecoderConfig, NormKind
+from jtrace.models.rotary import Rotation, rotate
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -45,50 +45,27 @@ class Linear(nn.Module):
         return y
 
 
-class RMSNorm(nn.Module):
-    """Root-mean-square norm (arXiv 1910.07467) in float32; cast to x's dtype, then times the weight."""
+class Norm(nn.Module):
+    """Root-mean-square norm (arXiv 1910.07467) or layer norm (arXiv 1607.06450) over the last axis, in float32."""
 
+    kind: NormKind
     eps: float
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        weight = self.param("weight", nn.initializers.ones, (x.shape[-1],), x.dtype)
+    def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         x32 = x.astype(jnp.float32)
+        if self.kind in ("layer", "layer_bare"):
+            x32 = x32 - jnp.mean(x32, axis=-1, keepdims=True)
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
-        return weight * normed.astype(x.dtype)
-
-
-def rotary_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
-    """Angular frequency of each rotary pair, float32 [head_dim / 2], radians per position."""
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = np.float32(1.0) / np.power(np.float64(rope.theta), exponents.astype(np.float64)).astype(np.float32)
-    match rope.scaling:
-        case None:
-            return frequencies
-        case LinearScaling(factor):
-            return frequencies / np.float32(factor)
-        case Llama3Scaling(factor, low, high, original):
-            # Short wavelengths stay, long ones stretch by `factor`, those between are blended.
-            wavelengths = np.float32(2 * np.pi) * (1 / frequencies)
-            turns = np.float32(original) * (1 / wavelengths)
-            blend = np.clip((turns - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)
-            return (1 - blend) * frequencies / np.float32(factor) + blend * frequencies
-
-
-Rotation = tuple[Float[Array, "B T 1 half"], Float[Array, "B T 1 half"]]
-
-
-def rotation_at(positions: Int[Array, "B T"], rope: Rope, head_dim: int) -> Rotation:
-    """Cosine and sine tables in float32, computed once for all layers."""
-    angles = positions[..., None].astype(jnp.float32) * rotary_frequencies(rope, head_dim)
-    return jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
-
-
-def rotate(x: Float[Array, "B T N H"], rotation: Rotation) -> Float[Array, "B T N H"]:
-    """Rotate the first half of each head against the second, in float32."""
-    cos, sin = rotation
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+        if self.kind == "layer_bare":
+            return normed.astype(x.dtype)
+        weight = self.param("weight", nn.initializers.ones, (x.shape[-1],), x.dtype)
+        if self.kind == "rms":
+            return weight * normed.astype(x.dtype)
+        normed = weight.astype(jnp.float32) * normed
+        if self.kind == "layer":
+            normed = normed + self.param("bias", nn.initializers.zeros, (x.shape[-1],), x.dtype).astype(jnp.float32)
+        return normed.astype(x.dtype)
 
 
 class Attention(nn.Module):
@@ -102,20 +79,30 @@ class Attention(nn.Module):
     ) -> Float[Array, "B T D"]:
         c = self.config
         rows, slots, _ = x.shape
-        q = Linear(c.heads * c.head_dim, c.qkv_bias, name="q")(x).reshape(rows, slots, c.heads, c.head_dim)
-        k = Linear(c.kv_heads * c.head_dim, c.qkv_bias, name="k")(x).reshape(rows, slots, c.kv_heads, c.head_dim)
-        v = Linear(c.kv_heads * c.head_dim, c.qkv_bias, name="v")(x).reshape(rows, slots, c.kv_heads, c.head_dim)
+        q = Linear(c.heads * c.head_dim, c.qkv_bias, name="q")(x)
+        k = Linear(c.kv_heads * c.head_dim, c.qkv_bias, name="k")(x)
+        v = Linear(c.kv_heads * c.head_dim, c.qkv_bias, name="v")(x)
+        q_norm, k_norm = (Norm(c.norm, c.norm_eps, name=name) for name in ("q_norm", "k_norm"))
+        if c.qk_norm == "width":
+            q, k = q_norm(q), k_norm(k)
+        if c.clip_qkv is not None:
+            q, k, v = (jnp.clip(part, -c.clip_qkv, c.clip_qkv) for part in (q, k, v))
+        q, k, v = (part.reshape(rows, slots, -1, c.head_dim) for part in (q, k, v))
+        if c.qk_norm == "head":
+            q, k = q_norm(q), k_norm(k)
         mixed = attend(rotate(q, rotation), rotate(k, rotation), v, visible, precision=precision_for(x.dtype))
         return Linear(c.width, c.out_bias, name="o")(mixed.reshape(rows, slots, c.heads * c.head_dim))
 
 
-class GatedMLP(nn.Module):
-    """down(act(gate(x)) · up(x))  (arXiv 2002.05202)."""
+class MLP(nn.Module):
+    """down(act(gate(x)) · up(x))  (arXiv 2002.05202), or down(act(up(x))) where nothing is gated."""
 
     config: DecoderConfig
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         c = self.config
-        gate = ACTIVATIONS[c.activation](Linear(c.mlp_width, c.mlp_bias, name="gate")(x))
-        return Linear(c.width, c.mlp_bias, name="down")(gate * Linear(c.mlp_width, c.mlp_bias, name="up")(x))
+        act = ACTIVATIONS[c.activation]
+        up = Linear(c.mlp_width, c.mlp_bias, name="up")(x)
+        inner = act(Linear(c.mlp_width, c.mlp_bias, name="gate")(x)) * up if c.gated_mlp else act(up)
+        return Linear(c.width, c.mlp_bias, name="down")(inner)

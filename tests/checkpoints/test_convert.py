@@ -123,10 +123,11 @@ def test_integer_weights_are_refused(folder):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"model_type": "bloom"}, "model type 'bloom' is not implemented; known are llama, mistral"),
+        ({"model_type": "bloom"}, "model type 'bloom' is not implemented; known are llama, mistral, gpt_neox"),
         ({"model_type": ...}, "model type None is not implemented"),
         ({"hidden_act": "xielu"}, "hidden_act 'xielu' is not implemented"),
-        ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope type 'yarn' is not implemented"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope type 'longrope' is not implemented"),
+        ({"rope_parameters": {"rope_type": "yarn", "mscale": 1.0}}, "rope setting 'mscale' is not implemented"),
         ({"rope_parameters": {"rope_type": "default", "beta_fast": 1}}, "rope setting 'beta_fast' is not implemented"),
         ({"rope_parameters": {"rope_type": "linear"}}, "'rope factor' is None"),
         ({"hidden_size": ...}, "'hidden_size' is missing"),
@@ -160,9 +161,9 @@ def test_older_configs_say_the_same_in_other_words(folder, change):
 
 def test_a_mistral_window_is_4096_where_absent_and_none_where_null(tmp_path):
     folder = Path(shutil.copytree(GOLDENS / "mistral-no-window", tmp_path / "model"))
-    assert load_params(folder, jnp.float32)[0].window is None
+    assert {layer.window for layer in load_params(folder, jnp.float32)[0].layers} == {None}
     edit_config(folder, sliding_window=...)
-    assert load_params(folder, jnp.float32)[0].window == 4096
+    assert {layer.window for layer in load_params(folder, jnp.float32)[0].layers} == {4096}
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{"])
@@ -209,11 +210,11 @@ def test_reading_needs_no_more_host_memory_than_params_one_shard_and_a_constant(
         (folder / "config.json").write_text(json.dumps(values | sizes))
         config, _ = read_model_config(values | sizes, "test")
         table = destinations(config, FAMILIES["llama"])
-        names = sorted(table, key=lambda name: (table[name].layer or 0, name))
+        names = sorted(table, key=lambda name: (table[name][0].layer or 0, name))
         index = {}
         for number, part in enumerate(names[at : at + 36] for at in range(0, len(names), 36)):
             file = f"model-{number:05d}.safetensors"
-            save_file({name: np.ones(table[name].shape, np.float32) for name in part}, folder / file)
+            save_file({name: np.ones(table[name][0].shape, np.float32) for name in part}, folder / file)
             index |= dict.fromkeys(part, file)
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
         return folder

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jtrace.data.packing import Packed, cheapest_width, operations_per_slot, pack
-from jtrace.models.config import DecoderConfig, Rope
+from jtrace.models.config import DecoderConfig, LayerKind, Rope
 
-CONFIG = DecoderConfig(50, 16, 3, 4, 2, 4, 24, 4096, 1e-5, Rope(1e4))
+CONFIG = DecoderConfig(50, 16, 4, 2, 4, 24, 4096, (LayerKind(Rope(1e4)),) * 3, 1e-5)
 # Few tokens and short sequences, so that shared, nested and repeated ones are common.
 sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=40)
 
@@ -88,7 +88,7 @@ def test_cheapest_width_holds_the_longest_sequence_and_weighs_padding_against_at
     short = [random.integers(0, 50, 20, dtype=np.int32) for _ in range(300)]
     assert cheapest_width([*short, np.zeros(300, np.int32)], CONFIG) >= 300
     # Narrow rows of a wide model: padding costs more than attention, so rows grow past the smallest that fits.
-    wide = DecoderConfig(50, 4096, 3, 32, 32, 128, 11008, 4096, 1e-5, Rope(1e4))
+    wide = DecoderConfig(50, 4096, 32, 32, 128, 11008, 4096, (LayerKind(Rope(1e4)),) * 3, 1e-5)
     assert cheapest_width(short, wide) > 64
 
 

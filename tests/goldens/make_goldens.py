@@ -37,7 +37,7 @@ def residuals_and_logits(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[
     caught: list[torch.Tensor] = []
     hooks = [
         layer.register_forward_hook(lambda _, __, out: caught.append(out[0] if isinstance(out, tuple) else out))
-        for layer in model.model.layers
+        for layer in model.base_model.layers
     ]
     with torch.no_grad():
         logits = model(tokens, use_cache=False).logits

@@ -8,7 +8,7 @@ from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.data.packing import pack
 from jtrace.models.config import LinearScaling, Llama3Scaling, Rope
-from jtrace.models.layers import rotary_frequencies
+from jtrace.models.rotary import rotary_frequencies
 from tests.bars import within
 from tests.conftest import relative_error
 from tests.goldens.variants import VARIANTS

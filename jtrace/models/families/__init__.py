@@ -4,11 +4,14 @@ from typing import Any
 
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
-from jtrace.models.families import llama, mistral
+from jtrace.models.families import gpt_neox, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, smollm3
 from jtrace.models.families.family import Family
 from jtrace.models.families.fields import Fields
 
-FAMILIES: dict[str, Family] = {"llama": llama.FAMILY, "mistral": mistral.FAMILY}
+FAMILIES: dict[str, Family] = {
+    module.__name__.rpartition(".")[2]: module.FAMILY
+    for module in (llama, mistral, gpt_neox, olmo, olmo2, olmo3, qwen2, qwen3, smollm3)
+}
 
 
 def read_model_config(values: dict[str, Any], where: str) -> tuple[DecoderConfig, Family]:
@@ -19,7 +22,10 @@ def read_model_config(values: dict[str, Any], where: str) -> tuple[DecoderConfig
     """
     model_type = values.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise InputError(f"{where}: model type {model_type!r} is not implemented; known are {', '.join(FAMILIES)}")
+        own_code = ", and the repository's own code is never run" if "auto_map" in values else ""
+        raise InputError(
+            f"{where}: model type {model_type!r} is not implemented{own_code}; known are {', '.join(FAMILIES)}"
+        )
     family = FAMILIES[model_type]
     fields = Fields(values, where)
     config = family.read_config(fields)

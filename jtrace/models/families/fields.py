@@ -1,10 +1,10 @@
 """Reading a Hugging Face `config.json` without overlooking a field."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from jtrace.errors import InputError
-from jtrace.models.config import LinearScaling, Llama3Scaling, Rope
 
 # Fields that say nothing of the forward: provenance, training, tokens, generation and serving.
 INERT = frozenset(
@@ -48,6 +48,7 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "rope_interleaved": (False,),
     "tie_encoder_decoder": (False,),
     "torchscript": (False,),
+    "use_mrope": (False,),
     "use_bfloat16": (False, True),
     "pruned_heads": ({},),
 }
@@ -81,22 +82,39 @@ class Fields:
         """Whether the field is there and null: for families where that differs from being absent."""
         return name in self._values and self._values[name] is None
 
-    def size(self, name: str, default: Any = _REQUIRED) -> int:
-        """A positive whole number."""
+    def size(self, name: str, default: Any = _REQUIRED, least: int = 1) -> int:
+        """A whole number of at least `least`."""
         value = self.take(name, default)
-        if type(value) is not int or value < 1:
-            raise self.refuse(f"the field '{name}' is {value!r}; a positive whole number is needed")
+        if type(value) is not int or value < least:
+            raise self.refuse(f"the field '{name}' is {value!r}; a whole number of at least {least} is needed")
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
         """A positive finite number."""
-        return self._positive(name, self.take(name, default))
+        return self.positive(name, self.take(name, default))
+
+    def positive(self, name: str, value: Any) -> float:
+        """The value of a field, or of a setting inside one, if it is a positive finite number."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise self.refuse(f"the field '{name}' is {value!r}; a positive number is needed")
+        return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.take(name, default)
         if not isinstance(value, bool):
             raise self.refuse(f"the field '{name}' is {value!r}; true or false is needed")
         return value
+
+    def flags(self, name: str, length: int, default: Sequence[bool]) -> list[bool]:
+        """The first `length` values of a list of 0 and 1."""
+        value = self.take(name, list(default))
+        if not isinstance(value, list) or len(value) < length or any(entry not in (0, 1) for entry in value):
+            raise self.refuse(f"the field '{name}' is {value!r}; a list of {length} values 0 or 1 is needed")
+        return [bool(entry) for entry in value[:length]]
+
+    def inert(self, *names: str) -> None:
+        """Fields that this family's forward does not read."""
+        self._read.update(names)
 
     def choice(self, name: str, choices: dict[str, Any], default: str) -> Any:
         """A named value that must be one of the implemented ones."""
@@ -105,45 +123,9 @@ class Fields:
             raise self.refuse(f"{name} '{value}' is not implemented; known are {', '.join(sorted(choices))}")
         return choices[value]
 
-    def rope(self, context: int) -> Rope:
-        """Rotary settings from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (before)."""
-        theta, new, old = (self.take(name, None) for name in ("rope_theta", "rope_parameters", "rope_scaling"))
-        settings = new or old or {}
-        if not isinstance(settings, dict):
-            raise self.refuse(f"the rotary settings are {settings!r}; an object is needed")
-        settings = dict(settings)
-        theta = self._positive("rope_theta", settings.pop("rope_theta", 10000.0 if theta is None else theta))
-        legacy_kind = settings.pop("type", "default")
-        kind = settings.pop("rope_type", legacy_kind)
-
-        def setting(name: str, default: Any = None) -> float:
-            return self._positive(f"rope {name}", settings.pop(name, default))
-
-        match kind:
-            case "default":
-                rope = Rope(theta)
-            case "linear":
-                rope = Rope(theta, LinearScaling(setting("factor")))
-            case "llama3":
-                factor, low, high = (setting(n) for n in ("factor", "low_freq_factor", "high_freq_factor"))
-                if low >= high:
-                    raise self.refuse(f"rope low_freq_factor {low} is not below high_freq_factor {high}")
-                original = setting("original_max_position_embeddings", context)
-                rope = Rope(theta, Llama3Scaling(factor, low, high, int(original)))
-            case _:
-                raise self.refuse(f"rope type '{kind}' is not implemented; known are default, linear, llama3")
-        if settings:
-            raise self.refuse(f"rope setting '{min(settings)}' is not implemented for rope type '{kind}'")
-        return rope
-
     def finish(self) -> None:
         """Refuse every field that nobody read, unless it is null or at a value that changes nothing."""
         for name, value in self._values.items():
             if name in self._read or value is None or value in HARMLESS_VALUES.get(name, ()):
                 continue
             raise self.refuse(f"the field '{name}' = {value!r} is not implemented")
-
-    def _positive(self, name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            raise self.refuse(f"the field '{name}' is {value!r}; a positive number is needed")
-        return float(value)

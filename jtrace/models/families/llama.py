@@ -1,10 +1,12 @@
-"""Llama (arXiv 2302.13971) and what shares its weights' names: Amber, AmberChat, TinyLlama, SmolLM2, Llama 3."""
+"""Llama (arXiv 2302.13971), and what Amber, AmberChat, TinyLlama, SmolLM2 and Llama 3 share with the other families."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from jtrace.models.config import DecoderConfig
+from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families.family import ACTIVATION_NAMES, Family
 from jtrace.models.families.fields import Fields
+from jtrace.models.families.layer_fields import read_rope
 
 NAMES = {
     "embedding": "model.embed_tokens.weight",
@@ -17,6 +19,8 @@ NAMES = {
     "blocks/attention/v/bias": "model.layers.{}.self_attn.v_proj.bias",
     "blocks/attention/o/weight": "model.layers.{}.self_attn.o_proj.weight",
     "blocks/attention/o/bias": "model.layers.{}.self_attn.o_proj.bias",
+    "blocks/attention/q_norm/weight": "model.layers.{}.self_attn.q_norm.weight",
+    "blocks/attention/k_norm/weight": "model.layers.{}.self_attn.k_norm.weight",
     "blocks/mlp_norm/weight": "model.layers.{}.post_attention_layernorm.weight",
     "blocks/mlp/gate/weight": "model.layers.{}.mlp.gate_proj.weight",
     "blocks/mlp/gate/bias": "model.layers.{}.mlp.gate_proj.bias",
@@ -29,15 +33,30 @@ NAMES = {
 }
 
 
-def common_config(fields: Fields, default_kv_heads: int | None) -> DecoderConfig:
-    """What Llama and Mistral configs say in the same words."""
-    heads, width, context = (
-        fields.size("num_attention_heads"),
-        fields.size("hidden_size"),
-        fields.size("max_position_embeddings"),
-    )
-    kv_heads = fields.size("num_key_value_heads", default_kv_heads or heads)
-    head_dim = fields.size("head_dim", max(width // heads, 1))
+def layer_kinds(fields: Fields, windows: Sequence[int | None] | None = None) -> tuple[LayerKind, ...]:
+    """One rotary embedding for all layers, and the given windows (None: none anywhere)."""
+    rope = read_rope(fields)
+    return tuple(LayerKind(rope, window) for window in windows or [None] * fields.size("num_hidden_layers"))
+
+
+def common_config(
+    fields: Fields,
+    layers: tuple[LayerKind, ...],
+    *,
+    kv_heads: int | None = None,
+    head_dim: int | None = None,
+    norm_eps: float | None = None,
+    tied_head: bool = False,
+) -> DecoderConfig:
+    """What the families with Llama's weight names say in the same words.
+
+    Args:
+        kv_heads, head_dim, tied_head: what an absent field means; None: the number of heads, width / heads.
+        norm_eps: fixed by the family; None reads `rms_norm_eps`.
+    """
+    heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
+    kv_heads = fields.size("num_key_value_heads", heads if fields.is_null("num_key_value_heads") else kv_heads or heads)
+    head_dim = fields.size("head_dim", head_dim or max(width // heads, 1))
     if heads % kv_heads:
         raise fields.refuse(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}")
     if head_dim % 2:
@@ -45,27 +64,27 @@ def common_config(fields: Fields, default_kv_heads: int | None) -> DecoderConfig
     return DecoderConfig(
         vocab_size=fields.size("vocab_size"),
         width=width,
-        depth=fields.size("num_hidden_layers"),
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         mlp_width=fields.size("intermediate_size"),
-        context=context,
-        norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope=fields.rope(context),
+        context=fields.size("max_position_embeddings"),
+        layers=layers,
+        norm_eps=fields.number("rms_norm_eps", 1e-6) if norm_eps is None else norm_eps,
         activation=fields.choice("hidden_act", ACTIVATION_NAMES, "silu"),
-        tied_head=fields.flag("tie_word_embeddings", False),
+        tied_head=fields.flag("tie_word_embeddings", tied_head),
     )
+
+
+def with_biases(config: DecoderConfig, fields: Fields) -> DecoderConfig:
+    """`attention_bias`, for all four projections alike."""
+    bias = fields.flag("attention_bias", False)
+    return dataclasses.replace(config, qkv_bias=bias, out_bias=bias)
 
 
 def read_config(fields: Fields) -> DecoderConfig:
-    attention_bias = fields.flag("attention_bias", False)
-    return dataclasses.replace(
-        common_config(fields, default_kv_heads=None),
-        qkv_bias=attention_bias,
-        out_bias=attention_bias,
-        mlp_bias=fields.flag("mlp_bias", False),
-    )
+    config = common_config(fields, layer_kinds(fields))
+    return dataclasses.replace(with_biases(config, fields), mlp_bias=fields.flag("mlp_bias", False))
 
 
 FAMILY = Family(read_config, NAMES)

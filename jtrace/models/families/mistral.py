@@ -1,7 +1,5 @@
 """Mistral (arXiv 2310.06825): Llama's weights, with grouped heads by default and a sliding window on every layer."""
 
-import dataclasses
-
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import llama
 from jtrace.models.families.family import Family
@@ -9,10 +7,10 @@ from jtrace.models.families.fields import Fields
 
 
 def read_config(fields: Fields) -> DecoderConfig:
-    config = llama.common_config(fields, default_kv_heads=8)
     # Transformers reads an absent window as 4096 and a null one as none.
-    window = fields.size("sliding_window", 4096)
-    return dataclasses.replace(config, window=None if fields.is_null("sliding_window") else window)
+    window = None if fields.is_null("sliding_window") else fields.size("sliding_window", 4096)
+    windows = [window] * fields.size("num_hidden_layers")
+    return llama.common_config(fields, llama.layer_kinds(fields, windows), kv_heads=8)
 
 
 FAMILY = Family(read_config, llama.NAMES)

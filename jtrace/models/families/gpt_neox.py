@@ -1,0 +1,62 @@
+"""GPT-NeoX (arXiv 2204.06745): Pythia and PolyPythias. Layer norms with biases, attention and MLP side by side."""
+
+from jtrace.models.config import DecoderConfig, LayerKind
+from jtrace.models.families.family import ACTIVATION_NAMES, Family, Part
+from jtrace.models.families.fields import Fields
+from jtrace.models.families.layer_fields import read_rope
+
+NAMES = {
+    "embedding": "gpt_neox.embed_in.weight",
+    "head": "embed_out.weight",
+    **{
+        f"{param}/{leaf}": f"gpt_neox.{tensor}.{leaf}"
+        for leaf in ("weight", "bias")
+        for param, tensor in {
+            "blocks/attention_norm": "layers.{}.input_layernorm",
+            "blocks/attention/q": "layers.{}.attention.query_key_value",
+            "blocks/attention/k": "layers.{}.attention.query_key_value",
+            "blocks/attention/v": "layers.{}.attention.query_key_value",
+            "blocks/attention/o": "layers.{}.attention.dense",
+            "blocks/mlp_norm": "layers.{}.post_attention_layernorm",
+            "blocks/mlp/up": "layers.{}.mlp.dense_h_to_4h",
+            "blocks/mlp/down": "layers.{}.mlp.dense_4h_to_h",
+            "final_norm": "final_layer_norm",
+        }.items()
+    },
+}
+PARTS = {
+    f"blocks/attention/{name}/{leaf}": Part(index, of=3)
+    for leaf in ("weight", "bias")
+    for index, name in enumerate("qkv")
+}
+
+
+def read_config(fields: Fields) -> DecoderConfig:
+    heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
+    if width % heads:
+        raise fields.refuse(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
+    bias = fields.flag("attention_bias", True)
+    fields.inert("hidden_dropout", "classifier_dropout")
+    rope = read_rope(fields, old_theta="rotary_emb_base", fraction_of=(width // heads, "rotary_pct", 0.25))
+    return DecoderConfig(
+        vocab_size=fields.size("vocab_size"),
+        width=width,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=width // heads,
+        mlp_width=fields.size("intermediate_size"),
+        context=fields.size("max_position_embeddings"),
+        layers=(LayerKind(rope),) * fields.size("num_hidden_layers"),
+        norm_eps=fields.number("layer_norm_eps", 1e-5),
+        norm="layer",
+        parallel=fields.flag("use_parallel_residual", True),
+        activation=fields.choice("hidden_act", ACTIVATION_NAMES, "gelu"),
+        gated_mlp=False,
+        tied_head=fields.flag("tie_word_embeddings", False),
+        qkv_bias=bias,
+        out_bias=bias,
+        mlp_bias=True,
+    )
+
+
+FAMILY = Family(read_config, NAMES, PARTS, aliases={"lm_head.weight": "embed_out.weight"})

@@ -1,0 +1,17 @@
+"""Qwen 3 (arXiv 2505.09388): Llama's weights, with a norm over each head of queries and keys, and a free head size."""
+
+import dataclasses
+
+from jtrace.models.config import DecoderConfig
+from jtrace.models.families import llama, qwen2
+from jtrace.models.families.family import Family
+from jtrace.models.families.fields import Fields
+
+
+def read_config(fields: Fields) -> DecoderConfig:
+    layers = llama.layer_kinds(fields, qwen2.windows(fields))
+    config = llama.common_config(fields, layers, kv_heads=32, head_dim=128)
+    return dataclasses.replace(llama.with_biases(config, fields), qk_norm="head")
+
+
+FAMILY = Family(read_config, llama.NAMES)
