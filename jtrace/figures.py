@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from jtrace.results import written_whole
+from jtrace.whole import written_whole
 
 METRIC_NAMES = {
     "probe_accuracy": "probe accuracy",

@@ -24,7 +24,7 @@ from jtrace import cli
 from jtrace.data.statements import Statements, read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.results import written_whole
+from jtrace.whole import written_whole
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A Hugging Face folder of the llama family.", required=True)
 STATEMENTS = flags.DEFINE_string("statements", None, "A CSV, JSONL or Parquet file.", required=True)

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
-from jtrace.results import SCHEMA, open_run, written_whole
+from jtrace.results import SCHEMA, open_run
 from jtrace.trace import Metric
 
 CONFIG, DATA = {"dtype": "float32", "layers": "all"}, {"set": "abc"}
@@ -65,21 +65,6 @@ def test_another_folder_of_the_same_name_is_refused(run):
     write(run)
     with pytest.raises(InputError, match="made from /models/llama/step3, not from /elsewhere/llama/step3"):
         run.is_done(CheckpointRef(REF.model, REF.revision, Path("/elsewhere/llama/step3"), step=3))
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail_half_way():
-        with written_whole(path) as aside:
-            aside.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_half_way()
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_the_same_configuration_takes_a_run_up_and_adds_checkpoints(run):

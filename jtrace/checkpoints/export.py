@@ -1,0 +1,117 @@
+"""Params → Hugging Face folders that transformers reads: safetensors, config.json and the tokeniser's files."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
+
+from jtrace.checkpoints.convert import Destination, destinations, read_config_json
+from jtrace.checkpoints.store import copy_companions, is_store, read_checkpoint, save_store, stored_dtype
+from jtrace.checkpoints.weights import tensor_infos
+from jtrace.errors import InputError
+from jtrace.models.decoder import Params
+from jtrace.models.families import read_model_config
+from jtrace.whole import folder_written_whole
+
+SHARD_BYTES = 5 << 30
+# Fields that would send transformers to code that is not there, or to another dtype than the weights'.
+DROPPED = ("auto_map", "torch_dtype")
+
+Format = Literal["orbax", "hf"]
+
+
+def convert_folder(folder: Path, out: Path, to: Format, dtype: str = "auto") -> np.dtype:
+    """Read a Hugging Face folder or an Orbax checkpoint, and write it as either.
+
+    Args:
+        out: a new or empty folder.
+        dtype: of what is written; `auto` as stored, or float32 where tensors differ.
+
+    Returns:
+        The dtype written.
+
+    Raises:
+        InputError: `folder` cannot be read, or `out` cannot be written.
+    """
+    values = read_config_json(folder)
+    kind = _stored_dtype(folder) if dtype == "auto" else np.dtype(jnp.dtype(dtype))
+    _, params = read_checkpoint(folder, kind)
+    if to == "orbax":
+        save_store(out, values, params, tokenizer=folder)
+    else:
+        save_hf(out, values, params, tokenizer=folder)
+    return kind
+
+
+def save_hf(
+    out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Write params as a Hugging Face folder, whole or not at all; one shard at a time is on the host.
+
+    Args:
+        out: a new or empty folder.
+        values: the config.json that describes the params; its dtype becomes the params'.
+        tokenizer: a folder whose tokeniser files are copied.
+
+    Raises:
+        InputError: the folder holds something, or cannot be written.
+    """
+    config, family = read_model_config(values, str(out))
+    flat = flatten_dict(params, sep="/")
+    dtype = np.dtype(flat["embedding"].dtype)
+    kept = {key: value for key, value in values.items() if key not in DROPPED}
+    table = destinations(config, family)
+    shards = list(_shards(table, dtype.itemsize, shard_bytes))
+    with folder_written_whole(out) as aside:
+        copy_companions(aside, kept | {"dtype": dtype.name}, tokenizer)
+        weight_map = {}
+        for number, names in enumerate(shards, 1):
+            file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            tensors = {name: _tensor(flat, table[name]) for name in names}
+            save_file(tensors, aside / file, metadata={"format": "pt"})
+            weight_map |= dict.fromkeys(names, file)
+        if len(shards) > 1:
+            total = sum(math.prod(parts[0].shape) for parts in table.values()) * dtype.itemsize
+            index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+            (aside / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> Iterator[list[str]]:
+    """The tensors' names, layer by layer, in groups of at most `most` bytes (or of one tensor)."""
+    group: list[str] = []
+    size = 0
+    # Outside the blocks first, then layer by layer.
+    for name in sorted(table, key=lambda name: -1 if table[name][0].layer is None else table[name][0].layer):
+        nbytes = math.prod(table[name][0].shape) * itemsize
+        if group and size + nbytes > most:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += nbytes
+    yield group
+
+
+def _tensor(flat: dict[str, jax.Array], parts: list[Destination]) -> np.ndarray:
+    """One tensor of a file, put together from the params that it holds."""
+    arrays = [np.asarray(flat[p.param] if p.layer is None else flat[p.param][p.layer]) for p in parts]
+    if parts[0].part is None:
+        return np.ascontiguousarray(arrays[0])
+    ordered = [array for _, array in sorted(zip(parts, arrays, strict=True), key=lambda pair: pair[0].part.index)]
+    by_head = [array.reshape(parts[0].heads, -1, *array.shape[1:]) for array in ordered]
+    return np.ascontiguousarray(np.stack(by_head, axis=1).reshape(parts[0].shape))
+
+
+def _stored_dtype(folder: Path) -> np.dtype:
+    if is_store(folder):
+        return stored_dtype(folder)
+    kinds = {info.dtype for info in tensor_infos(folder).values() if np.dtype(info.dtype).kind in "fV"}
+    if not kinds:
+        raise InputError(f"{folder}: the weight files hold no floating-point tensor; download the checkpoint again")
+    return np.dtype(kinds.pop()) if len(kinds) == 1 else np.dtype(np.float32)

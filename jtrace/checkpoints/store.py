@@ -1,0 +1,112 @@
+"""Orbax checkpoints: a folder with the config.json, the tokeniser's files and `params/`, the stacked Flax params."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint.experimental.v1 as ocp
+from flax.traverse_util import flatten_dict
+from jax.typing import DTypeLike
+
+from jtrace.checkpoints.convert import load_params, read_config_json
+from jtrace.data.tokenizer import TOKENIZER_FILES
+from jtrace.errors import InputError
+from jtrace.models.config import DecoderConfig
+from jtrace.models.decoder import Params, abstract_params
+from jtrace.models.families import read_model_config
+from jtrace.whole import folder_written_whole
+
+PARAMS = "params"
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is an Orbax checkpoint rather than Hugging Face weight files."""
+    return (folder / PARAMS).is_dir()
+
+
+def read_checkpoint(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
+    """The params of a Hugging Face folder or of an Orbax checkpoint; see `load_params`."""
+    return (load_store if is_store(folder) else load_params)(folder, dtype, depth)
+
+
+def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None) -> None:
+    """Write an Orbax checkpoint, whole or not at all.
+
+    Args:
+        out: a new or empty folder.
+        values: the config.json that describes the params.
+        tokenizer: a folder whose tokeniser files are copied beside them.
+
+    Raises:
+        InputError: the folder holds something, or cannot be written.
+    """
+    with folder_written_whole(out) as aside:
+        copy_companions(aside, values, tokenizer)
+        ocp.save(aside.resolve() / PARAMS, params)
+
+
+def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
+    """Read an Orbax checkpoint onto the device; arguments, result and strictness as `load_params`."""
+    full, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
+    config = full.truncated(min(depth or full.depth, full.depth))
+    path = folder.resolve() / PARAMS
+    try:
+        found = {name: leaf.shape for name, leaf in _leaves(ocp.metadata(path).metadata).items()}
+    except Exception as error:  # Orbax raises whatever its storage raises
+        raise _unreadable(folder, error) from None
+    expected = {name: leaf.shape for name, leaf in _leaves(abstract_params(full, dtype)).items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise InputError(
+                f"{folder}: param '{name}' has shape {_shape(found.get(name))}; "
+                f"config.json asks for {_shape(expected.get(name))}"
+            )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), abstract_params(config, dtype)
+    )
+    context = ocp.Context()
+    context.array.loading.enable_padding_and_truncation = True  # only the wanted layers are read
+    try:
+        with context:
+            params = ocp.load(path, wanted)
+    except Exception as error:
+        raise _unreadable(folder, error) from None
+    finite = jax.device_get(jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params))
+    bad = [name for name, flag in _leaves(finite).items() if not flag]
+    if bad:
+        raise InputError(
+            f"{folder}: NaN or infinite values as {jnp.dtype(dtype).name} in param '{bad[0]}'; not traceable"
+        )
+    return config, params
+
+
+def stored_dtype(folder: Path) -> np.dtype:
+    """The dtype of an Orbax checkpoint's params; float32 if they differ."""
+    kinds = {np.dtype(leaf.dtype) for leaf in _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata).values()}
+    return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
+
+
+def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -> None:
+    """What stands beside the weights: config.json and the tokeniser's files."""
+    (out / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    for name in TOKENIZER_FILES:
+        if tokenizer is not None and (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, out / name)
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    return flatten_dict(tree, sep="/")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else str(list(shape))
+
+
+def _unreadable(folder: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return InputError(f"{folder / PARAMS}: cannot be read as an Orbax checkpoint ({reason}); convert it again")
