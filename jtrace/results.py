@@ -5,10 +5,8 @@ and so is all that belongs to it.
 """
 
 import json
-import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
+from jtrace.checkpoints.audit import Fingerprint, out_of_place, same_weights
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.trace import Metric
+from jtrace.whole import written_whole
 
 SCHEMA = pa.schema(
     [
@@ -46,24 +46,8 @@ SCHEMA = pa.schema(
 )
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
+FINGERPRINT_KEY = b"jtrace.fingerprint"
 VECTORS_KEY = "jtrace"
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to disk and renamed to it if the block succeeds, removed if not."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield aside
-        with open(aside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); free or choose another disk"
-        ) from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -96,9 +80,9 @@ class RunDirectory:
             source = (pq.read_schema(path).metadata or {}).get(SOURCE_KEY, b"").decode()
         except (OSError, pa.ArrowException):
             return False
-        if source != str(ref.path):
+        if source != str(ref.source):
             raise InputError(
-                f"{path}: made from {source}, not from {ref.path}; rename the folder or take another --out"
+                f"{path}: made from {source}, not from {ref.source}; rename the folder or take another --out"
             )
         parts = [self.vectors_path(ref), *(self.activations_path(ref, dataset) for dataset in activations)]
         return all(part.is_file() for part in parts)
@@ -111,7 +95,12 @@ class RunDirectory:
             save_file({"activations": np.ascontiguousarray(activations)}, aside)
 
     def write_checkpoint(
-        self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], metrics: Sequence[Metric]
+        self,
+        ref: CheckpointRef,
+        vectors: Mapping[str, np.ndarray],
+        how: Mapping[str, Any],
+        metrics: Sequence[Metric],
+        fingerprint: Fingerprint,
     ) -> None:
         """Vectors [layer, width] per set, then the table whose presence says that the checkpoint is done."""
         # One key: safetensors writes several in an order that differs from run to run.
@@ -120,9 +109,10 @@ class RunDirectory:
             save_file({name: np.ascontiguousarray(array) for name, array in vectors.items()}, aside, metadata=about)
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
+        about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
         try:
             with written_whole(self.table_path(ref)) as aside:
-                pq.write_table(table.replace_schema_metadata({SOURCE_KEY: str(ref.path).encode()}), aside)
+                pq.write_table(table.replace_schema_metadata(about_table), aside)
         except InputError:
             self.vectors_path(ref).unlink(missing_ok=True)
             raise
@@ -138,6 +128,25 @@ class RunDirectory:
         return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(
             types_mapper={pa.int64(): pd.Int64Dtype()}.get
         )
+
+    def audit(self) -> list[str]:
+        """Warnings on the weights of the checkpoints traced so far: equal ones, and ones out of place."""
+        prints: dict[str, Fingerprint] = {}
+        rows = []
+        for path in self.tables():
+            table = pq.read_table(path, columns=["model", "step", "tokens"])
+            written = (table.schema.metadata or {}).get(FINGERPRINT_KEY)
+            if written is None:  # a table of an earlier release
+                continue
+            prints[path.stem] = Fingerprint.from_json(written.decode())
+            rows.append({"name": path.stem} | table.slice(0, 1).to_pylist()[0])
+        warnings = same_weights(prints)
+        for _, group in pd.DataFrame(rows, columns=["name", "model", "step", "tokens"]).groupby("model"):
+            # Steps may start anew with a stage, tokens do not.
+            key = "tokens" if group["tokens"].notna().all() else "step"
+            in_order = group.dropna(subset=key).sort_values(key)["name"]
+            warnings += out_of_place([(name, prints[name]) for name in in_order])
+        return warnings
 
     def failures(self) -> dict[str, dict[str, str]]:
         """Checkpoints that could not be traced, by name."""
@@ -155,7 +164,7 @@ class RunDirectory:
             "checkpoint": ref.name,
             "model": ref.model,
             "revision": ref.revision,
-            "source": str(ref.path),
+            "source": str(ref.source),
             "error": reason,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtrace.activations import PackedSets, extract, pack_sets
-from jtrace.checkpoints.convert import load_params, read_config_json
-from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.checkpoints.audit import fingerprint
+from jtrace.checkpoints.convert import read_config_json
+from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.checkpoints.store import read_checkpoint
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer, tokenizer_fingerprint
 from jtrace.errors import InputError
@@ -94,6 +96,8 @@ def trace_into(out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statemen
         print(f"\ntables   {run.path}/metrics/*.parquet\nvectors  {run.path}/vectors/*.safetensors")
         figures = draw_all(metrics, run.path / "figures")
         print("figures  " + "\n         ".join(map(str, figures)))
+        for warning in run.audit():
+            print(f"warning: {warning}", file=sys.stderr)
     if failures:
         print(f"{len(failures)} of {len(refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
     return 1 if failures else 0
@@ -171,16 +175,18 @@ def trace_checkpoint(
     Raises:
         InputError: the checkpoint's files are at fault, or do not fit the statements or the wanted layers.
     """
-    full, _ = read_model_config(read_config_json(ref.path), str(ref.path / "config.json"))
+    folder = _folder(ref)
+    full, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
     layers = _wanted_layers(config.layers, full.depth, ref)
-    packed = packer(config.tokenizer or ref.path, full)
+    packed = packer(config.tokenizer or folder, full)
     dtype = jnp.dtype(config.dtype)
 
     started = time.perf_counter()
-    architecture, params = load_params(ref.path, dtype, depth=max(layers) + 1)
+    architecture, params = read_checkpoint(folder, dtype, depth=max(layers) + 1)
     read = time.perf_counter()
     residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress)
     residuals.block_until_ready()
+    weights = fingerprint(params)
     del params
     extracted = time.perf_counter()
     traces: dict[str, SetTrace] = {}
@@ -197,13 +203,14 @@ def trace_checkpoint(
         how={
             "made": HOW_MADE,
             "checkpoint": ref.name,
-            "source": str(ref.path),
+            "source": str(ref.source),
             "dtype": config.dtype,
             "layers": list(layers),
             "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
             "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
         },
         metrics=[metric for trace in traces.values() for metric in trace.metrics],
+        fingerprint=weights,
     )
     done = time.perf_counter()
     timing = Timing(read - started, extracted - read, done - extracted, int(packed.packed.used.sum()))
@@ -217,6 +224,13 @@ def peak_memory() -> int:
         return int(stats["peak_bytes_in_use"])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _folder(ref: CheckpointRef) -> Path:
+    """Where the checkpoint's files lie."""
+    if isinstance(ref.source, HubSource):
+        raise InputError(f"{ref.source}: hub checkpoints are not fetched yet; download it and name its folder")
+    return ref.source
 
 
 def _wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef) -> list[int]:

@@ -54,6 +54,10 @@ TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of the tokeniser; by 
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
 
 
+def revisions_of(repo: str) -> list[str]:
+    raise InputError(f"{repo}: the hub is not asked for its revisions yet; name one in full ({repo}@revision)")
+
+
 def main() -> int:
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
@@ -68,7 +72,7 @@ def main() -> int:
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
         keep_activations=KEEP_ACTIVATIONS.value,
     )
-    refs = parse_specs(CHECKPOINTS.value)
+    refs = parse_specs(CHECKPOINTS.value, revisions_of)
     sets = read_all([spec.strip() for spec in STATEMENTS.value], Path(DATA_DIR.value) if DATA_DIR.value else None)
     return trace_into(Path(OUT.value), refs, sets, config)
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
+from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.results import SCHEMA, open_run
@@ -24,8 +25,10 @@ def run(tmp_path):
     return open_run(tmp_path / "run", CONFIG, DATA, [REF.name])
 
 
-def write(run, ref=REF):
-    run.write_checkpoint(ref, {"set": np.ones((2, 4), np.float32)}, {"made": "here", "layers": [0, 1]}, METRICS)
+def write(run, ref=REF, value=0.0):
+    weights = Fingerprint(f"digest of {value}", {"embedding": 1.0}, np.full((1, 4), value, np.float32))
+    vectors = {"set": np.ones((2, 4), np.float32)}
+    run.write_checkpoint(ref, vectors, {"made": "here", "layers": [0, 1]}, METRICS, weights)
 
 
 def test_tables_read_as_one_with_the_contract_s_columns(run):
@@ -160,3 +163,23 @@ def test_failures_are_one_line_each_replaced_and_cleared(run):
     assert [line["error"] for line in lines] == ["second reason", "another"]
     run.clear_failure(REF)
     assert list(run.failures()) == [other.name]
+
+
+def checkpoint(step, tokens=None):
+    return CheckpointRef("org/llama", f"step{step}", Path(f"/models/llama/step{step}"), step=step, tokens=tokens)
+
+
+def test_the_audit_names_equal_weights_and_those_out_of_place(run):
+    for step, value in ((0, 0.0), (10, 1.0), (20, 9.0), (30, 1.5), (40, 2.0), (100, 8.9)):
+        write(run, checkpoint(step), value)
+    (warning,) = run.audit()
+    assert warning.startswith("org--llama@step20: the weights jump away and back here, nearest to org--llama@step100")
+    write(run, CheckpointRef("smollm2", "", Path("/models/smollm2")), 1.0)
+    assert any("org--llama@step10, smollm2 (2 names) hold the same weights" in warning for warning in run.audit())
+
+
+def test_the_audit_orders_by_tokens_where_steps_start_anew(run):
+    """Stage 2 counts its steps from 0 again."""
+    for step, tokens, value in ((1, 10, 0.0), (20, 200, 1.0), (30, 300, 2.0), (5, 350, 2.5), (9, 390, 3.0)):
+        write(run, checkpoint(step, tokens), value)
+    assert run.audit() == []

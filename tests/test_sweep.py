@@ -59,10 +59,14 @@ def steps(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def no_hub(repo: str) -> list[str]:
+    raise AssertionError(f"asked the hub for {repo}")
+
+
 def trace(
     steps: Path, out: str = "run", spec: str = "tiny/step*", config: SweepConfig = CONFIG, sets: str = "mine.csv"
 ) -> int:
-    return trace_into(steps / out, parse_specs([str(steps / spec)]), read_all([str(steps / sets)]), config)
+    return trace_into(steps / out, parse_specs([str(steps / spec)], no_hub), read_all([str(steps / sets)]), config)
 
 
 def damage(folder: Path, name: str = "model.embed_tokens.weight") -> None:
@@ -210,14 +214,14 @@ def test_a_half_copied_step_fails_by_name_and_the_others_are_traced(steps, capsy
 
 
 def test_an_unforeseen_error_is_recorded_and_the_others_are_traced(steps, monkeypatch):
-    original = sweep.load_params
+    original = sweep.read_checkpoint
 
     def break_one(path, *args, **kwargs):
         if path.name == "step10":
             raise RuntimeError("out of\nmemory")
         return original(path, *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "load_params", break_one)
+    monkeypatch.setattr(sweep, "read_checkpoint", break_one)
     assert trace(steps) == 1
     (record,) = map(json.loads, (steps / "run/failures.jsonl").read_text().splitlines())
     assert record["error"] == "RuntimeError: out of memory"
@@ -227,7 +231,7 @@ def test_an_unforeseen_error_is_recorded_and_the_others_are_traced(steps, monkey
 def test_two_sets_through_one_packing_equal_each_alone(steps):
     rows = (steps / "mine.csv").read_text().splitlines()
     (steps / "half.csv").write_text("\n".join(rows[:31]) + "\n")
-    refs = parse_specs([str(steps / "tiny/step10")])
+    refs = parse_specs([str(steps / "tiny/step10")], no_hub)
     sets = [str(steps / name) for name in ("mine.csv", "half.csv")]
     assert trace_into(steps / "both", refs, read_all(sets), CONFIG) == 0
     both = pd.read_parquet(steps / "both/metrics")

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +24,13 @@ SHARD_BYTES = 5 << 30
 # Fields that would send transformers to code that is not there, or to another dtype than the weights'.
 DROPPED = ("auto_map", "torch_dtype")
 
-Format = Literal["orbax", "hf"]
 
-
-def convert_folder(folder: Path, out: Path, to: Format, dtype: str = "auto") -> np.dtype:
+def convert_folder(folder: Path, out: Path, to: str, dtype: str = "auto") -> np.dtype:
     """Read a Hugging Face folder or an Orbax checkpoint, and write it as either.
 
     Args:
         out: a new or empty folder.
+        to: "orbax" or "hf".
         dtype: of what is written; `auto` as stored, or float32 where tensors differ.
 
     Returns:
@@ -71,7 +70,7 @@ def save_hf(
     shards = list(_shards(table, dtype.itemsize, shard_bytes))
     with folder_written_whole(out) as aside:
         copy_companions(aside, kept | {"dtype": dtype.name}, tokenizer)
-        weight_map = {}
+        weight_map: dict[str, str] = {}
         for number, names in enumerate(shards, 1):
             file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
             tensors = {name: _tensor(flat, table[name]) for name in names}
@@ -87,8 +86,12 @@ def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> It
     """The tensors' names, layer by layer, in groups of at most `most` bytes (or of one tensor)."""
     group: list[str] = []
     size = 0
-    # Outside the blocks first, then layer by layer.
-    for name in sorted(table, key=lambda name: -1 if table[name][0].layer is None else table[name][0].layer):
+
+    def layer_of(name: str) -> int:
+        layer = table[name][0].layer
+        return -1 if layer is None else layer
+
+    for name in sorted(table, key=layer_of):
         nbytes = math.prod(table[name][0].shape) * itemsize
         if group and size + nbytes > most:
             yield group
@@ -100,11 +103,11 @@ def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> It
 
 def _tensor(flat: dict[str, jax.Array], parts: list[Destination]) -> np.ndarray:
     """One tensor of a file, put together from the params that it holds."""
-    arrays = [np.asarray(flat[p.param] if p.layer is None else flat[p.param][p.layer]) for p in parts]
+    ordered = sorted(parts, key=lambda p: p.part.index if p.part else 0)
+    arrays = [np.asarray(flat[p.param] if p.layer is None else flat[p.param][p.layer]) for p in ordered]
     if parts[0].part is None:
         return np.ascontiguousarray(arrays[0])
-    ordered = [array for _, array in sorted(zip(parts, arrays, strict=True), key=lambda pair: pair[0].part.index)]
-    by_head = [array.reshape(parts[0].heads, -1, *array.shape[1:]) for array in ordered]
+    by_head = [array.reshape(parts[0].heads, -1, *array.shape[1:]) for array in arrays]
     return np.ascontiguousarray(np.stack(by_head, axis=1).reshape(parts[0].shape))
 
 

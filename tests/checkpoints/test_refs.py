@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jtrace.checkpoints.refs import parse_specs
+from jtrace.checkpoints.refs import CheckpointRef, HubSource, parse_specs
 from jtrace.errors import InputError
 
 
@@ -25,18 +25,22 @@ def models(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
+def no_hub(repo: str) -> list[str]:
+    raise AssertionError(f"asked the hub for {repo}")
+
+
 def names(*specs: str) -> list[str]:
-    return [ref.name for ref in parse_specs(specs)]
+    return [ref.name for ref in parse_specs(specs, no_hub)]
 
 
 def test_a_folder_called_like_a_step_is_a_revision_of_its_parent(models):
-    (ref,) = parse_specs(["llama/step20"])
+    (ref,) = parse_specs(["llama/step20"], no_hub)
     assert (ref.model, ref.revision, ref.step, ref.tokens) == ("llama", "step20", 20, None)
-    assert ref.path == models / "llama/step20"
+    assert ref.source == models / "llama/step20"
 
 
 def test_any_other_folder_is_a_model(models):
-    (ref,) = parse_specs(["smollm2"])
+    (ref,) = parse_specs(["smollm2"], no_hub)
     assert (ref.model, ref.revision, ref.step, ref.name) == ("smollm2", "", None, "smollm2")
 
 
@@ -56,7 +60,7 @@ def test_any_other_folder_is_a_model(models):
 def test_step_and_tokens_are_read_from_the_name(tmp_path, name, step, tokens):
     (tmp_path / name).mkdir()
     (tmp_path / name / "config.json").touch()
-    (ref,) = parse_specs([str(tmp_path / name)])
+    (ref,) = parse_specs([str(tmp_path / name)], no_hub)
     assert (ref.revision, ref.step, ref.tokens) == (name, step, tokens)
 
 
@@ -64,7 +68,7 @@ def test_step_and_tokens_are_read_from_the_name(tmp_path, name, step, tokens):
 def test_names_that_only_resemble_a_step_are_models(tmp_path, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "config.json").touch()
-    assert parse_specs([str(tmp_path / name)])[0].model == name
+    assert parse_specs([str(tmp_path / name)], no_hub)[0].model == name
 
 
 def test_a_glob_is_ordered_by_the_number_in_the_name(models):
@@ -80,15 +84,22 @@ def test_a_folder_whose_name_looks_like_a_glob_is_itself(models):
 def test_a_link_is_named_as_the_user_names_it(models):
     (models / "links").mkdir()
     (models / "links/step7").symlink_to(models / "llama/step20")
-    (ref,) = parse_specs(["links/step7"])
-    assert (ref.name, ref.path) == ("links@step7", models / "llama/step20")
+    (ref,) = parse_specs(["links/step7"], no_hub)
+    assert (ref.name, ref.source) == ("links@step7", models / "llama/step20")
+
+
+def test_a_glob_of_links_is_ordered_by_their_own_names(models):
+    (models / "links").mkdir()
+    (models / "links/step7").symlink_to(models / "llama/step20")
+    (models / "links/step70").symlink_to(models / "llama/step3")
+    assert names("links/*") == ["links@step7", "links@step70"]
 
 
 def test_a_name_that_would_hide_its_table_is_refused(models):
     (models / "_base").mkdir()
     (models / "_base/config.json").touch()
     with pytest.raises(InputError, match="'_base' begins with '_'"):
-        parse_specs(["_base"])
+        parse_specs(["_base"], no_hub)
 
 
 def test_specs_are_separated_or_repeated_and_duplicates_dropped(models):
@@ -99,7 +110,7 @@ def test_one_name_for_two_folders_is_an_error(models):
     (models / "a/llama/step3").mkdir(parents=True)
     (models / "a/llama/step3/config.json").touch()
     with pytest.raises(InputError, match="two checkpoints are called 'llama@step3'"):
-        parse_specs(["llama/step3;a/llama/step3"])
+        parse_specs(["llama/step3;a/llama/step3"], no_hub)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +120,105 @@ def test_one_name_for_two_folders_is_an_error(models):
         (" ; ", "names nothing"),
         ("llama/ckpt*", "matches nothing; folders in 'llama': logs, step100, step20, step3"),
         ("llama/lo*", "matches 1 entries without config.json"),
-        ("llama/step4", "is not a folder; folders in 'llama'"),
+        ("llama/step4", "is neither a folder nor a suite; 'llama/step4@main' is the hub's; folders in 'llama'"),
         ("llama", "holds no config.json; folders in 'llama'"),
-        ("nowhere/x", "'nowhere' does not exist"),
-        ("LLM360/Amber@ckpt_179", "Hub ids and suites are not fetched yet"),
+        ("nowhere", "'nowhere' is neither a folder nor a suite; folders in '.': llama, olmo, other, smollm2"),
+        ("nowhere/x/y", "neither a folder nor org/name of the hub; 'nowhere/x' does not exist"),
+        ("llama/model", "'llama/model@main' is the hub's"),
+        ("llama@step3", "checkpoints of jtrace's own pre-training runs cannot be read yet"),
+        ("olmo/runs/pretrain@200", "neither a folder nor org/name of the hub"),
+        ("a b/c@main", "neither a folder nor org/name of the hub"),
+        ("org/name@", "names no revision after '@'; give one, as in org/name@main"),
+        ("org/name@ , ", "names no revision after '@'"),
+        ("HuggingFaceTB/SmolLM3-3B-checkpoints", "holds no model on 'main'; select from its suite, as smollm3-3b:log"),
+        ("pythia-160m", "'pythia-160m' is a suite; say which checkpoints: 'pythia-160m:log', or all, log, numbers"),
+        ("pythia-160:all", "no suite is called 'pythia-160'; the closest are pythia-160m, "),
+        ("zzz:all", "no suite is called 'zzz'; there are amber, pythia-{14m,31m,"),
+        ("pythia-160m:1500", "'pythia-160m' has no step 1500; the nearest: 1000 and 2000"),
     ],
 )
 def test_a_spec_that_names_nothing_says_what_was_found(models, spec, message):
     with pytest.raises(InputError) as error:
-        parse_specs([spec])
+        parse_specs([spec], no_hub)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_revisions_of_a_hub_repository_are_named_after_it(models):
+    first, second = parse_specs(["org/name@step20-tokens4B,v1.0"], no_hub)
+    assert first == CheckpointRef(
+        "org/name", "step20-tokens4B", HubSource("org/name", "step20-tokens4B"), 20, 4 * 10**9
+    )
+    assert (second.model, second.revision, second.step, second.tokens) == ("org/name", "v1.0", None, None)
+    assert (first.name, str(first.source)) == ("org--name@step20-tokens4B", "org/name@step20-tokens4B")
+
+
+def test_a_revision_may_hold_a_slash(models):
+    assert names("org/name@refs/pr/1") == ["org--name@refs--pr--1"]
+
+
+def test_a_repository_alone_is_its_main_revision(models):
+    (ref,) = parse_specs(["org/name"], no_hub)
+    assert (ref.revision, ref.source, ref.step) == ("main", HubSource("org/name", "main"), None)
+
+
+def test_an_existing_folder_wins_over_a_repository_and_over_a_suite(models):
+    for name in ("LLM360/Amber", "amber"):
+        (models / name).mkdir(parents=True)
+        (models / name / "config.json").touch()
+    assert [ref.source for ref in parse_specs(["LLM360/Amber"], no_hub)] == [models / "LLM360/Amber"]
+    assert [ref.source for ref in parse_specs(["amber"], no_hub)] == [models / "amber"]
+    (ref,) = parse_specs(["LLM360/Amber@ckpt_007"], no_hub)
+    assert ref.source == HubSource("LLM360/Amber", "ckpt_007")
+
+
+def test_a_suite_s_checkpoints_are_hub_revisions_with_step_and_tokens(models):
+    first, last = parse_specs(["amber:0,359"], no_hub)
+    assert first == CheckpointRef(
+        "LLM360/Amber", "ckpt_000", HubSource("LLM360/Amber", "ckpt_000"), step=0, tokens=3_495_886_848
+    )
+    assert (last.name, last.step, last.tokens) == ("LLM360--Amber@main", 359, 360 * 3_495_886_848)
+
+
+def test_a_suite_s_revision_named_by_its_repository_is_the_same_checkpoint(models):
+    assert parse_specs(["EleutherAI/pythia-160m@step1000"], no_hub) == parse_specs(["pythia-160m:1000"], no_hub)
+    assert names("EleutherAI/pythia-160m@step1000;pythia-160m:512-1000") == [
+        "EleutherAI--pythia-160m@step1000",
+        "EleutherAI--pythia-160m@step512",
+    ]
+
+
+def test_a_mirror_s_revisions_are_known_and_can_be_selected(models):
+    (named,) = parse_specs(["IFM/Amber@ckpt_001"], no_hub)
+    (selected,) = parse_specs(["IFM/Amber:1"], no_hub)
+    assert named == selected
+    assert (named.model, named.step, named.tokens) == ("IFM/Amber", 1, 2 * 3_495_886_848)
+
+
+def test_a_bad_revision_may_be_selected_and_carries_a_warning(models):
+    bad, good = parse_specs(["pythia-2.8b:1000,142000"], no_hub)
+    assert "EleutherAI/pythia#205" in bad.warning
+    assert good.warning == ""
+
+
+def test_the_hub_is_asked_once_for_the_revisions_of_an_irregular_suite(models):
+    asked = []
+
+    def revisions_of(repo: str) -> list[str]:
+        asked.append(repo)
+        return ["main", "step3000-tokens13B", "step1000-tokens4B"]
+
+    refs = parse_specs(["olmo-1b:0-2000,step3000-tokens13B"], revisions_of)
+    assert [(ref.revision, ref.step, ref.tokens) for ref in refs] == [
+        ("step1000-tokens4B", 1000, 4 * 10**9),
+        ("step3000-tokens13B", 3000, 13 * 10**9),
+    ]
+    assert asked == ["allenai/OLMo-1B-hf"]
+
+
+def test_a_hub_that_cannot_be_reached_is_reported_as_it_says(models):
+    def revisions_of(repo: str) -> list[str]:
+        raise InputError(f"{repo}: no connection to the hub")
+
+    with pytest.raises(InputError, match="allenai/OLMo-1B-hf: no connection to the hub"):
+        parse_specs(["olmo-1b:log"], revisions_of)

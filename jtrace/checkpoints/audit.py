@@ -1,0 +1,158 @@
+"""Do checkpoints hold the weights that their names promise? Public grids contain branches that serve others'.
+
+Each traced checkpoint leaves a fingerprint of its embedding and first block; fingerprints of one run are compared.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtrace.models.decoder import Params
+
+# Every family has these; the lowest block is read whatever layers are wanted.
+SAMPLED = ("attention/q/weight", "attention/o/weight", "mlp/up/weight", "mlp/down/weight")
+RUNS, RUN_LENGTH = 8, 16
+# Weights that return from a detour: both jumps are longer than the way between their ends, by this factor.
+DETOUR = 2.0
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A few slices of the weights, their hash, and the norms of the params that they are from.
+
+    Attributes:
+        digest: SHA-256, in hex, of the slices in the dtype that was traced.
+        norms: Frobenius norm by param name.
+        slices: float32 [params, values].
+    """
+
+    digest: str
+    norms: Mapping[str, float]
+    slices: np.ndarray
+
+    def to_json(self) -> str:
+        values = base64.b64encode(self.slices.astype("<f4").tobytes()).decode()
+        return json.dumps({"digest": self.digest, "norms": dict(self.norms), "slices": values})
+
+    @staticmethod
+    def from_json(text: str) -> "Fingerprint":
+        record = json.loads(text)
+        values = np.frombuffer(base64.b64decode(record["slices"]), "<f4")
+        return Fingerprint(record["digest"], record["norms"], values.reshape(len(record["norms"]), -1))
+
+
+@jax.jit
+def _sample(params: Params) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Evenly spaced runs of the sampled params, in their dtype, and their norms."""
+    block = {name: _leaf(params["blocks"], name)[0] for name in SAMPLED}
+    slices, norms = {}, {}
+    for name, array in {"embedding": params["embedding"], **block}.items():
+        flat = array.reshape(-1)
+        starts = np.linspace(0, max(flat.size - RUN_LENGTH, 0), RUNS).astype(np.int64)
+        slices[name] = flat[(starts[:, None] + np.arange(RUN_LENGTH)).clip(max=flat.size - 1)].reshape(-1)
+        norms[name] = jnp.linalg.norm(flat.astype(jnp.float32))
+    return slices, norms
+
+
+def fingerprint(params: Params) -> Fingerprint:
+    """The fingerprint of a checkpoint's params."""
+    slices, norms = jax.device_get(_sample(params))
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in slices.values()))
+    values = np.stack([np.asarray(array, np.float32) for array in slices.values()])
+    return Fingerprint(digest.hexdigest(), {name: float(norm) for name, norm in norms.items()}, values)
+
+
+def same_weights(prints: Mapping[str, Fingerprint]) -> list[str]:
+    """A warning for every set of checkpoints that have equal fingerprints.
+
+    Args:
+        prints: by the checkpoint's name.
+    """
+    names: dict[str, list[str]] = {}
+    for name, found in prints.items():
+        names.setdefault(found.digest, []).append(name)
+    return [
+        f"{', '.join(equal[:6])}{', …' if len(equal) > 6 else ''} ({len(equal)} names) hold the same weights; "
+        "at most one of the names can be right, unless training did not move between them"
+        for equal in names.values()
+        if len(equal) > 1
+    ]
+
+
+def out_of_place(prints: Sequence[tuple[str, Fingerprint]]) -> list[str]:
+    """A warning for every stretch of one model's checkpoints whose weights do not lie where their steps say.
+
+    A stretch is out of place if the jumps into it and out of it are both more than twice as long as the way between
+    the checkpoints around it; the first and the last checkpoint, if another than its neighbour is less than half as
+    far. Of equal weights only the first are looked at, as `same_weights` warns of them.
+
+    Args:
+        prints: name and fingerprint, in pre-training order.
+    """
+    prints = list({found.digest: (name, found) for name, found in reversed(prints)}.values())[::-1]
+    names = [name for name, _ in prints]
+    if len(prints) < 3:
+        return []
+    apart = _distances([found for _, found in prints])
+    found, left = [], list(range(len(prints)))
+    while stretch := _detour(apart[np.ix_(left, left)]):
+        inside = [left[i] for i in stretch]
+        left = [i for i in left if i not in inside]
+        found.append(_warning([names[i] for i in inside], names, apart[inside[0]], inside))
+    while (end := _stray_end(apart[np.ix_(left, left)])) is not None:
+        place = left.pop(end)
+        found.append(_warning([names[place]], names, apart[place], [place]))
+    return found
+
+
+def _detour(apart: np.ndarray) -> range | None:
+    """The shortest stretch of less than half of the indices that the trajectory makes a detour to, if there is one."""
+    count = len(apart)
+    step = np.array([apart[i, j] for i, j in pairwise(range(count))])
+    for length in range(1, min((count + 1) // 2, count - 1)):
+        before = np.arange(count - length - 1)
+        direct = apart[before, before + length + 1]
+        jumps = np.minimum(step[before], step[before + length])
+        worst = int(np.argmax(jumps - DETOUR * direct))
+        if jumps[worst] > DETOUR * direct[worst]:
+            return range(worst + 1, worst + 1 + length)
+    return None
+
+
+def _stray_end(apart: np.ndarray) -> int | None:
+    """0 or −1 if that checkpoint is nearer to another than to its neighbour; the clearer of both if both are."""
+    if len(apart) < 3:
+        return None
+    rows = {0: apart[0, 1:], -1: apart[-1, -2::-1]}
+    stray = [end for end, row in rows.items() if row[0] > DETOUR * row[1:].min()]
+    # Where the first and the last are near each other, the one that jumped farther is the wrong one.
+    return max(stray, key=lambda end: rows[end][0], default=None)
+
+
+def _distances(prints: Sequence[Fingerprint]) -> np.ndarray:
+    """Pairwise distances of the slices, each param in units of its own size, float64 [n, n]."""
+    slices = np.stack([found.slices for found in prints]).astype(np.float64)
+    scale = np.sqrt((slices**2).mean(axis=(0, 2), keepdims=True)) + np.finfo(np.float64).tiny
+    flat = (slices / scale).reshape(len(prints), -1)
+    squares = (flat**2).sum(axis=1)
+    return np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * flat @ flat.T, 0))
+
+
+def _warning(inside: Sequence[str], names: Sequence[str], apart: np.ndarray, places: Sequence[int]) -> str:
+    """One line on a stretch; `apart` are the distances of its first checkpoint."""
+    nearest = min((i for i in range(len(names)) if i not in places), key=lambda i: apart[i])
+    which = inside[0] if len(inside) == 1 else f"{inside[0]} to {inside[-1]}"
+    return f"{which}: the weights jump away and back here, nearest to {names[nearest]}; the revision may serve others'"
+
+
+def _leaf(tree: Params, path: str) -> jax.Array:
+    for key in path.split("/"):
+        tree = tree[key]
+    return tree  # type: ignore[return-value]
