@@ -36,8 +36,8 @@ BUILTIN: Mapping[str, SetInfo] = {
     "truthfulqa": SetInfo("reliability", 1.0, "the answer is true", True, "truthfulqa_train.csv"),
     "toxigen": SetInfo("toxicity", 0.5, "toxic", False, "toxigen.csv"),
     "confaide": SetInfo("privacy", 0.5, "violates privacy", False, "confaide.csv"),
-    # Label 0 is an unrelated sentence, so label 1 is where a stereotype can be: the paper steers away from it.
-    "stereoset": SetInfo("fairness", 0.5, "a related continuation", False, "stereoset.csv"),
+    # Label 0 is an unrelated sentence; no stereotype is among the published rows (docs/statement_sets.md).
+    "stereoset": SetInfo("fairness", 0.5, "an anti-stereotypical continuation", True, "stereoset.csv"),
     "sst2": SetInfo("robustness", 0.5, "the text was perturbed", False, "sst2.csv"),
 }
 
@@ -45,14 +45,14 @@ BUILTIN: Mapping[str, SetInfo] = {
 # eq=False: comparing arrays has no single truth value, and identity keeps the class hashable.
 @dataclass(frozen=True, eq=False)
 class Statements:
-    """One set of N labelled statements, in file order. `labels` is int8 [N] and read-only."""
+    """One set of N labelled statements, in a fixed order. `labels` is int8 [N] and read-only."""
 
     name: str  # the file's stem, or the built-in name
-    texts: tuple[str, ...]  # exactly as in the file
+    texts: tuple[str, ...]  # exactly as in the file, or as built
     labels: np.ndarray
     groups: tuple[str, ...] | None  # rows of one group must not be split between train and test
-    source: str  # the path as given
-    rows: tuple[int, ...]  # where each statement starts in the file, see `where`
+    source: str  # the path as given, or `hub:owner/name@commit`
+    rows: tuple[int, ...]  # where each statement starts in the source, see `where`
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, np.int8)
@@ -84,33 +84,42 @@ class Statements:
         return hashlib.sha256(content.encode()).hexdigest()
 
     def where(self, i: int) -> str:
-        """`stereoset.csv, row 17`: the line of a CSV or JSONL file that statement `i` starts on, or its Parquet row."""
+        """`stereoset.csv, row 17`: the line of a text file that statement `i` starts on, or its Parquet or hub row."""
         return f"{Path(self.source).name}, row {self.rows[i]}"
 
 
-def read_all(specs: Sequence[str], data_dir: Path | None = None) -> tuple[Statements, ...]:
+def read_all(
+    specs: Sequence[str], data_dir: Path | None = None, cache_dir: Path | None = None
+) -> tuple[Statements, ...]:
     """`read_statements` of every entry of --statements; no entry, or two sets of one name, is an InputError too."""
     if not specs:
         raise InputError(f"--statements names no set; {_CHOICES}")
-    sets = tuple(read_statements(spec, data_dir) for spec in specs)
+    sets = tuple(read_statements(spec, data_dir, cache_dir) for spec in specs)
     for one, other in combinations(sets, 2):
         if one.name == other.name:
             raise InputError(f"two sets are called {one.name!r}: {one.source} and {other.source}; rename or drop one")
     return sets
 
 
-def read_statements(spec: str, data_dir: Path | None = None) -> Statements:
-    """Read one entry of --statements: a built-in name, looked up in `data_dir`, or a CSV, JSONL or Parquet file.
+def read_statements(spec: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> Statements:
+    """Read one entry of --statements: a built-in name, or the path of a CSV, JSONL or Parquet file.
+
+    Args:
+        spec: the entry.
+        data_dir: folder of the built-in sets' published CSV files; without it they are built from the hub.
+        cache_dir: where downloads are kept, see `hub.build`.
 
     Raises:
-        InputError: no such set or file, or the file breaks a rule; the message names file and row.
+        InputError: no such set or file, the file breaks a rule (the message names file and row), or the hub is out
+            of reach.
     """
     if spec not in BUILTIN:
         return _read_file(Path(spec).stem, spec)
-    file = BUILTIN[spec].csv
     if data_dir is None:
-        raise InputError(f"{spec!r} needs --data_dir=FOLDER with {file} in it; or give the path of a file instead")
-    return _read_file(spec, str(Path(data_dir) / file))
+        from jtrace.data import hub  # here, because it builds on this module
+
+        return hub.build(spec, cache_dir)
+    return _read_file(spec, str(Path(data_dir) / BUILTIN[spec].csv))
 
 
 def _read_file(name: str, source: str) -> Statements:

@@ -21,13 +21,18 @@ TOKENIZER_FILES = (
 )
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder holds files of a tokeniser."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The folder's tokeniser; its own special tokens are what `encode` adds.
 
     Raises:
         InputError: the folder holds no tokeniser, or one that cannot be read.
     """
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+    if not has_tokenizer(folder):
         raise InputError(
             f"{folder}: no tokeniser files ({TOKENIZER_FILES[0]}, …); copy them there or pass --tokenizer=FOLDER"
         )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from jtrace.data import hub
 from jtrace.data.statements import BUILTIN, Statements, read_all, read_statements
 from jtrace.errors import InputError
 
@@ -318,8 +319,12 @@ def test_a_built_in_set_is_looked_up_in_data_dir(tmp_path):
     assert "toxigen.csv: no such file; check the path or --data_dir" in error_of("toxigen", data_dir=tmp_path)
 
 
-def test_a_built_in_set_without_data_dir_says_what_it_needs():
-    assert "'truthfulqa' needs --data_dir=FOLDER with truthfulqa_train.csv in it" in error_of("truthfulqa")
+def test_a_built_in_set_without_data_dir_is_built_from_the_hub(tmp_path, monkeypatch):
+    built = statements_with(name="truthfulqa")
+    monkeypatch.setattr(hub, "build", lambda name, cache_dir: {("truthfulqa", tmp_path): built}[name, cache_dir])
+
+    assert read_statements("truthfulqa", cache_dir=tmp_path) is built
+    assert read_all(["truthfulqa"], cache_dir=tmp_path) == (built,)
 
 
 def test_read_all_keeps_the_order_and_refuses_one_name_for_two_sets(tmp_path):
@@ -365,8 +370,8 @@ def test_a_name_tells_the_dimension_and_the_vector_rows(name, dimension, vector_
     assert (statements.info is None) == (dimension == "")
 
 
-def test_only_for_truthfulqa_label_one_is_the_good_side():
-    assert [name for name, info in BUILTIN.items() if info.one_is_good] == ["truthfulqa"]
+def test_label_one_is_the_good_side_of_true_answers_and_of_anti_stereotypes():
+    assert [name for name, info in BUILTIN.items() if info.one_is_good] == ["truthfulqa", "stereoset"]
 
 
 def test_the_fingerprint_follows_the_content_and_nothing_else():

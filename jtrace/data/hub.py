@@ -1,0 +1,157 @@
+"""The five built-in sets from the hub: download the sources of `SOURCES`, and build statements of their rows."""
+
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import numpy as np
+
+from jtrace.data import builders
+from jtrace.data.builders import Example, refuse, way_out
+from jtrace.data.statements import Statements
+from jtrace.errors import InputError
+
+GITHUB = "https://raw.githubusercontent.com"
+TIMEOUT = 30  # seconds that GitHub may be silent
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a set comes from: files of one commit, and what makes examples of them, given a table per file."""
+
+    repository: str  # `owner/name`, a dataset on the Hugging Face hub
+    revision: str  # commit
+    files: tuple[str, ...]  # Parquet, or text of one row per line
+    columns: tuple[str, ...]  # that the tables must have
+    examples: Callable[..., list[Example]]
+    on_github: bool = False
+
+    def __str__(self) -> str:
+        return f"{'github' if self.on_github else 'hub'}:{self.repository}@{self.revision}"
+
+
+def build(name: str, cache_dir: Path | None = None) -> Statements:
+    """Download a built-in set's source, unless cached, and build the set.
+
+    Args:
+        name: one of `SOURCES`.
+        cache_dir: where downloads are kept; by default the Hugging Face libraries' own cache (HF_HOME).
+
+    Raises:
+        InputError: the source cannot be reached or read, or its format is not the one expected.
+    """
+    source = SOURCES[name]
+    examples = source.examples(*_load(name, source, cache_dir))
+    labels = [example.label for example in examples]
+    if len(set(labels)) < 2:
+        raise InputError(
+            f"{name}: {source} gives {len(labels)} statements with labels {sorted(set(labels))}; {way_out(name)}"
+        )
+    return Statements(
+        name,
+        tuple(example.statement for example in examples),
+        np.array(labels),
+        tuple(example.group for example in examples),
+        str(source),
+        tuple(example.row for example in examples),
+    )
+
+
+def _load(name: str, source: Source, cache_dir: Path | None) -> list[Any]:
+    """A `datasets.Dataset` per file of the source."""
+    from datasets import load_dataset
+
+    cache = str(cache_dir / "datasets") if cache_dir else None
+    tables = []
+    for file in source.files:
+        reader = "parquet" if file.endswith(".parquet") else "text"
+        try:
+            path = _fetch(source, file, cache_dir)
+            table = load_dataset(reader, data_files=path, split="train", cache_dir=cache)
+        # The libraries raise dozens of types, and every one means here that this file is not to be had.
+        except Exception as error:
+            cause = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
+            raise InputError(
+                f"{name}: cannot load {file} of {source} ({cause}); check the connection, or {way_out(name)}"
+            ) from error
+        for column in source.columns:
+            if column not in table.column_names:
+                refuse(name, f"{file} of {source} has no column {column!r}; it has {', '.join(table.column_names)}")
+        tables.append(table)
+    return tables
+
+
+def _fetch(source: Source, file: str, cache_dir: Path | None) -> str:
+    """The local path of a file. One that is cached is not asked for again: a commit's files do not change."""
+    from huggingface_hub import constants, hf_hub_download
+
+    if not source.on_github:
+        hub_cache = cache_dir / "hub" if cache_dir else None
+        return hf_hub_download(
+            source.repository, file, repo_type="dataset", revision=source.revision, cache_dir=hub_cache
+        )
+    # Not by its address through `datasets`: that needs aiohttp, which `datasets` does not bring.
+    path = (cache_dir or Path(constants.HF_HOME)) / "github" / source.repository / source.revision / file
+    if not path.is_file():
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set and the file is not cached")
+        content = _download(f"{GITHUB}/{source.repository}/{source.revision}/{file}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_bytes(content)
+        aside.replace(path)
+    return str(path)
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urlopen(url, timeout=TIMEOUT) as reply:
+            return bytes(reply.read())
+    except HTTPError as error:
+        error.close()  # it is the reply, with its open connection
+        raise
+
+
+SOURCES: Mapping[str, Source] = {
+    "truthfulqa": Source(
+        "truthfulqa/truthful_qa",
+        "741b8276f2d1982aa3d5b832d3ee81ed3b896490",
+        ("generation/validation-00000-of-00001.parquet",),
+        ("question", "correct_answers", "incorrect_answers"),
+        builders.truthfulqa,
+    ),
+    "toxigen": Source(
+        "toxigen/toxigen-data",
+        "ea082a8973a287097b17973343576e0c8da8eb3b",
+        ("annotated/train-00000-of-00001.parquet", "annotated/test-00000-of-00001.parquet"),
+        ("text", "toxicity_human"),
+        builders.toxigen,
+    ),
+    "confaide": Source(
+        "skywalker023/confAIde",
+        "3174c63e689226189675a740b7bf9053f10bae50",
+        ("benchmark/tier_2a.txt", "benchmark/tier_2b.txt", "benchmark/tier_2_labels.txt"),
+        ("text",),
+        builders.confaide,
+        on_github=True,
+    ),
+    "stereoset": Source(
+        "McGill-NLP/stereoset",
+        "bf6e7ce50491784d094fb7afe60a70ecccb89035",
+        ("intersentence/validation-00000-of-00001.parquet",),
+        ("bias_type", "context", "sentences"),
+        builders.stereoset,
+    ),
+    "sst2": Source(
+        "stanfordnlp/sst2",
+        "8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb",
+        ("data/test-00000-of-00001.parquet",),
+        ("sentence",),
+        builders.sst2,
+    ),
+}
