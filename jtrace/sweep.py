@@ -13,13 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jtrace import linter
 from jtrace.activations import PackedSets, extract, pack_sets
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
+from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.store import read_checkpoint
+from jtrace.checkpoints.suites import suites_at
 from jtrace.data.statements import Statements
-from jtrace.data.tokenizer import encode, read_tokenizer, tokenizer_fingerprint
+from jtrace.data.tokenizer import encode, has_tokenizer, read_tokenizer, tokenizer_fingerprint
 from jtrace.errors import InputError
 from jtrace.figures import draw_all
 from jtrace.models.config import DecoderConfig
@@ -28,6 +31,9 @@ from jtrace.results import RunDirectory, open_run
 from jtrace.steering import HOW_MADE
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import SetTrace, check_paper_rows, paper_trace
+
+# The widest padding of an embedding beyond its tokeniser, or the most tokens added to a tokeniser, of known models.
+MOST_PADDING = 2048
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class SweepConfig:
 class Timing:
     """Seconds that one checkpoint took, and how much it computed."""
 
+    fetch: float
     read: float
     extract: float
     statistics: float
@@ -69,14 +76,20 @@ class Timing:
 
     def __str__(self) -> str:
         rate = self.tokens / self.extract
+        fetched = f"fetch {self.fetch:.1f} s, " if self.fetch else ""
         return (
-            f"read {self.read:.1f} s, extract {self.extract:.1f} s ({rate:,.0f} tokens/s), "
+            f"{fetched}read {self.read:.1f} s, extract {self.extract:.1f} s ({rate:,.0f} tokens/s), "
             f"statistics {self.statistics:.1f} s, peak memory {peak_memory() / 2**30:.1f} GiB"
         )
 
 
-def trace_into(out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig) -> int:
+def trace_into(
+    out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, hub: Hub | None = None
+) -> int:
     """A whole tracing command: open the run, trace what is missing, draw the figures, print the summary.
+
+    Args:
+        hub: where checkpoints that are not local folders come from; None is the default hub and cache.
 
     Returns:
         The exit status: 0 if every checkpoint is traced, 1 otherwise.
@@ -86,8 +99,10 @@ def trace_into(out: Path, refs: Sequence[CheckpointRef], sets: Sequence[Statemen
     """
     for statements in sets:
         check_paper_rows(statements)
+    for statements in sets:
+        print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
     run = open_run(out, config.record(), {s.name: s.fingerprint for s in sets}, [ref.name for ref in refs])
-    failures = sweep(refs, sets, config, run)
+    failures = sweep(refs, sets, config, run, hub or Hub())
     metrics = run.read_metrics()
     if len(metrics):
         for protocol in config.protocols:
@@ -119,6 +134,7 @@ class Packer:
         key = (tokenizer_fingerprint(folder), config)
         if self._latest is None or self._latest[0] != key:
             tokenizer = read_tokenizer(folder)
+            _check_vocabulary(len(tokenizer), config, folder)
             tokens = {statements.name: encode(tokenizer, statements.texts) for statements in self._sets}
             for statements in self._sets:
                 _check_tokens(statements, tokens[statements.name], config, folder)
@@ -131,6 +147,7 @@ def sweep(
     sets: Sequence[Statements],
     config: SweepConfig,
     run: RunDirectory,
+    hub: Hub,
     *,
     quiet: bool = False,
 ) -> dict[str, str]:
@@ -148,10 +165,11 @@ def sweep(
                 _say(f"{label}: already traced", quiet)
                 run.clear_failure(ref)
                 continue
-            timing, warnings = trace_checkpoint(ref, sets, config, packer, run, progress=None if quiet else label)
+            bar = None if quiet else label
+            timing, warnings = trace_checkpoint(ref, sets, config, packer, run, hub, progress=bar)
             run.clear_failure(ref)
             _say(f"{label}: {timing}", quiet)
-            for warning in warnings:
+            for warning in filter(None, (ref.warning, *warnings)):
                 print(f"warning: {ref.name}: {warning}", file=sys.stderr)
         except Exception as error:  # whatever is wrong with one checkpoint, the others go on
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
@@ -168,6 +186,7 @@ def trace_checkpoint(
     config: SweepConfig,
     packer: Packer,
     run: RunDirectory,
+    hub: Hub,
     progress: str | None = None,
 ) -> tuple[Timing, list[str]]:
     """Trace one checkpoint into the run directory.
@@ -175,12 +194,17 @@ def trace_checkpoint(
     Raises:
         InputError: the checkpoint's files are at fault, or do not fit the statements or the wanted layers.
     """
-    folder = _folder(ref)
-    full, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
-    layers = _wanted_layers(config.layers, full.depth, ref)
-    packed = packer(config.tokenizer or folder, full)
+    listing = hub.look(ref.source.repo, ref.source.revision) if isinstance(ref.source, HubSource) else None
+    folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
+    # Config and tokeniser are checked before gigabytes of weights move.
+    full, tokenizer = read_architecture(folder, ref, config, hub)
+    layers = wanted_layers(config.layers, full.depth, ref)
+    packed = packer(tokenizer, full)
     dtype = jnp.dtype(config.dtype)
 
+    asked = time.perf_counter()
+    if listing:
+        folder = hub.fetch(listing, progress)
     started = time.perf_counter()
     architecture, params = read_checkpoint(folder, dtype, depth=max(layers) + 1)
     read = time.perf_counter()
@@ -204,6 +228,7 @@ def trace_checkpoint(
             "made": HOW_MADE,
             "checkpoint": ref.name,
             "source": str(ref.source),
+            "commit": listing.commit if listing else None,
             "dtype": config.dtype,
             "layers": list(layers),
             "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
@@ -213,8 +238,22 @@ def trace_checkpoint(
         fingerprint=weights,
     )
     done = time.perf_counter()
-    timing = Timing(read - started, extracted - read, done - extracted, int(packed.packed.used.sum()))
+    fetch = started - asked if listing else 0.0
+    timing = Timing(fetch, read - started, extracted - read, done - extracted, int(packed.packed.used.sum()))
     return timing, [warning for trace in traces.values() for warning in trace.warnings]
+
+
+def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub: Hub) -> tuple[DecoderConfig, Path]:
+    """A checkpoint's architecture, and where its tokeniser lies: as told, in its folder, or where its suite says.
+
+    Raises:
+        InputError: config.json is missing, damaged or of a model that is not implemented.
+    """
+    architecture, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
+    suites = suites_at(ref.source.repo) if isinstance(ref.source, HubSource) else ()
+    if config.tokenizer is not None or has_tokenizer(folder) or not suites or suites[0].tokenizer is None:
+        return architecture, config.tokenizer or folder
+    return architecture, hub.fetch_small(hub.look(suites[0].tokenizer, "main"))
 
 
 def peak_memory() -> int:
@@ -226,18 +265,20 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _folder(ref: CheckpointRef) -> Path:
-    """Where the checkpoint's files lie."""
-    if isinstance(ref.source, HubSource):
-        raise InputError(f"{ref.source}: hub checkpoints are not fetched yet; download it and name its folder")
-    return ref.source
-
-
-def _wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef) -> list[int]:
+def wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef) -> list[int]:
     wanted = list(range(depth)) if layers is None else sorted(set(layers))
     if not 0 <= wanted[0] <= wanted[-1] < depth:
         raise InputError(f"--layers asks for {wanted[-1]}; {ref.name} has layers 0 to {depth - 1}")
     return wanted
+
+
+def _check_vocabulary(known: int, config: DecoderConfig, folder: Path) -> None:
+    """Embeddings are padded to round numbers, and tokens are added; a wide gap is another model's tokeniser."""
+    if abs(known - config.vocab_size) > MOST_PADDING:
+        raise InputError(
+            f"{folder}: the tokeniser knows {known} tokens, the model {config.vocab_size}: they do not belong "
+            "together; pass the right one with --tokenizer=FOLDER"
+        )
 
 
 def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path) -> None:

@@ -13,24 +13,28 @@ import jax
 from absl import flags
 
 from jtrace import cli
+from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.checkpoints.suites import describe
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
+from jtrace.plan import as_text, make_plan
 from jtrace.sweep import SweepConfig, trace_into
 from jtrace.trace import PROTOCOLS
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",
     None,
-    "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the number in the name), or several "
-    "of these separated by ';'. May be repeated.",
+    "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the number in the name), a hub "
+    "revision (org/name@rev1,rev2), a public suite (pythia-160m:log, amber:0,1,2), or several of these separated by "
+    "';'. May be repeated. Suites:\n" + describe(),
     required=True,
 )
 STATEMENTS = flags.DEFINE_list(
     "statements",
     None,
     "Statement sets, separated by commas: CSV, JSONL or Parquet files with columns statement,label[,group], or "
-    "built-in names (truthfulqa, toxigen, confaide, stereoset, sst2), which need --data_dir.",
+    "built-in names (truthfulqa, toxigen, confaide, stereoset, sst2).",
     required=True,
 )
 OUT = flags.DEFINE_string(
@@ -49,13 +53,19 @@ DTYPE = flags.DEFINE_enum(
     "Type of params, forward and kept activations; auto is bfloat16 on GPU and TPU, float32 on CPU. Statistics are "
     "float32 always.",
 )
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the built-in sets as CSV files.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder that holds the built-in sets as the published CSV files; without it they are built from their sources.",
+)
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of the tokeniser; by default each checkpoint's own.")
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Where downloads are kept; by default Hugging Face's own cache (HF_HOME)."
+)
+DRY_RUN = flags.DEFINE_boolean(
+    "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
+)
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
-
-
-def revisions_of(repo: str) -> list[str]:
-    raise InputError(f"{repo}: the hub is not asked for its revisions yet; name one in full ({repo}@revision)")
 
 
 def main() -> int:
@@ -72,9 +82,15 @@ def main() -> int:
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
         keep_activations=KEEP_ACTIVATIONS.value,
     )
-    refs = parse_specs(CHECKPOINTS.value, revisions_of)
-    sets = read_all([spec.strip() for spec in STATEMENTS.value], Path(DATA_DIR.value) if DATA_DIR.value else None)
-    return trace_into(Path(OUT.value), refs, sets, config)
+    data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
+    hub = Hub(cache_dir)
+    refs = parse_specs(CHECKPOINTS.value, hub.revisions)
+    sets = read_all([spec.strip() for spec in STATEMENTS.value], data_dir, cache_dir)
+    if DRY_RUN.value:
+        plan = make_plan(refs, sets, config, hub, Path(OUT.value))
+        print(as_text(plan))
+        return 0 if plan.feasible else 1
+    return trace_into(Path(OUT.value), refs, sets, config, hub)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,24 @@
 """What several tests need: real inputs where they are present, a tiny tokeniser, tiny checkpoints."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import huggingface_hub
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from tests.bars import MEASURED
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
+CHUNK = 1024  # bytes that the hub's client reads at once in tests
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +43,54 @@ def smollm2() -> Path:
 def golden(request: pytest.FixtureRequest) -> Path:
     """A tiny checkpoint with what transformers' torch model computes from it; see goldens/make_goldens.py."""
     return GOLDENS / request.param
+
+
+def letter_tokenizer(folder: Path) -> None:
+    """One token per letter, so that the tiny goldens' 61 embeddings suffice."""
+    vocabulary = {letter: i for i, letter in enumerate(LETTERS)} | {"?": len(LETTERS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?").save_pretrained(folder)
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Path:
+    """Three checkpoints of one tiny model, their weights apart, and a statement set `mine.csv` of 40 rows."""
+    for number in (2, 10, 100):
+        folder = tmp_path / "tiny" / f"step{number}"
+        shutil.copytree(GOLDENS / "llama-full", folder)
+        (folder / "expected.npz").unlink()
+        weights = {
+            name: value * np.float32(1 + number / 200)
+            for name, value in load_file(folder / "model.safetensors").items()
+        }
+        save_file(weights, folder / "model.safetensors")
+        letter_tokenizer(folder)
+    random = np.random.default_rng(0)
+    rows = [("".join(random.choice(list(LETTERS[:26]), 6)) + (" yes" if i % 2 else " no"), i % 2) for i in range(40)]
+    (tmp_path / "mine.csv").write_text("statement,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    return tmp_path
+
+
+@pytest.fixture
+def hub_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The client as a fresh install has it: no token, no proxy, online; it does not wait and reads in small pieces."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_TELEMETRY": True,
+        "HF_HUB_DISABLE_XET": False,
+        "HF_TOKEN_PATH": str(tmp_path / "no token"),
+        "DOWNLOAD_CHUNK_SIZE": CHUNK,
+    }.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    impatient = SimpleNamespace(sleep=lambda seconds: None)
+    monkeypatch.setattr("huggingface_hub.file_download.time", impatient)
+    monkeypatch.setattr("huggingface_hub.utils._http.time", impatient)
+    huggingface_hub.close_session()
+    yield
+    huggingface_hub.close_session()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,8 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from jtrace import activations, sweep
 from jtrace import trace as tracing
@@ -26,37 +24,9 @@ from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.sweep import SweepConfig, trace_into
-from tests.conftest import GOLDENS, ROOT, relative_error
+from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz "
 CONFIG = SweepConfig(dtype="float32")
-
-
-def letter_tokenizer(folder: Path) -> None:
-    """One token per letter, so that the tiny goldens' 61 embeddings suffice."""
-    vocabulary = {letter: i for i, letter in enumerate(LETTERS)} | {"?": len(LETTERS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="?").save_pretrained(folder)
-
-
-@pytest.fixture
-def steps(tmp_path: Path) -> Path:
-    """Three checkpoints of one tiny model, their weights apart, and a statement set `mine.csv` of 40 rows."""
-    for number in (2, 10, 100):
-        folder = tmp_path / "tiny" / f"step{number}"
-        shutil.copytree(GOLDENS / "llama-full", folder)
-        (folder / "expected.npz").unlink()
-        weights = {
-            name: value * np.float32(1 + number / 200)
-            for name, value in load_file(folder / "model.safetensors").items()
-        }
-        save_file(weights, folder / "model.safetensors")
-        letter_tokenizer(folder)
-    random = np.random.default_rng(0)
-    rows = [("".join(random.choice(list(LETTERS[:26]), 6)) + (" yes" if i % 2 else " no"), i % 2) for i in range(40)]
-    (tmp_path / "mine.csv").write_text("statement,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    return tmp_path
 
 
 def no_hub(repo: str) -> list[str]:

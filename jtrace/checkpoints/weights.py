@@ -26,7 +26,7 @@ __all__ = [
     "weight_files",
 ]
 
-_CANDIDATES = (
+WEIGHT_FILES = (
     "model.safetensors.index.json",
     "model.safetensors",
     "pytorch_model.bin.index.json",
@@ -172,7 +172,7 @@ def tensor_infos(folder: Path) -> dict[str, TensorInfo]:
 
 
 def _choose(folder: Path) -> Path:
-    for name in _CANDIDATES:
+    for name in WEIGHT_FILES:
         if os.path.isfile(folder / name):
             return folder / name
     if not os.path.isdir(folder):

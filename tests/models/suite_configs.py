@@ -99,28 +99,28 @@ MEMBERS: dict[str, tuple[dict[str, Any], int]] = {
     "allenai/OLMo-2-1124-7B": (llama_like("olmo2", 100352, 4096, 11008, 32, 32, 32, **OLMO2), 7_298_617_344),
     "allenai/OLMo-2-1124-13B": (llama_like("olmo2", 100352, 5120, 13824, 40, 40, 40, **OLMO2), 13_716_198_400),
     "allenai/Olmo-3-1025-7B": (llama_like("olmo3", 100278, 4096, 11008, 32, 32, 32, **OLMO3), 7_298_011_136),
-    "HuggingFaceTB/SmolLM2-135M": (
+    "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints": (
         llama_like(
             "llama", 49152, 576, 1536, 30, 9, 3, **SWIGLU | {"rms_norm_eps": 1e-5, "tie_word_embeddings": True},
             max_position_embeddings=8192, rope_theta=100000, rope_interleaved=False, is_llama_config=True,
         ),
         134_515_008,
     ),
-    "HuggingFaceTB/SmolLM2-360M": (
+    "HuggingFaceTB/SmolLM2-360M-intermediate-checkpoints": (
         llama_like(
             "llama", 49152, 960, 2560, 32, 15, 5, **SWIGLU | {"rms_norm_eps": 1e-5, "tie_word_embeddings": True},
             max_position_embeddings=8192, rope_theta=100000,
         ),
         361_821_120,
     ),
-    "HuggingFaceTB/SmolLM2-1.7B": (
+    "HuggingFaceTB/SmolLM2-1.7B-intermediate-checkpoints": (
         llama_like(
             "llama", 49152, 2048, 8192, 24, 32, 32, **SWIGLU | {"rms_norm_eps": 1e-5, "tie_word_embeddings": True},
             max_position_embeddings=8192, rope_theta=130000,
         ),
         1_711_376_384,
     ),
-    "HuggingFaceTB/SmolLM3-3B": (
+    "HuggingFaceTB/SmolLM3-3B-checkpoints": (
         llama_like(
             "smollm3", 128256, 2048, 11008, 36, 16, 4, **SWIGLU | {"tie_word_embeddings": True},
             max_position_embeddings=65536, rope_theta=5000000.0, mlp_bias=False, use_sliding_window=False,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jtrace.checkpoints.suites import SUITES
 from jtrace.models.config import YarnScaling
 from jtrace.models.decoder import abstract_params
 from jtrace.models.families import FAMILIES, read_model_config
@@ -15,6 +16,13 @@ def test_full_size_parameter_counts_are_the_published_ones(member):
     values, count = MEMBERS[member]
     config, _ = read_model_config(values, member)
     assert sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config, jnp.bfloat16))) == count
+
+
+def test_the_suites_tell_the_same_counts():
+    told = {repo: suite.parameters for suite in SUITES.values() for repo in suite.repos if suite.parameters}
+    counted = {repo: count for repo, (_, count) in MEMBERS.items() if repo in told}
+    assert counted == {repo: told[repo] for repo in counted}
+    assert len(counted) > 20
 
 
 def test_every_family_has_a_full_size_member():
@@ -30,7 +38,7 @@ def test_olmo_3_stretches_positions_where_nothing_slides():
 
 
 def test_smollm3_has_no_positions_on_every_fourth_layer():
-    config, _ = read_model_config(MEMBERS["HuggingFaceTB/SmolLM3-3B"][0], "SmolLM3")
+    config, _ = read_model_config(MEMBERS["HuggingFaceTB/SmolLM3-3B-checkpoints"][0], "SmolLM3")
     assert [i for i, layer in enumerate(config.layers) if layer.rope is None] == list(range(3, 36, 4))
 
 
