@@ -119,13 +119,8 @@ def test_the_tokeniser_of_a_polypythia_may_lie_in_its_sister_repository(steps, s
 
 
 def launch(steps, server, *flags):
-    command = [
-        sys.executable,
-        "launch/trace.py",
-        f"--statements={steps / 'mine.csv'}",
-        f"--out={steps / 'run'}",
-        *flags,
-    ]
+    where = (f"--statements={steps / 'mine.csv'}", f"--out={steps / 'run'}")
+    command = [sys.executable, "launch/trace.py", *where, *flags]
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")} | server.environment
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
 
