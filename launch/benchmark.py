@@ -4,7 +4,7 @@
 
 Same machine, same weights, same statements, float32. Every contender runs in a process of its own, one after another,
 --rounds times; the table gives medians, spreads, ratios and peak memory, and checks that the residuals and the
-statistics agree. Needs the `torch` extra, and the machine to itself. About 15 minutes on two CPU cores for SmolLM2-135M
+statistics agree. Needs the `torch` extra, and the machine to itself. About 25 minutes on two CPU cores for SmolLM2-135M
 and 1,952 statements in three rounds.
 """
 

@@ -1,10 +1,15 @@
 """Trace checkpoints: linear probes, mutual information and steering vectors of every layer.
 
     python launch/trace.py --checkpoints=runs/models/smollm2 --statements=statements.csv --out=runs/smollm2
+    python launch/trace.py --checkpoints=pythia-160m:log --statements=statements.csv --out=runs/pythia --dry_run
 
-Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It ends with a
-table of the best layer of each set and leaves tables, vectors and figures in the run directory. Several checkpoints go
-in one command (--checkpoints="runs/x/step*", or "a;b;c"); a rerun of the same command does only what is missing.
+Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It first says what
+is odd in the statements, ends with a table of the best layer of each set, and leaves tables, vectors and figures in the
+run directory. A rerun of the same command does only what is missing. --dry_run prints the plan alone: revisions, tokens
+seen, download size, disk needed, estimated time.
+
+Checkpoints of a public suite are selected by SUITE:ITEMS, items separated by commas: all; log (log-spaced); a number;
+a range A-B; a range with a stride A-B/S; a revision by name.
 """
 
 from pathlib import Path
@@ -27,7 +32,7 @@ CHECKPOINTS = flags.DEFINE_multi_string(
     None,
     "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the number in the name), a hub "
     "revision (org/name@rev1,rev2), a public suite (pythia-160m:log, amber:0,1,2), or several of these separated by "
-    "';'. May be repeated. Suites:\n" + describe(),
+    "';'. May be repeated.",
     required=True,
 )
 STATEMENTS = flags.DEFINE_list(
@@ -66,6 +71,8 @@ DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
 )
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
+
+__doc__ = f"{__doc__}\n{describe()}\n"
 
 
 def main() -> int:
