@@ -159,6 +159,83 @@ def test_older_configs_say_the_same_in_other_words(folder, change):
     assert load_params(folder, jnp.float32)[0] == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("gpt_neox-full", {"rope_parameters": ..., "rotary_pct": 0.34, "rotary_emb_base": 10000}),
+        ("gpt_neox-full", {"rope_parameters": ..., "rotary_pct": 0.34}),
+        (
+            "gpt_neox-rope-linear",
+            {
+                "rope_parameters": ...,
+                "rope_scaling": {"type": "linear", "factor": 3.0},
+                "rotary_pct": 1.0,
+                "rotary_emb_base": 50,
+            },
+        ),
+        ("smollm3-full", {"rope_parameters": ..., "rope_theta": 10000.0, "no_rope_layers": [1, 1, 1, 0, 1]}),
+        ("qwen2-full", {"sliding_window": 131072, "max_window_layers": 28, "use_mrope": False}),
+        ("qwen2-full", {"sliding_window": None, "use_sliding_window": True}),
+        ("qwen3-full", {"layer_types": ["full_attention"] * 3}),
+        ("olmo-full", {"clip_qkv": None, "rope_parameters": ..., "rope_theta": 10000.0, "rope_scaling": None}),
+        (
+            "olmo3-multiquery-bias",
+            {"rope_theta": 500000, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]},
+        ),
+    ],
+)
+def test_real_repositories_say_the_same_in_other_words(tmp_path, name, change):
+    folder = Path(shutil.copytree(GOLDENS / name, tmp_path / "model"))
+    expected, _ = load_params(folder, jnp.float32)
+    edit_config(folder, **change)
+    assert load_params(folder, jnp.float32)[0] == expected
+
+
+def test_olmo_3_s_older_rope_scaling_is_for_full_layers_only(tmp_path):
+    folder = Path(shutil.copytree(GOLDENS / "olmo3-yarn", tmp_path / "model"))
+    expected, _ = load_params(folder, jnp.float32)
+    nested = json.loads((folder / "config.json").read_text())["rope_parameters"]
+    scaling = {key: value for key, value in nested["full_attention"].items() if key != "rope_theta"}
+    edit_config(folder, rope_parameters=..., rope_scaling=scaling, rope_theta=500000)
+    found, _ = load_params(folder, jnp.float32)
+    assert [layer.rope.scaling for layer in found.layers] == [layer.rope.scaling for layer in expected.layers]
+    assert {layer.rope.theta for layer in found.layers} == {500000.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "cause"),
+    [
+        ("olmo3-yarn", {"rope_parameters": {"rope_type": "default"}}, "an object for each of sliding_attention"),
+        ("olmo3-yarn", {"rope_parameters": ..., "rope_theta": 10000.0}, "does not say for which layers"),
+        ("olmo3-yarn", {"sliding_window": None}, "no sliding window is set or used"),
+        ("olmo3-yarn", {"layer_types": ["full_attention"]}, "a list of 4 of sliding_attention, full_attention"),
+        ("olmo3-yarn", {"layer_types": ["chunked_attention"] * 4}, "a list of 4 of sliding_attention, full_attention"),
+        ("smollm3-full", {"no_rope_layers": [1, 1]}, "a list of 4 values 0 or 1"),
+        ("gpt_neox-full", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "it must be even"),
+        ("gpt_neox-full", {"num_attention_heads": 5}, "24 is not a multiple of num_attention_heads 5"),
+        ("olmo-full", {"clip_qkv": -1.0}, "'clip_qkv' is -1.0"),
+        ("qwen3-full", {"num_key_value_heads": 3}, "4 is not a multiple of num_key_value_heads 3"),
+        ("qwen2-full", {"attention_bias": False}, "'attention_bias' = False is not implemented"),
+        ("llama-full", {"partial_rotary_factor": 0.5}, "'partial_rotary_factor' = 0.5 is not implemented"),
+    ],
+)
+def test_family_fields_that_cannot_be_honoured_are_refused_by_name(tmp_path, name, change, cause):
+    folder = Path(shutil.copytree(GOLDENS / name, tmp_path / "model"))
+    edit_config(folder, **change)
+    assert cause in refusal(folder)
+
+
+def test_a_head_is_found_under_either_name(tmp_path):
+    """Files of GPT-NeoX call it embed_out, transformers 5 lm_head."""
+    folder = Path(shutil.copytree(GOLDENS / "gpt_neox-full", tmp_path / "model"))
+    _, expected = load_params(folder, jnp.float32)
+    edit_weights(folder, lambda w: w.update({"embed_out.weight": w.pop("lm_head.weight")}))
+    _, params = load_params(folder, jnp.float32)
+    np.testing.assert_array_equal(params["head"], expected["head"])
+    edit_weights(folder, lambda w: w.update({"lm_head.weight": w["embed_out.weight"].copy()}))
+    assert "tensor 'lm_head.weight' left over" in refusal(folder)
+
+
 def test_a_mistral_window_is_4096_where_absent_and_none_where_null(tmp_path):
     folder = Path(shutil.copytree(GOLDENS / "mistral-no-window", tmp_path / "model"))
     assert {layer.window for layer in load_params(folder, jnp.float32)[0].layers} == {None}

@@ -7,7 +7,8 @@ import pytest
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.data.packing import pack
-from jtrace.models.config import LinearScaling, Llama3Scaling, Rope
+from jtrace.models.config import LinearScaling, Llama3Scaling, Rope, YarnScaling
+from jtrace.models.layers import Norm
 from jtrace.models.rotary import rotary_frequencies
 from tests.bars import within
 from tests.conftest import relative_error
@@ -64,7 +65,7 @@ def test_smollm2_equals_torch_in_every_layer(smollm2):
 
 @pytest.mark.parametrize("head_dim", [8, 10, 64, 80, 128])
 @pytest.mark.parametrize("theta", [50.0, 1e4, 1e5, 5e5])
-@pytest.mark.parametrize("kind", ["default", "linear", "llama3"])
+@pytest.mark.parametrize("kind", ["default", "linear", "llama3", "yarn"])
 def test_rotary_frequencies_are_torch_s_to_two_units_in_the_last_place(head_dim, theta, kind):
     from transformers import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -81,8 +82,41 @@ def test_rotary_frequencies_are_torch_s_to_two_units_in_the_last_place(head_dim,
             "original_max_position_embeddings": 8192,
         }
         settings, scaling = settings | extra, Llama3Scaling(8.0, 1.0, 4.0, 8192)
+    if kind == "yarn":
+        extra = {"factor": 8.0, "original_max_position_embeddings": 2048, "beta_fast": 24.0, "beta_slow": 2.0}
+        settings, scaling = settings | extra, YarnScaling(8.0, 24.0, 2.0, 2048, attention_factor=1.0)
     config = LlamaConfig(
         hidden_size=4 * head_dim, num_attention_heads=4, max_position_embeddings=16384, rope_parameters=settings
     )
     expected = LlamaRotaryEmbedding(config).inv_freq
     np.testing.assert_array_max_ulp(rotary_frequencies(Rope(theta, scaling), head_dim), expected.numpy(), maxulp=2)
+
+
+def torch_norms(width):
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.models.olmo.modeling_olmo import OlmoLayerNorm
+    from transformers.models.olmo2.modeling_olmo2 import Olmo2RMSNorm
+
+    return {
+        "rms": LlamaRMSNorm(width, eps=1e-5),
+        "rms_late_cast": Olmo2RMSNorm(width, eps=1e-5),
+        "layer": torch.nn.LayerNorm(width, eps=1e-5),
+        "layer_bare": OlmoLayerNorm(width),
+    }
+
+
+@pytest.mark.parametrize("kind", ["rms", "rms_late_cast", "layer", "layer_bare"])
+def test_norms_round_in_bfloat16_where_torch_s_do(kind):
+    """In float32 the order of cast and weight does not show; in bfloat16 another order changes every third value."""
+    generator = torch.Generator().manual_seed(0)
+    theirs = torch_norms(256)[kind].to(torch.bfloat16)
+    x = torch.randn(4, 100, 256, generator=generator).to(torch.bfloat16)
+    params = {}
+    for name, value in theirs.named_parameters():
+        value.data = torch.randn(256, generator=generator).to(torch.bfloat16)
+        params[name] = jnp.asarray(value.data.float().numpy(), jnp.bfloat16)
+    with torch.no_grad():
+        expected = theirs(x).float().numpy()
+    found = Norm(kind, 1e-5).apply({"params": params}, jnp.asarray(x.float().numpy(), jnp.bfloat16))
+    # Float32 sums in another order move a value over a rounding boundary now and then.
+    assert np.mean(np.asarray(found, np.float32) != expected) < 2e-3
