@@ -23,6 +23,7 @@ METRIC_NAMES = {
     "mi_yt": "I(Y;T), nHSIC",
 }
 MOST_LINES = 6
+WIDEST_LABEL = 24  # characters of a legend that stands beside the panels
 Value = TypeVar("Value")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -45,7 +46,7 @@ def draw_all(metrics: pd.DataFrame, folder: Path) -> list[Path]:
     """
     drawn = []
     for protocol, rows in metrics.groupby("protocol"):
-        ordered = with_checkpoints(rows)
+        ordered = _briefly_named(with_checkpoints(rows))
         for view, panel in (("layers", _over_layers), ("checkpoints", _over_checkpoints)):
             if view == "checkpoints" and ordered["checkpoint"].nunique() < 2:
                 continue
@@ -63,6 +64,18 @@ def with_checkpoints(metrics: pd.DataFrame) -> pd.DataFrame:
         "checkpoint"
     ]
     return metrics.assign(checkpoint=pd.Categorical(named, order.unique(), ordered=True))
+
+
+def _briefly_named(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Checkpoints called as short as tells them apart: by the revision alone, or without the organisation."""
+    names = list(metrics["checkpoint"].cat.categories)
+    by_revision = [name.rpartition("@")[2] for name in names]
+    without_organisation = [name.rpartition("/")[2] for name in names]
+    one_model = metrics["model"].nunique() == 1 and (metrics["revision"] != "").all()
+    brief = by_revision if one_model else without_organisation
+    if len(set(brief)) < len(names):
+        return metrics
+    return metrics.assign(checkpoint=metrics["checkpoint"].cat.rename_categories(brief))
 
 
 def evenly_chosen(values: Sequence[Value], most: int = MOST_LINES) -> list[Value]:
@@ -89,7 +102,14 @@ def _grid(metrics: pd.DataFrame, wanted: Sequence[str], panel: Callable[[Axes, p
             ax.set_title(_plain(f"{dataset} ({dimension})" if dimension else dataset))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         if len(handles) > 1:
-            figure.legend(handles, labels, loc="outside right upper", frameon=False)
+            beside = max(map(len, labels)) <= WIDEST_LABEL
+            figure.legend(
+                handles, labels, loc="outside right center" if beside else "outside lower left", frameon=False
+            )
+            if not beside:
+                figure.set_figheight(figure.get_figheight() + 0.2 * len(labels))
+        if metrics["model"].nunique() == 1:
+            figure.suptitle(_plain(metrics["model"].iloc[0]), fontsize="small")
     return figure
 
 
@@ -115,7 +135,7 @@ def _over_checkpoints(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_xlabel(label)
     if label == "checkpoint":
         names = list(rows["checkpoint"].cat.categories)
-        ax.set_xticks(range(len(names)), [_plain(name) for name in names], rotation=45, ha="right")
+        ax.set_xticks(range(len(names)), [_plain(_clipped(name)) for name in names], rotation=45, ha="right")
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
@@ -126,6 +146,12 @@ def _training_axis(rows: pd.DataFrame) -> tuple[pd.Series, str]:
         if known and rows.groupby("checkpoint", observed=True)[column].first().is_unique:
             return rows[column].astype(float), label
     return rows["checkpoint"].cat.codes, "checkpoint"
+
+
+def _clipped(name: str) -> str:
+    """Both ends of a name that is too long for an axis."""
+    half = WIDEST_LABEL // 2
+    return name if len(name) <= WIDEST_LABEL else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _plain(name: str) -> str:

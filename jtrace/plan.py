@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from tqdm import tqdm
 
-from jtrace.checkpoints.hub import Hub, UnreachableError, Listing
+from jtrace.checkpoints.hub import Hub, Listing, UnreachableError
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.suites import suites_at
 from jtrace.data.packing import operations_per_slot

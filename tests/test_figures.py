@@ -7,6 +7,8 @@ import pytest
 from jtrace.figures import draw_all, evenly_chosen, with_checkpoints
 from jtrace.summary import COLUMNS, as_text, best_layers
 
+LONG = "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints"
+
 
 def table(steps, layers=4, datasets=("stereoset", "mine"), model="llama"):
     """A metrics table whose probe accuracy peaks at layer 2."""
@@ -37,6 +39,12 @@ def table(steps, layers=4, datasets=("stereoset", "mine"), model="llama"):
         pytest.param(table([None]), {"layers"}, id="one checkpoint"),
         pytest.param(table([0, 20, 100]), {"layers", "checkpoints"}, id="steps"),
         pytest.param(pd.concat([table([5]), table([None], model="chat")]), {"layers", "checkpoints"}, id="two models"),
+        pytest.param(table([5, 20], datasets=["mine"], model=LONG), {"layers", "checkpoints"}, id="a long hub id"),
+        pytest.param(
+            pd.concat([table([5], datasets=["mine"], model=LONG), table([7], datasets=["mine"], model=LONG + "-2")]),
+            {"layers", "checkpoints"},
+            id="two long hub ids",
+        ),
         pytest.param(table(range(0, 400, 10), layers=32), {"layers", "checkpoints"}, id="forty checkpoints, 32 layers"),
     ],
 )
