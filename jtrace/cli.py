@@ -1,5 +1,6 @@
 """The rim that all launch scripts share: flags in, one line out when something is wrong."""
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -17,6 +18,8 @@ def run(main: Callable[[], int]) -> None:
     def guarded(argv: list[str]) -> int:
         # JAX reports every backend that it did not find.
         absl_logging.set_verbosity(absl_logging.WARNING)
+        # Its faults arrive as errors; each attempt need not be told beside them.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
             if len(argv) > 1:
                 raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")

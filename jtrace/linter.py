@@ -26,12 +26,17 @@ FOLDS = 5
 
 # What the bytes of a UTF-8 sequence after the first look like when read as Windows-1252 or Latin-1.
 _TAIL = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-_MOJIBAKE = f"[ÂÃ]{_TAIL}|â{_TAIL}{{2}}|ð[Ÿ\x9f]{_TAIL}|ï»¿|(?:[ÐÑ]{_TAIL}){{2}}"
+# Portuguese capitals end in Ã, before a closing quote or a dash; other scripts show by two letters in a row.
+_MOJIBAKE = (
+    f"(?<![A-ZÀ-Þ])[ÂÃ]{_TAIL}|[ÂÃ](?![”’“‘…–—»«]){_TAIL}|â{_TAIL}{{2}}|ð[Ÿ\x9f]{_TAIL}|ï»¿"
+    f"|(?:[Ä-ß]{_TAIL}){{2}}|(?:[à-ï]{_TAIL}{{2}}){{2}}"
+)
 _DEBRIS = (
     ("an escape of a spreadsheet, as `_x000D_`", re.compile(r"_x[0-9A-Fa-f]{4}_")),
     ("a written-out escape, as `\\n`", re.compile(r"\\(?:[nrt](?![a-z])|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})")),
     ("an HTML entity, as `&amp;`", re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]+);")),
     ("UTF-8 read as another encoding, as `Ã©` for `é`", re.compile(_MOJIBAKE)),
+    ("an HTML tag, as `<br />`", re.compile(r"</?(?:br|p|i|b|em|strong|div|span|a|u)(?:\s[^<>]*)?/?>", re.IGNORECASE)),
     ("the replacement character U+FFFD", re.compile("\ufffd")),
     ("a control character", re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
     ("a carriage return", re.compile("\r")),

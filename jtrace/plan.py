@@ -6,7 +6,6 @@ of this machine (a piece of a real download, a matrix product of the model's sha
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from tqdm import tqdm
 
-from jtrace.checkpoints.hub import Hub, Listing, UnreachableError
+from jtrace.checkpoints.hub import Hub, UnreachableError
+from jtrace.checkpoints.listing import Listing, bytes_text
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.suites import suites_at
 from jtrace.data.packing import operations_per_slot
@@ -24,119 +24,158 @@ from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.results import RunDirectory
-from jtrace.sweep import Packer, SweepConfig, read_architecture, wanted_layers
-
-LOOKS_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Item:
-    """One checkpoint of a plan, sizes in bytes.
-
-    Attributes:
-        size: of its files; None where not known.
-        missing: what of them is to be downloaded; None where not known.
-        note: whether it is traced already, an estimate, or what is wrong with it.
-        fails: whether it cannot be traced.
-    """
-
-    ref: CheckpointRef
-    size: int | None
-    missing: int | None
-    note: str = ""
-    fails: bool = False
-    listing: Listing | None = None
-    done: bool = False
+from jtrace.sweep import Packer, SweepConfig, look_at_all, read_architecture, wanted_layers
+from jtrace.trace import check_paper_rows
 
 
 @dataclass(frozen=True)
 class Work:
-    """What computing one checkpoint of a model takes, by what was measured on this device.
+    """What computing one checkpoint takes.
 
     Attributes:
         slots: distinct prefix slots of all statements.
         operations: of the forward and of the statistics, floating point.
-        rate: operations per second of a matrix product of the model's shape.
+        rate: operations per second of a matrix product of the model's shape, measured on this device.
     """
 
     slots: int
     operations: int
     rate: float
 
+    @property
+    def seconds(self) -> float:
+        return self.operations / self.rate
+
+
+@dataclass(frozen=True)
+class Item:
+    """One checkpoint of a plan.
+
+    Attributes:
+        size: of its files in bytes; None where not known.
+        missing: what of them is to be downloaded; None where not known.
+        note: whether it is traced already, an estimate, or what is wrong with it.
+        done: whether it is traced already.
+        fails: whether it cannot be traced.
+        work: None where it could not be counted.
+    """
+
+    ref: CheckpointRef
+    size: int | None = None
+    missing: int | None = None
+    note: str = ""
+    done: bool = False
+    fails: bool = False
+    work: Work | None = None
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Items in order, free disk of the cache, download rate in bytes per second, and the work of one checkpoint."""
+    """A sweep's items in order, and what they add up to.
+
+    Attributes:
+        missing: bytes to download, a file that several checkpoints share once.
+        problem: why the downloads do not fit the disk; empty if they do.
+        rate: of a download, in bytes per second, measured; None where there is none to measure.
+    """
 
     items: tuple[Item, ...]
     cache: Path
     free: int
+    missing: int
+    problem: str
     rate: float | None
-    work: Work | None
 
     @property
-    def missing(self) -> int:
-        """Bytes to download, as far as known."""
-        return sum(item.missing or 0 for item in self.items if not item.done)
-
-    @property
-    def to_trace(self) -> int:
-        """How many checkpoints are neither traced nor failing."""
-        return sum(not item.done and not item.fails for item in self.items)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the disk holds what is to be downloaded."""
-        return self.missing <= self.free
+    def todo(self) -> tuple[Item, ...]:
+        """Items that are neither traced nor failing."""
+        return tuple(item for item in self.items if not item.done and not item.fails)
 
     @property
     def feasible(self) -> bool:
         """Whether nothing stands in the way: no checkpoint fails, and the disk is large enough."""
-        return self.fits and not any(item.fails for item in self.items)
+        return not self.problem and not any(item.fails for item in self.items)
 
 
 def make_plan(
     refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, hub: Hub, out: Path
 ) -> Plan:
-    """Ask the hub for sizes, measure a download and a matrix product, and add up. Small files only are downloaded."""
-    run = RunDirectory(out)
-    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        looks = pool.map(lambda ref: _item(ref, hub, run), refs)
-        items = tuple(tqdm(looks, desc="sizes", total=len(refs), unit=" checkpoints", leave=False, disable=None))
-    todo = [item for item in items if not item.done and not item.fails]
-    absent = next((item.listing for item in todo if item.listing and item.missing), None)
-    work = _work(todo[0], sets, config, hub) if todo else None
-    return Plan(items, hub.cache, hub.free_bytes(), hub.measured_rate(absent) if absent else None, work)
+    """Ask the hub for sizes, measure a download and a matrix product, and add up. Small files only are downloaded.
 
-
-def _item(ref: CheckpointRef, hub: Hub, run: RunDirectory) -> Item:
-    done = run.is_done(ref)
-    note = "already traced" if done else ref.warning
-    if not isinstance(ref.source, HubSource):
-        return Item(ref, _folder_bytes(ref.source), 0, note, done=done)
+    Raises:
+        InputError: the statements cannot be traced, or the run directory holds a table of another checkpoint.
+    """
+    for statements in sets:
+        check_paper_rows(statements)
+    run, activations = RunDirectory(out), [s.name for s in sets] if config.keep_activations else []
+    done = {ref for ref in refs if run.is_done(ref, activations)}
+    todo = [ref for ref in refs if ref not in done]
+    listings = dict(zip(todo, look_at_all(todo, hub), strict=True))
+    works = _Works(sets, config, hub)
+    items = tuple(
+        Item(ref, note="already traced", done=True) if ref in done else _item(ref, listings[ref], hub, works)
+        for ref in tqdm(refs, desc="plan", unit=" checkpoints", leave=False, disable=None)
+    )
+    found = [found for found in listings.values() if isinstance(found, Listing)]
+    by_count = sum(item.missing or 0 for item in items if not isinstance(listings.get(item.ref), Listing))
+    missing, problem = hub.missing_bytes(*found) + by_count, ""
     try:
-        listing = hub.look(ref.source.repo, ref.source.revision)
-        return Item(ref, listing.size, hub.missing_bytes(listing), note, listing=listing, done=done)
+        hub.check_space(found)
     except InputError as error:
-        suite = next(iter(suites_at(ref.source.repo)), None)
-        if isinstance(error, UnreachableError) and suite and suite.weight_bytes:
-            return Item(ref, suite.weight_bytes, suite.weight_bytes, note or "size by parameter count", done=done)
-        return Item(ref, None, None, str(error), fails=True)
+        problem = str(error)
+    return Plan(items, hub.cache, hub.free_bytes(), missing, problem, _download_rate(found, hub))
 
 
-def _work(item: Item, sets: Sequence[Statements], config: SweepConfig, hub: Hub) -> Work | None:
-    """The work of one checkpoint, if its config and tokeniser can be had."""
-    if isinstance(item.ref.source, HubSource) and item.listing is None:
+def _item(ref: CheckpointRef, found: Listing | InputError | None, hub: Hub, works: "_Works") -> Item:
+    if isinstance(found, InputError):
+        suite = next(iter(suites_at(ref.source.repo)), None) if isinstance(ref.source, HubSource) else None
+        if isinstance(found, UnreachableError) and suite and suite.weight_bytes:
+            note = "; ".join(filter(None, (ref.warning, "size by parameter count")))
+            return Item(ref, suite.weight_bytes, suite.weight_bytes, note)
+        return Item(ref, note=str(found), fails=True)
+    size, missing = (found.size, hub.missing_bytes(found)) if found else (_folder_bytes(Path(str(ref.source))), 0)
+    try:
+        return Item(ref, size, missing, ref.warning, work=works.of(ref, found))
+    except InputError as error:
+        return Item(ref, size, missing, str(error), fails=True)
+
+
+class _Works:
+    """Counts the work of checkpoints; those of one model have the same."""
+
+    def __init__(self, sets: Sequence[Statements], config: SweepConfig, hub: Hub) -> None:
+        self._sets, self._config, self._hub = sets, config, hub
+        self._packer = Packer(sets)
+        self._known: dict[str, Work] = {}
+
+    def of(self, ref: CheckpointRef, listing: Listing | None) -> Work:
+        """The work of one checkpoint.
+
+        Raises:
+            InputError: its config or tokeniser cannot be had, or does not serve.
+        """
+        if ref.model in self._known:
+            return self._known[ref.model]
+        folder = self._hub.fetch_small(listing) if listing else Path(str(ref.source))
+        architecture, tokenizer = read_architecture(folder, ref, self._config, self._hub)
+        layers = wanted_layers(self._config.layers, architecture.depth, ref)
+        packed = self._packer(tokenizer, architecture).packed
+        read = architecture.truncated(max(layers) + 1)
+        forward = packed.rows * packed.width * operations_per_slot(read, packed.width)
+        # Per layer and set: the Gram matrices of all rows, and one inverse; the probes' products are fewer.
+        statistics = len(layers) * sum(2 * len(s) ** 3 + 4 * len(s) ** 2 * read.width for s in self._sets)
+        rate = _matmul_rate(read, jnp.dtype(self._config.dtype))
+        work = Work(int(packed.used.sum()), forward + statistics, rate)
+        return self._known.setdefault(ref.model, work)
+
+
+def _download_rate(found: Sequence[Listing], hub: Hub) -> float | None:
+    """Bytes per second, if there is something to download and the hub lets it be measured."""
+    absent = next((listing for listing in found if hub.missing_bytes(listing)), None)
+    try:
+        return hub.measured_rate(absent) if absent else None
+    except InputError:
         return None
-    folder = hub.fetch_small(item.listing) if item.listing else Path(str(item.ref.source))
-    architecture, tokenizer = read_architecture(folder, item.ref, config, hub)
-    packed = Packer(sets)(tokenizer, architecture).packed
-    read = architecture.truncated(max(wanted_layers(config.layers, architecture.depth, item.ref)) + 1)
-    slots = int(packed.used.sum())
-    forward = packed.rows * packed.width * operations_per_slot(read, packed.width)
-    # Per layer and set: the Gram matrices of all rows, and one inverse; the probes' products are fewer.
-    statistics = read.depth * sum(2 * len(s) ** 3 + 4 * len(s) ** 2 * read.width for s in sets)
-    return Work(slots, forward + statistics, _matmul_rate(read, jnp.dtype(config.dtype)))
 
 
 def _matmul_rate(config: DecoderConfig, dtype: DTypeLike, rows: int = 2048, seconds: float = 0.5) -> float:
@@ -159,7 +198,7 @@ def as_text(plan: Plan) -> str:
     for item in plan.items:
         step, tokens = (("–" if n is None else f"{n:,}") for n in (item.ref.step, item.ref.tokens))
         missing = 0 if item.done else item.missing
-        rows.append((item.ref.name, step, tokens, _bytes(item.size), _bytes(missing), item.note))
+        rows.append((item.ref.name, step, tokens, bytes_text(item.size), bytes_text(missing), item.note))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [
         (f"{row[0]:{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:5], widths[1:], strict=True)))
@@ -170,40 +209,34 @@ def as_text(plan: Plan) -> str:
 
 
 def _totals(plan: Plan) -> Iterator[str]:
-    seconds = 0.0
-    unknown = sum(item.missing is None for item in plan.items)
-    yield f"checkpoints  {plan.to_trace} to trace of {len(plan.items)}"
-    download = f"download     {_bytes(plan.missing)}" + (f", and {unknown} of unknown size" if unknown else "")
+    unknown = sum(item.missing is None for item in plan.todo)
+    yield f"checkpoints  {len(plan.todo)} to trace of {len(plan.items)}"
+    download = f"download     {bytes_text(plan.missing)}" + (f", and {unknown} of unknown size" if unknown else "")
     if plan.rate:
-        seconds += plan.missing / plan.rate
-        download += f"; at the measured {_bytes(plan.rate)}/s about {_time(plan.missing / plan.rate)}"
+        download += f"; at the measured {bytes_text(plan.rate)}/s about {_time(plan.missing / plan.rate)}"
+    elif plan.missing:
+        download += "; no download could be measured"
     yield download
-    too_small = "" if plan.fits else "; TOO SMALL, choose another disk with --cache_dir"
-    yield f"disk         {_bytes(plan.missing)} needed in {plan.cache}, {_bytes(plan.free)} free{too_small}"
-    if plan.work is None:
+    yield f"disk         {bytes_text(plan.missing)} needed in {plan.cache}, {bytes_text(plan.free)} free"
+    if plan.problem:
+        yield f"TOO SMALL    {plan.problem}"
+    counted = [item.work for item in plan.todo if item.work]
+    if len(counted) < len(plan.todo):
         yield "compute      not estimated: config and tokeniser cannot be had without the hub"
-        return
-    each = plan.work.operations / plan.work.rate
-    seconds += each * plan.to_trace
-    yield (
-        f"compute      {plan.work.slots:,} slots and {plan.work.operations / 1e12:,.1f} TFLOP per checkpoint; "
-        f"at the measured {plan.work.rate / 1e9:,.0f} GFLOP/s about {_time(each)} each"
-    )
-    yield f"in all       about {_time(seconds)}, reading files and compiling aside"
+    elif counted:
+        least, most = (pick(counted, key=lambda work: work.seconds) for pick in (min, max))
+        each = _time(most.seconds) if least == most else f"{_time(least.seconds)} to {_time(most.seconds)}"
+        yield (
+            f"compute      {most.slots:,} slots and {most.operations / 1e12:,.1f} TFLOP per checkpoint; "
+            f"at the measured {most.rate / 1e9:,.0f} GFLOP/s about {each} each"
+        )
+        if plan.rate or not plan.missing:
+            seconds = (plan.missing / plan.rate if plan.rate else 0) + sum(work.seconds for work in counted)
+            yield f"in all       about {_time(seconds)}, reading files and compiling aside"
 
 
 def _folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _bytes(count: float | None) -> str:
-    if count is None:
-        return "?"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
 
 
 def _time(seconds: float) -> str:

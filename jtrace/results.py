@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from jtrace.checkpoints.audit import Fingerprint, out_of_place, same_weights
+from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.trace import Metric
@@ -131,22 +131,14 @@ class RunDirectory:
 
     def audit(self) -> list[str]:
         """Warnings on the weights of the checkpoints traced so far: equal ones, and ones out of place."""
-        prints: dict[str, Fingerprint] = {}
-        rows = []
+        traced = []
         for path in self.tables():
-            table = pq.read_table(path, columns=["model", "step", "tokens"])
+            table = pq.read_table(path, columns=["model", "revision", "step"])
             written = (table.schema.metadata or {}).get(FINGERPRINT_KEY)
-            if written is None:  # a table of an earlier release
-                continue
-            prints[path.stem] = Fingerprint.from_json(written.decode())
-            rows.append({"name": path.stem} | table.slice(0, 1).to_pylist()[0])
-        warnings = same_weights(prints)
-        for _, group in pd.DataFrame(rows, columns=["name", "model", "step", "tokens"]).groupby("model"):
-            # Steps may start anew with a stage, tokens do not.
-            key = "tokens" if group["tokens"].notna().all() else "step"
-            in_order = group.dropna(subset=key).sort_values(key)["name"]
-            warnings += out_of_place([(name, prints[name]) for name in in_order])
-        return warnings
+            if written is not None:  # a table of an earlier release has none
+                (row,) = table.slice(0, 1).to_pylist()
+                traced.append(Traced(path.stem, **row, fingerprint=Fingerprint.from_json(written.decode())))
+        return audit(traced)
 
     def failures(self) -> dict[str, dict[str, str]]:
         """Checkpoints that could not be traced, by name."""

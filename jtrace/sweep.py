@@ -1,10 +1,12 @@
 """The pipeline over checkpoints: read, extract, trace, write; one failing checkpoint does not stop the others."""
 
+import dataclasses
 import gc
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from jtrace import linter
 from jtrace.activations import PackedSets, extract, pack_sets
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
-from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.hub import Hub, UnreachableError
+from jtrace.checkpoints.listing import Listing
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.store import read_checkpoint
 from jtrace.checkpoints.suites import suites_at
@@ -34,6 +38,7 @@ from jtrace.trace import SetTrace, check_paper_rows, paper_trace
 
 # The widest padding of an embedding beyond its tokeniser, or the most tokens added to a tokeniser, of known models.
 MOST_PADDING = 2048
+LOOKS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ def trace_into(
     for statements in sets:
         print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
     run = open_run(out, config.record(), {s.name: s.fingerprint for s in sets}, [ref.name for ref in refs])
-    failures = sweep(refs, sets, config, run, hub or Hub())
+    hub = hub or Hub()
+    _check_space(refs, run, hub)
+    failures = sweep(refs, sets, config, run, hub)
     metrics = run.read_metrics()
     if len(metrics):
         for protocol in config.protocols:
@@ -174,6 +181,8 @@ def sweep(
         except Exception as error:  # whatever is wrong with one checkpoint, the others go on
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             failures[ref.name] = " ".join(reason.split())
+            if isinstance(error, UnreachableError):  # one wait for an absent hub is enough
+                hub = dataclasses.replace(hub, waits=())
             print(f"error: {label}: {failures[ref.name]}", file=sys.stderr)
             run.record_failure(ref, failures[ref.name])
         gc.collect()
@@ -253,7 +262,32 @@ def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub
     suites = suites_at(ref.source.repo) if isinstance(ref.source, HubSource) else ()
     if config.tokenizer is not None or has_tokenizer(folder) or not suites or suites[0].tokenizer is None:
         return architecture, config.tokenizer or folder
-    return architecture, hub.fetch_small(hub.look(suites[0].tokenizer, "main"))
+    return architecture, hub.fetch_tokenizer(suites[0].tokenizer)
+
+
+def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | InputError | None]:
+    """What the hub lists for each checkpoint, or why it does not; None for local folders."""
+
+    def look(ref: CheckpointRef) -> Listing | InputError | None:
+        if not isinstance(ref.source, HubSource):
+            return None
+        try:
+            return hub.look(ref.source.repo, ref.source.revision)
+        except InputError as error:
+            return error
+
+    remote = sum(isinstance(ref.source, HubSource) for ref in refs)
+    with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
+        # A single one needs no bar; None shows it on terminals only.
+        disable = None if remote > 1 else True
+        return list(tqdm(pool.map(look, refs), "sizes", len(refs), unit=" checkpoints", leave=False, disable=disable))
+
+
+def _check_space(refs: Sequence[CheckpointRef], run: RunDirectory, hub: Hub) -> None:
+    """Refuse a sweep whose downloads the disk cannot hold, before the first of several starts."""
+    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not run.is_done(ref)]
+    if len(remote) > 1:
+        hub.check_space([found for found in look_at_all(remote, hub) if isinstance(found, Listing)])
 
 
 def peak_memory() -> int:

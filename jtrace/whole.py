@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from jtrace.errors import InputError
 
 
@@ -17,7 +19,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield aside
         _flush(aside)
         os.replace(aside, path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise _cannot_write(path, error) from None
     finally:
         aside.unlink(missing_ok=True)
@@ -39,14 +41,15 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         for file in aside.rglob("*"):
             if file.is_file():
                 _flush(file)
-        os.replace(aside, path)
-    except OSError as error:
+        os.replace(aside, Path(os.path.abspath(path)))
+    except (OSError, SafetensorError) as error:
         raise _cannot_write(path, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _aside(path: Path) -> Path:
+    path = Path(os.path.abspath(path))  # "." has no name
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
@@ -55,5 +58,6 @@ def _flush(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); free or choose another disk")
+def _cannot_write(path: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return InputError(f"{path}: cannot be written ({reason}); free or choose another disk")

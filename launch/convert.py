@@ -31,11 +31,13 @@ DTYPE = flags.DEFINE_enum(
     ["auto", "float32", "float16", "bfloat16"],
     "Type to write; auto as stored, or float32 where tensors differ.",
 )
-CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where hub downloads are kept; by default Hugging Face's own cache.")
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Where downloads are kept, laid out as HF_HOME; by default Hugging Face's own."
+)
 
 
 def main() -> int:
-    hub = Hub(Path(CACHE_DIR.value) if CACHE_DIR.value else None)
+    hub = Hub(Path(CACHE_DIR.value) / "hub" if CACHE_DIR.value else None)
     refs = parse_specs([CHECKPOINT.value], hub.revisions)
     if len(refs) != 1:
         raise InputError(f"--checkpoint={CHECKPOINT.value} names {len(refs)} checkpoints; name one")

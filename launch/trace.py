@@ -65,7 +65,7 @@ DATA_DIR = flags.DEFINE_string(
 )
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of the tokeniser; by default each checkpoint's own.")
 CACHE_DIR = flags.DEFINE_string(
-    "cache_dir", None, "Where downloads are kept; by default Hugging Face's own cache (HF_HOME)."
+    "cache_dir", None, "Where downloads are kept, laid out as HF_HOME; by default Hugging Face's own."
 )
 DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
@@ -90,7 +90,7 @@ def main() -> int:
         keep_activations=KEEP_ACTIVATIONS.value,
     )
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
-    hub = Hub(cache_dir)
+    hub = Hub(cache_dir / "hub" if cache_dir else None)
     refs = parse_specs(CHECKPOINTS.value, hub.revisions)
     sets = read_all([spec.strip() for spec in STATEMENTS.value], data_dir, cache_dir)
     if DRY_RUN.value:

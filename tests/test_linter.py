@@ -132,6 +132,9 @@ def test_texts_with_both_labels_are_not_near_twins_too():
         "\ufffd",
         "â€™",
         "Ã©",
+        "ÎµÎ»Î»Î·Î½Î¹ÎºÎ¬",
+        "ä½\xa0å¥½",
+        "one line<br />another",
         "ItÃ¢â‚¬â„¢s",
         "Â\xa0",
         "ðŸ˜‚",
@@ -155,6 +158,16 @@ def test_encoding_debris(debris):
         texts[i] = f"{texts[i][:20]}{debris} {texts[i][20:]}"
 
     assert found(set_of(texts, labels)) == {"encoding_debris": 2}
+
+
+@pytest.mark.parametrize(
+    "text", ["“IRMÔ e “AMANHÔ", "ELE DISSE AMANHÃ…", "« CAFÉ »", "naïve façade", "ΕΛΛΗΝΙΚΑ, 水是湿的", "5 < 3 <x>"]
+)
+def test_correct_text_is_no_debris(text):
+    texts, labels = clean(1)
+    texts[3] = f"{texts[3]} {text} {texts[3]}"
+
+    assert "encoding_debris" not in found(set_of(texts, labels))
 
 
 def test_each_sort_of_debris_is_a_finding_of_its_own():

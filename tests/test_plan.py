@@ -1,13 +1,14 @@
 """The plan of a sweep: what it asks for, what it measures, what it adds up to."""
 
 import re
+import shutil
 
 import jax.numpy as jnp
 import pytest
 
 from jtrace.activations import pack_sets
 from jtrace.checkpoints.convert import load_params
-from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.hub import SPARE_BYTES, Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.packing import operations_per_slot
 from jtrace.data.statements import read_all
@@ -27,10 +28,10 @@ def server(steps):
         yield server
 
 
-def plan_of(steps, server, spec=f"{REPO}@step2,step10", waits=()):
-    hub = Hub(steps / "cache", server.url, waits=waits)
+def plan_of(steps, server, spec=f"{REPO}@step2,step10", config=CONFIG):
+    hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([spec], hub.revisions)
-    return make_plan(refs, read_all([str(steps / "mine.csv")]), CONFIG, hub, steps / "run")
+    return make_plan(refs, read_all([str(steps / "mine.csv")]), config, hub, steps / "run")
 
 
 def test_sizes_are_the_hub_s_and_no_weights_are_kept(steps, server):
@@ -46,14 +47,14 @@ def test_sizes_are_the_hub_s_and_no_weights_are_kept(steps, server):
 
 
 def test_the_work_is_counted_on_the_packed_statements(steps, server):
-    work = plan_of(steps, server).work
+    work = plan_of(steps, server).items[0].work
     (statements,) = read_all([str(steps / "mine.csv")])
     tokens = encode(read_tokenizer(steps / "tiny/step2"), statements.texts)
     config, _ = load_params(steps / "tiny/step2", jnp.float32)
     packed = pack_sets({"mine": tokens}, config).packed
     assert work.slots == packed.used.sum()
     forward = packed.rows * packed.width * operations_per_slot(config, packed.width)
-    assert forward < work.operations < forward + 3 * (2 * 40**3 + 5 * 40**2 * 24)
+    assert work.operations == forward + 3 * (2 * 40**3 + 4 * 40**2 * 24)
 
 
 def test_the_download_rate_is_measured(steps, server):
@@ -68,7 +69,7 @@ def test_what_is_traced_is_not_planned_again(steps, server):
     assert trace_into(steps / "run", refs, read_all([str(steps / "mine.csv")]), CONFIG, hub) == 0
     plan = plan_of(steps, server)
     assert [item.done for item in plan.items] == [True, False]
-    assert plan.to_trace == 1
+    assert len(plan.todo) == 1
     assert "already traced" in as_text(plan)
 
 
@@ -83,7 +84,7 @@ def test_a_disk_too_small_fails_the_plan(steps, server, monkeypatch):
     monkeypatch.setattr(Hub, "free_bytes", lambda self: 1000)
     plan = plan_of(steps, server)
     assert not plan.feasible
-    assert "1.0 kB free; TOO SMALL, choose another disk with --cache_dir" in as_text(plan)
+    assert re.search(r"TOO SMALL +2 checkpoints: .* to download .* choose another disk with --cache_dir", as_text(plan))
 
 
 def test_without_the_hub_a_suite_s_sizes_are_by_parameter_count(steps, server):
@@ -108,3 +109,72 @@ def test_local_folders_need_no_download(steps, server):
     assert (plan.missing, plan.rate) == (0, None)
     assert re.search(r"in all       about \d+ s", as_text(plan))
     assert server.requests == []
+
+
+def test_every_model_has_its_own_work(steps, server):
+    larger = steps / "larger"
+    shutil.copytree(steps / "tiny/step2", larger / "step1")
+    path = larger / "step1/config.json"
+    path.write_text(path.read_text().replace('"intermediate_size": 40', '"intermediate_size": 4000'))
+    tiny, large = (item.work for item in plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1").items)
+    assert large.operations > 10 * tiny.operations
+    text = as_text(plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1"))
+    assert "2 to trace of 2" in text
+
+
+def test_fewer_layers_are_less_work(steps, server):
+    work = {
+        layers: plan_of(steps, server, config=SweepConfig(dtype="float32", layers=layers)).items[0].work.operations
+        for layers in (None, (2,), (0,))
+    }
+    # Layer 2 alone needs all three blocks, but the statistics of one.
+    assert work[None] - work[2,] == 2 * (2 * 40**3 + 4 * 40**2 * 24)
+    assert work[0,] < work[2,]
+
+
+def test_a_file_that_two_revisions_share_is_downloaded_once(steps, server):
+    server.refs[REPO, "step10"] = server.refs[REPO, "step2"]
+    plan = plan_of(steps, server)
+    weights = (steps / "tiny/step2/model.safetensors").stat().st_size
+    assert weights <= plan.missing < 2 * weights
+
+
+def test_space_to_spare_is_asked_for_as_the_download_will(steps, server, monkeypatch):
+    missing = plan_of(steps, server).missing
+    monkeypatch.setattr(Hub, "free_bytes", lambda self: missing + SPARE_BYTES - 1)
+    assert not plan_of(steps, server).feasible
+    monkeypatch.setattr(Hub, "free_bytes", lambda self: missing + SPARE_BYTES)
+    assert plan_of(steps, server).feasible
+
+
+def test_what_is_traced_may_be_gone_from_the_hub(steps, server):
+    hub = Hub(steps / "cache", server.url, waits=())
+    refs = parse_specs([f"{REPO}@step2"], hub.revisions)
+    assert trace_into(steps / "run", refs, read_all([str(steps / "mine.csv")]), CONFIG, hub) == 0
+    server.remove(REPO, "step2")
+    assert plan_of(steps, server).feasible
+
+
+def test_one_bad_checkpoint_fails_alone(steps, server):
+    (steps / "tiny/step2/config.json").write_text('{"model_type": "own", "auto_map": {}}')
+    plan = plan_of(steps, server)
+    assert [item.fails for item in plan.items] == [True, False]
+    assert plan.items[1].work is not None
+    assert "the repository's own code is never run" in as_text(plan)
+
+
+def test_a_rate_that_cannot_be_measured_leaves_the_rest_of_the_plan(steps, server):
+    server.faults["model.safetensors"] = Fault(status=403)
+    text = as_text(plan_of(steps, server))
+    assert "no download could be measured" in text
+    assert "2 to trace of 2" in text
+    assert "in all" not in text
+
+
+def test_a_plan_with_nothing_left_to_do_says_no_more(steps, server):
+    hub = Hub(steps / "cache", server.url, waits=())
+    refs = parse_specs([f"{REPO}@step2"], hub.revisions)
+    assert trace_into(steps / "run", refs, read_all([str(steps / "mine.csv")]), CONFIG, hub) == 0
+    text = as_text(plan_of(steps, server, f"{REPO}@step2"))
+    assert "0 to trace of 1" in text
+    assert "compute" not in text

@@ -165,8 +165,8 @@ def test_failures_are_one_line_each_replaced_and_cleared(run):
     assert list(run.failures()) == [other.name]
 
 
-def checkpoint(step, tokens=None):
-    return CheckpointRef("org/llama", f"step{step}", Path(f"/models/llama/step{step}"), step=step, tokens=tokens)
+def checkpoint(step):
+    return CheckpointRef("org/llama", f"step{step}", Path(f"/models/llama/step{step}"), step=step)
 
 
 def test_the_audit_names_equal_weights_and_those_out_of_place(run):
@@ -178,8 +178,9 @@ def test_the_audit_names_equal_weights_and_those_out_of_place(run):
     assert any("org--llama@step10, smollm2 (2 names) hold the same weights" in warning for warning in run.audit())
 
 
-def test_the_audit_orders_by_tokens_where_steps_start_anew(run):
-    """Stage 2 counts its steps from 0 again."""
-    for step, tokens, value in ((1, 10, 0.0), (20, 200, 1.0), (30, 300, 2.0), (5, 350, 2.5), (9, 390, 3.0)):
-        write(run, checkpoint(step, tokens), value)
+def test_the_audit_looks_at_each_model_by_itself(run):
+    for step, value in ((0, 0.0), (10, 1.0), (20, 2.0), (30, 3.0), (40, 4.0)):
+        write(run, checkpoint(step), value)
+        other = CheckpointRef("org/other", f"step{step + 5}", Path(f"/models/other/step{step}"), step=step + 5)
+        write(run, other, 100 - 3 * value)
     assert run.audit() == []

@@ -5,16 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.hub import SPARE_BYTES, Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
-from jtrace.sweep import SweepConfig, trace_into
+from jtrace.errors import InputError
+from jtrace.results import open_run
+from jtrace.sweep import SweepConfig, sweep, trace_into
 from tests.conftest import ROOT
-from tests.hub_server import serve
+from tests.hub_server import API, Fault, serve
 
 pytestmark = pytest.mark.usefixtures("hub_client")
 REPO = "org/tiny"
@@ -108,6 +111,29 @@ def test_a_disk_too_small_is_said_before_weights_move(steps, server, capsys, mon
     assert "to download" in refused_before_weights(steps, server, capsys)
 
 
+def test_several_checkpoints_that_the_disk_cannot_hold_together_are_refused_before_the_first(
+    steps, server, monkeypatch
+):
+    size = Hub(steps / "cache", server.url).look(REPO, "step2").size
+    monkeypatch.setattr(Hub, "free_bytes", lambda self: 2 * size + SPARE_BYTES)
+    with pytest.raises(InputError, match=r"3 checkpoints: .* to download"):
+        trace(steps, server, f"{REPO}@step2,step10,step100")
+    assert "model.safetensors" not in server.downloads
+
+
+def test_an_absent_hub_is_waited_for_once(steps, server, monkeypatch, capsys):
+    slept = []
+    monkeypatch.setattr("jtrace.checkpoints.transfer.time", SimpleNamespace(sleep=slept.append))
+    server.faults[API] = Fault(status=503)
+    hub = Hub(steps / "cache", server.url, waits=(1, 8))
+    refs = parse_specs([f"{REPO}@step2", f"{REPO}@step10"], hub.revisions)
+    run = open_run(steps / "run", {}, {}, [])
+    failures = sweep(refs, read_all([str(steps / "mine.csv")]), SweepConfig(dtype="float32"), run, hub)
+    assert len(failures) == 2
+    assert slept == [1, 8]
+    assert "again in 8 s" in capsys.readouterr().err
+
+
 def test_the_tokeniser_of_a_polypythia_may_lie_in_its_sister_repository(steps, server):
     """The suite names a repository for revisions that carry none."""
     shutil.copytree(steps / "tiny/step2", steps / "bare")
@@ -116,6 +142,9 @@ def test_the_tokeniser_of_a_polypythia_may_lie_in_its_sister_repository(steps, s
     server.refs["EleutherAI/pythia-14m-seed1", "step2"] = steps / "bare"
     server.refs["EleutherAI/pythia-14m", "main"] = steps / "tiny/step2"
     assert trace(steps, server, "pythia-14m-seed1:2") == 0
+    # A repository with nothing but a tokeniser would do, and the cache serves without the hub.
+    server.faults[API] = Fault(status=503)
+    assert trace(steps, server, "pythia-14m-seed1:2", out="offline") == 0
 
 
 def launch(steps, server, *flags):

@@ -6,6 +6,7 @@ Each traced checkpoint leaves a fingerprint of its embedding and first block; fi
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jtrace.checkpoints.suites import suites_at
 from jtrace.models.decoder import Params
 
 # Every family has these; the lowest block is read whatever layers are wanted.
 SAMPLED = ("attention/q/weight", "attention/o/weight", "mlp/up/weight", "mlp/down/weight")
 RUNS, RUN_LENGTH = 8, 16
+BEFORE_STEP = re.compile(r".*?(?=\d+(?:-tokens|$))")
 # Weights that return from a detour: both jumps are longer than the way between their ends, by this factor.
 DETOUR = 2.0
 
@@ -69,21 +72,55 @@ def fingerprint(params: Params) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), {name: float(norm) for name, norm in norms.items()}, values)
 
 
-def same_weights(prints: Mapping[str, Fingerprint]) -> list[str]:
-    """A warning for every set of checkpoints that have equal fingerprints.
+@dataclass(frozen=True)
+class Traced:
+    """A traced checkpoint: its file name in the run, what its table calls it, and its fingerprint."""
 
-    Args:
-        prints: by the checkpoint's name.
-    """
-    names: dict[str, list[str]] = {}
-    for name, found in prints.items():
-        names.setdefault(found.digest, []).append(name)
+    name: str
+    model: str
+    revision: str
+    step: int | None
+    fingerprint: Fingerprint
+
+    @property
+    def trajectory(self) -> tuple[str, str]:
+        """Its model, and the revision's name up to the step: stages and parallel runs are trajectories apart."""
+        match = BEFORE_STEP.match(self.revision)
+        return self.model, match[0] if match else self.revision
+
+
+def audit(traced: Sequence[Traced]) -> list[str]:
+    """Warnings on the checkpoints of one run: equal weights, and weights out of place on their trajectory."""
+    warnings = same_weights(traced)
+    trajectories: dict[tuple[str, str], list[Traced]] = {}
+    for checkpoint in traced:
+        if checkpoint.step is not None:
+            trajectories.setdefault(checkpoint.trajectory, []).append(checkpoint)
+    for trajectory in trajectories.values():
+        trajectory.sort(key=lambda checkpoint: checkpoint.step or 0)
+        warnings += out_of_place([(checkpoint.name, checkpoint.fingerprint) for checkpoint in trajectory])
+    return warnings
+
+
+def same_weights(traced: Sequence[Traced]) -> list[str]:
+    """A warning for every set of checkpoints that have equal fingerprints and should not."""
+    equals: dict[str, list[Traced]] = {}
+    for checkpoint in traced:
+        equals.setdefault(checkpoint.fingerprint.digest, []).append(checkpoint)
     return [
-        f"{', '.join(equal[:6])}{', …' if len(equal) > 6 else ''} ({len(equal)} names) hold the same weights; "
-        "at most one of the names can be right, unless training did not move between them"
-        for equal in names.values()
-        if len(equal) > 1
+        f"{', '.join(c.name for c in equal[:6])}{', …' if len(equal) > 6 else ''} ({len(equal)} names) hold the same "
+        "weights; at most one of the names can be right, unless training did not move between them"
+        for equal in equals.values()
+        if len(equal) > 1 and not _rightly_equal(equal)
     ]
+
+
+def _rightly_equal(equal: Sequence[Traced]) -> bool:
+    """Whether these are names of one step, or steps of a suite between which training does not move."""
+    models, steps = {checkpoint.model for checkpoint in equal}, {checkpoint.step for checkpoint in equal}
+    if len(models) > 1 or None in steps:
+        return False
+    return len(steps) == 1 or any(steps <= set(suite.unmoved) for suite in suites_at(models.pop()))
 
 
 def out_of_place(prints: Sequence[tuple[str, Fingerprint]]) -> list[str]:

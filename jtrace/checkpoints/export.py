@@ -12,10 +12,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from jtrace.checkpoints.convert import Destination, destinations, read_config_json
+from jtrace.checkpoints.convert import Destination, destinations, names_in_table, read_config_json
 from jtrace.checkpoints.store import copy_companions, is_store, read_checkpoint, save_store, stored_dtype
 from jtrace.checkpoints.weights import tensor_infos
-from jtrace.errors import InputError
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
 from jtrace.whole import folder_written_whole
@@ -114,7 +113,9 @@ def _tensor(flat: dict[str, jax.Array], parts: list[Destination]) -> np.ndarray:
 def _stored_dtype(folder: Path) -> np.dtype:
     if is_store(folder):
         return stored_dtype(folder)
-    kinds = {info.dtype for info in tensor_infos(folder).values() if np.dtype(info.dtype).kind in "fV"}
-    if not kinds:
-        raise InputError(f"{folder}: the weight files hold no floating-point tensor; download the checkpoint again")
-    return np.dtype(kinds.pop()) if len(kinds) == 1 else np.dtype(np.float32)
+    config, family = read_model_config(read_config_json(folder), str(folder / "config.json"))
+    expected, found = destinations(config, family), tensor_infos(folder)
+    names = names_in_table(found, family)
+    # Buffers of old files, of whatever dtype, are not weights.
+    kinds = {info.dtype.name for name, info in found.items() if names[name] in expected}
+    return np.dtype(jnp.dtype(kinds.pop())) if len(kinds) == 1 else np.dtype(np.float32)

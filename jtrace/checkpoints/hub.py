@@ -31,10 +31,19 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import build_hf_headers, get_session
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
 from tqdm import tqdm
 
-from jtrace.checkpoints.listing import SMALL_FILES, Listing, RemoteFile, needed, shards, some
+from jtrace.checkpoints.listing import (
+    SMALL_FILES,
+    Listing,
+    RemoteFile,
+    bytes_text,
+    needed,
+    shards,
+    small_files,
+    some,
+)
 from jtrace.checkpoints.transfer import (
     discard,
     download_resumably,
@@ -50,7 +59,7 @@ from jtrace.errors import InputError
 
 SPARE_BYTES = 512 << 20
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
-SAMPLE_BYTES = 32 << 20
+SAMPLE_BYTES, SAMPLE_SECONDS, SAMPLE_CHUNK = 32 << 20, 5.0, 1 << 16
 DIGITS = re.compile(r"\d+")
 
 
@@ -78,11 +87,20 @@ class Hub:
         Raises:
             InputError: no such repository, no access, or the hub cannot be reached.
         """
-        with self._explained(repo):
-            refs = patiently(lambda: self._api.list_repo_refs(repo), self.waits)
-        return sorted({ref.name for ref in (*refs.branches, *refs.tags)})
+        # Not by HfApi.list_repo_refs: it has no timeout.
+        url = f"{self._address}/api/models/{repo}/refs"
 
-    def look(self, repo: str, revision: str) -> Listing:
+        def ask() -> Any:
+            reply = get_session().get(url, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            hf_raise_for_status(reply)
+            return reply.json()
+
+        with self._explained(repo):
+            validate_repo_id(repo)
+            refs = patiently(ask, self.waits)
+            return sorted({ref["name"] for kind in ("branches", "tags") for ref in refs.get(kind, ())})
+
+    def look(self, repo: str, revision: str, weights: bool = True) -> Listing:
         """What a download of a revision needs; no weights are moved.
 
         While the hub cannot be reached (no connection, server errors, HF_HUB_OFFLINE=1), the cache answers if it
@@ -91,6 +109,7 @@ class Hub:
         Args:
             repo: `namespace/name`.
             revision: a branch, a tag or a commit hash.
+            weights: whether they are needed; else config and tokeniser are all.
 
         Raises:
             InputError: no such repository or revision, no access, no config.json, no weights that jtrace reads, or
@@ -100,7 +119,7 @@ class Hub:
         if not revision or {"", ".", ".."} & set(revision.split("/")):
             raise InputError(f"{where}: not the name of a branch or tag; write repository@revision")
         with self._explained(repo, revision):
-            cached = self._cached(repo, revision)
+            cached = self._cached(repo, revision, weights)
             try:
                 info = patiently(
                     lambda: self._api.model_info(
@@ -123,13 +142,15 @@ class Hub:
             for file in info.siblings
             if "/" not in file.rfilename
         }
+        if not weights:
+            return Listing(repo, revision, info.sha, tuple(small_files(files)), ())
         small, chosen = needed(files, where)
-        weights = [chosen]
+        shards_ = [chosen]
         if chosen.name.endswith(".json"):
             small.append(chosen)
             index = Listing(repo, revision, info.sha, (chosen,), ())
-            weights = shards(self.fetch_small(index) / chosen.name, f"{where}: {chosen.name}", files)
-        return Listing(repo, revision, info.sha, tuple(small), tuple(weights))
+            shards_ = shards(self.fetch_small(index) / chosen.name, f"{where}: {chosen.name}", files)
+        return Listing(repo, revision, info.sha, tuple(small), tuple(shards_))
 
     def fetch_small(self, listing: Listing) -> Path:
         """Bring config.json, tokeniser files and weight index into the cache.
@@ -156,29 +177,58 @@ class Hub:
             InputError: the disk is too small (said before anything moves), no access, the hub cannot be reached or
                 keeps failing, or it sent other bytes than it had listed (they are thrown away).
         """
-        missing, free = self.missing_bytes(listing), self.free_bytes()
-        if missing and free < missing + SPARE_BYTES:
-            raise InputError(
-                f"{listing}: {_bytes(missing)} to download (and {_bytes(SPARE_BYTES)} to spare), but {_bytes(free)} "
-                f"free on the disk of {self.cache}; free some, or choose another disk with --cache_dir"
-            )
+        self.check_space([listing])
         folder = self._fetch(listing, listing.files, progress)
-        if listing.revision != listing.commit:
-            # Noted last: a revision that the cache knows by name is whole. A read-only cache serves without the note.
-            with suppress(OSError):
-                note(self._storage(listing.repo) / "refs" / listing.revision, listing.commit)
+        self._note(listing)
         return folder
 
-    def missing_bytes(self, listing: Listing) -> int:
-        """How many bytes of a listing the cache does not hold yet."""
-        blobs = self._storage(listing.repo) / "blobs"
+    def _note(self, listing: Listing) -> None:
+        """Let the cache know a revision by its name, once its files are there; a read-only cache serves without."""
+        if listing.revision != listing.commit:
+            with suppress(OSError):
+                note(self._storage(listing.repo) / "refs" / listing.revision, listing.commit)
 
-        def missing(file: RemoteFile) -> int:
-            if file.size in (size_of(self._folder(listing) / file.name), size_of(blobs / (file.blob or "-"))):
-                return 0
-            return max(0, file.size - (size_of(blobs / f"{file.blob}.incomplete") or 0))
+    def check_space(self, listings: Sequence[Listing]) -> None:
+        """Refuse a download that the cache's disk cannot hold.
 
-        return sum(map(missing, listing.files))
+        Raises:
+            InputError: what is missing of the listings, and some to spare, is more than is free.
+        """
+        missing, free = self.missing_bytes(*listings), self.free_bytes()
+        if missing and free < missing + SPARE_BYTES:
+            what = str(listings[0]) if len(listings) == 1 else f"{len(listings)} checkpoints"
+            raise InputError(
+                f"{what}: {bytes_text(missing)} to download (and {bytes_text(SPARE_BYTES)} to spare), but "
+                f"{bytes_text(free)} free on the disk of {self.cache}; free some, choose another disk with "
+                "--cache_dir, or trace fewer checkpoints"
+            )
+
+    def missing_bytes(self, *listings: Listing) -> int:
+        """How many bytes of the listings the cache does not hold yet; a file that several share counts once."""
+        missing: dict[tuple[str, str], int] = {}
+        for listing in listings:
+            blobs = self._storage(listing.repo) / "blobs"
+            for file in listing.files:
+                key = (listing.repo, file.blob or f"{listing.commit}/{file.name}")
+                if file.size in (size_of(self._folder(listing) / file.name), size_of(blobs / (file.blob or "-"))):
+                    missing[key] = 0
+                else:
+                    missing[key] = max(0, file.size - (size_of(blobs / f"{file.blob}.incomplete") or 0))
+        return sum(missing.values())
+
+    def fetch_tokenizer(self, repo: str) -> Path:
+        """Bring the tokeniser of a repository's `main` into the cache.
+
+        Returns:
+            The folder that holds it.
+
+        Raises:
+            InputError: as `fetch`.
+        """
+        listing = self.look(repo, "main", weights=False)
+        folder = self.fetch_small(listing)
+        self._note(listing)
+        return folder
 
     def measured_rate(self, listing: Listing) -> float:
         """Bytes per second of a piece of the first weight file, downloaded and thrown away.
@@ -191,11 +241,13 @@ class Hub:
         headers = build_hf_headers() | {"Range": f"bytes=0-{min(file.size, SAMPLE_BYTES) - 1}"}
         with self._explained(listing.repo, listing.revision):
             started, received = time.perf_counter(), 0
-            with get_session().stream("GET", url, headers=headers, follow_redirects=True) as reply:
-                reply.raise_for_status()
-                for chunk in reply.iter_bytes():
+            about: dict[str, Any] = {"headers": headers, "follow_redirects": True}
+            with get_session().stream("GET", url, timeout=constants.HF_HUB_ETAG_TIMEOUT, **about) as reply:
+                hf_raise_for_status(reply)
+                for chunk in reply.iter_bytes(SAMPLE_CHUNK):
                     received += len(chunk)
-                    if received >= SAMPLE_BYTES:  # where the server does not know ranges
+                    # A server may not know ranges, or be slow.
+                    if received >= SAMPLE_BYTES or time.perf_counter() - started > SAMPLE_SECONDS:
                         break
         return received / (time.perf_counter() - started)
 
@@ -222,24 +274,24 @@ class Hub:
         """Free space on the cache's disk."""
         return shutil.disk_usage(next(path for path in (self.cache, *self.cache.parents) if path.exists())).free
 
-    def _cached(self, repo: str, revision: str) -> Listing | None:
+    def _cached(self, repo: str, revision: str, weights: bool = True) -> Listing | None:
         """The revision as the cache holds it; None unless it is whole."""
         ref = self._storage(repo) / "refs" / revision
         commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
         folder = self._storage(repo) / "snapshots" / commit
         try:
-            weights = [path.name for path in weight_files(folder)]
+            held = [path.name for path in weight_files(folder)] if weights else []
         except InputError:
             return None
         indexes = [name for name in WEIGHT_FILES if name.endswith(".json")]
         small = [name for name in (*SMALL_FILES, *indexes) if (folder / name).is_file()]
-        if "config.json" not in small:
+        if not small or (weights and "config.json" not in small):
             return None
 
         def sized(names: list[str]) -> tuple[RemoteFile, ...]:
             return tuple(RemoteFile(name, (folder / name).stat().st_size) for name in names)
 
-        return Listing(repo, revision, commit, sized(small), sized(weights))
+        return Listing(repo, revision, commit, sized(small), sized(held))
 
     def _fetch(self, listing: Listing, files: Sequence[RemoteFile], progress: str | None) -> Path:
         folder = self._folder(listing)
@@ -254,7 +306,8 @@ class Hub:
                 path = folder / file.name
                 if size_of(path) == file.size:
                     continue
-                discard(path)
+                if path.is_file():
+                    discard(path)
                 patiently(partial(self._download, listing, file, passing_on(bar)), self.waits)
                 if (size := size_of(path)) != file.size:
                     discard(path)
@@ -325,10 +378,6 @@ class Hub:
             f"{where}: {self._address} cannot be reached ({why}); the same command goes on once it can. Usable without "
             f"it, as the cache {self.cache} holds them whole: {some(whole) or 'no revisions'}"
         )
-
-
-def _bytes(count: int) -> str:
-    return tqdm.format_sizeof(count, "B")
 
 
 def _nearest(name: str, names: Sequence[str], most: int = 4) -> list[str]:

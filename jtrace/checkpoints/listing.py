@@ -70,7 +70,12 @@ def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile
             f"{where}: no weights that jtrace reads (model.safetensors or pytorch_model.bin, whole or sharded), "
             f"only {held}; name a revision or a conversion that has them"
         )
-    return [files[name] for name in SMALL_FILES if name in files], files[chosen]
+    return small_files(files), files[chosen]
+
+
+def small_files(files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
+    """Config and tokeniser files, those that there are."""
+    return [files[name] for name in SMALL_FILES if name in files]
 
 
 def shards(index: Path, where: str, files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
@@ -88,3 +93,14 @@ def shards(index: Path, where: str, files: Mapping[str, RemoteFile]) -> list[Rem
 def some(names: Sequence[str], most: int = 6) -> str:
     """The first names, and how many there are."""
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def bytes_text(count: float | None) -> str:
+    """A size as a person reads it; a question mark where it is not known."""
+    if count is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

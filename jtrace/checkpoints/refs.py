@@ -17,6 +17,7 @@ STEP_NAME = re.compile(
 )
 TOKENS_IN_NAME = re.compile(r"tokens(\d+)([BMT])(?![A-Za-z0-9])")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+LATER_STAGE = re.compile(r"stage(?!1\b)\d")
 TOKEN_UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -100,17 +101,22 @@ def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
         return [local_ref(path)]
     if glob.has_magic(spec):
         return _globbed(spec)
+    if "://" in spec:
+        raise InputError(f"--checkpoints: '{spec}' is an address; write org/name@revision")
     if ":" in spec:
         name, _, selection = spec.partition(":")
         suite, repo = suites.find(name.strip())
         return [_suite_ref(checkpoint) for checkpoint in select(suite, selection, revisions_of, repo)]
-    if spec in suites.SUITES:
-        raise InputError(f"--checkpoints: '{spec}' is a suite; say which checkpoints: '{spec}:log', or {SELECTIONS}")
+    if spec.partition("@")[0] in suites.SUITES:
+        raise InputError(
+            f"--checkpoints: '{spec.partition('@')[0]}' is a suite; say which checkpoints after a colon, as in "
+            f"'{spec.partition('@')[0]}:log': {SELECTIONS}"
+        )
     repo, at, revisions = spec.partition("@")
     if not at and path.parent.is_dir():
         hub = f"; '{spec}@main' is the hub's" if HUB_ID.fullmatch(spec) else ""
         raise InputError(f"--checkpoints: '{spec}' is neither a folder nor a suite{hub}; {_nearest(path.parent)}")
-    if at and Path(repo).is_dir() and not (Path(repo) / "config.json").is_file():
+    if at and Path(repo).is_dir() and not HUB_ID.fullmatch(repo):
         raise InputError(
             f"--checkpoints: '{spec}': checkpoints of jtrace's own pre-training runs cannot be read yet; "
             "name a Hugging Face folder"
@@ -177,7 +183,9 @@ def _step_and_tokens(name: str) -> tuple[int | None, int | None]:
     step, tokens = STEP_NAME.fullmatch(name), TOKENS_IN_NAME.search(name)
     if step is None:
         return None, None
-    return int(step[1]), (int(tokens[1]) * TOKEN_UNITS[tokens[2]] if tokens else None)
+    # A later stage's name tells the tokens of that stage alone.
+    whole = tokens is not None and not LATER_STAGE.match(name)
+    return int(step[1]), (int(tokens[1]) * TOKEN_UNITS[tokens[2]] if tokens and whole else None)
 
 
 def _nearest(folder: Path, most: int = 5) -> str:

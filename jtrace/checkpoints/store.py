@@ -54,10 +54,7 @@ def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tupl
     full, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
     config = full.truncated(min(depth or full.depth, full.depth))
     path = folder.resolve() / PARAMS
-    try:
-        found = {name: leaf.shape for name, leaf in _leaves(ocp.metadata(path).metadata).items()}
-    except Exception as error:  # Orbax raises whatever its storage raises
-        raise _unreadable(folder, error) from None
+    found = {name: leaf.shape for name, leaf in _stored(folder).items()}
     expected = {name: leaf.shape for name, leaf in _leaves(abstract_params(full, dtype)).items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
@@ -74,7 +71,7 @@ def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tupl
     try:
         with context:
             params = ocp.load(path, wanted)
-    except Exception as error:
+    except Exception as error:  # Orbax raises whatever its storage raises
         raise _unreadable(folder, error) from None
     finite = jax.device_get(jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params))
     bad = [name for name, flag in _leaves(finite).items() if not flag]
@@ -86,17 +83,29 @@ def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tupl
 
 
 def stored_dtype(folder: Path) -> np.dtype:
-    """The dtype of an Orbax checkpoint's params; float32 if they differ."""
-    kinds = {np.dtype(leaf.dtype) for leaf in _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata).values()}
+    """The dtype of an Orbax checkpoint's params; float32 if they differ.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    kinds = {np.dtype(leaf.dtype) for leaf in _stored(folder).values()}
     return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
 
 
 def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -> None:
-    """What stands beside the weights: config.json and the tokeniser's files."""
+    """What stands beside the weights: config.json, the tokeniser's files and how to generate."""
     (out / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    for name in TOKENIZER_FILES:
+    for name in (*TOKENIZER_FILES, "generation_config.json"):
         if tokenizer is not None and (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, out / name)
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """Shape and dtype of every param of an Orbax checkpoint, by name."""
+    try:
+        return _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata)
+    except Exception as error:  # Orbax raises whatever its storage raises
+        raise _unreadable(folder, error) from None
 
 
 def _leaves(tree: Any) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Suite:
         main_is_empty: `main` holds no model.
         parameters: trained scalars, tied ones once; None where not established.
         bytes_per_parameter: of the weights on the hub; None where not established.
+        unmoved: numbers between which training does not move, so that their weights are rightly equal.
         tokenizer: hub id with the same tokeniser, for revisions that carry none.
         mirrors: further hub ids of the same repository.
     """
@@ -73,6 +74,7 @@ class Suite:
     main_is_empty: bool = False
     parameters: int | None = None
     bytes_per_parameter: int | None = None
+    unmoved: tuple[int, ...] = ()
     tokenizer: str | None = None
     mirrors: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -127,7 +129,9 @@ class Suite:
         if in_stage is None and self.tokens_per_unit is not None:
             in_stage = number * self.tokens_per_unit
         tokens = None if in_stage is None or self.tokens_before is None else self.tokens_before + in_stage
-        warnings = [fault.warning for fault in self.faults if number in fault.numbers]
+        # `main` is what it is; a faulty branch of the same number is another matter.
+        faults = () if revision == "main" else self.faults
+        warnings = [fault.warning for fault in faults if number in fault.numbers]
         return Checkpoint(repo, revision, number, tokens, "; ".join(warnings))
 
 
@@ -147,6 +151,9 @@ def select(suite: Suite, selection: str, revisions_of: RevisionsOf, repo: str = 
     items = [item.strip() for item in selection.split(",") if item.strip()]
     if not items:
         raise InputError(f"--checkpoints: '{suite.name}:' selects nothing; give {SELECTIONS}")
+    by_name = [suite.named(repo or suite.repo, item) for item in items]
+    if suite.pattern and all(by_name):  # nothing that only the hub could tell
+        return tuple(sorted(filter(None, by_name), key=lambda checkpoint: checkpoint.number))
     every = suite.checkpoints(revisions_of, repo)
     if not every:
         raise InputError(f"--checkpoints: {repo or suite.repo} has no revision named like the suite '{suite.name}'")
@@ -170,7 +177,9 @@ def _item(suite: Suite, item: str, every: Sequence[Checkpoint]) -> list[Checkpoi
             raise InputError(f"--checkpoints: '{suite.name}' has no {suite.unit} {item}; the nearest: {nearest}")
     elif match := RANGE.fullmatch(item):
         first, last, stride = int(match[1]), int(match[2]), int(match[3] or 1)
-        wanted = {n for n in numbers if first <= n <= last and stride and (n - first) % stride == 0}
+        if stride == 0:
+            raise InputError(f"--checkpoints: '{suite.name}:{item}': the stride is 0; give 1 or more")
+        wanted = {n for n in numbers if first <= n <= last and (n - first) % stride == 0}
     else:
         found = [checkpoint for checkpoint in every if _label(suite, checkpoint) == item]
         if not found:

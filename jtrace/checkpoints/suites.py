@@ -64,6 +64,7 @@ def _pythia(size: str, variant: str = "") -> Suite:
         grid=(("step{}", PYTHIA_STEPS),),
         tokens_per_unit=2_097_152,
         main=143_000,
+        unmoved=(0, 1),
         parameters=PYTHIA_PARAMETERS[size],
         bytes_per_parameter=2,
         tokenizer=f"EleutherAI/pythia-{size}" if "seed" in variant else None,
@@ -243,7 +244,8 @@ def find(name: str) -> tuple[Suite, str]:
         return SUITES[name], ""
     if found := suites_at(name):
         return found[0], name
-    close = get_close_matches(name.lower(), SUITES, n=3)
+    repos = {repo.lower(): repo for suite in SUITES.values() for repo in suite.repos}
+    close = [repos.get(found, found) for found in get_close_matches(name.lower(), [*SUITES, *repos], n=3)]
     nearest = f"the closest are {', '.join(close)}; " if close else ""
     raise InputError(f"--checkpoints: no suite is called '{name}'; {nearest}there are {', '.join(FAMILIES)}")
 
@@ -254,7 +256,7 @@ def describe() -> str:
     for names, family in FAMILIES.items():
         sizes = [len(suite.members) or sum(len(numbers) for _, numbers in suite.grid) for suite in family]
         least, most = min(sizes), max(sizes)
-        count = f"{most} {family[0].unit}s" if least == most else f"{least} to {most} {family[0].unit}s"
+        count = f"{most} {family[0].unit}s" + (f", {least} or more in a stage" if least < most else "")
         rows.append((names, family[0].repo, count if most else f"{family[0].unit}s as the hub lists them"))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{names:{widths[0]}}  {repo:{widths[1]}}  {count}" for names, repo, count in rows)

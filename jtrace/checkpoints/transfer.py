@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from jtrace.checkpoints.listing import Listing, RemoteFile
 from jtrace.errors import InputError
 
 SHA256 = re.compile("[0-9a-f]{64}")
+WORTH_SAYING = 4.0  # seconds of waiting
 
 T = TypeVar("T")
 
@@ -63,6 +65,8 @@ def patiently(call: Callable[[], T], waits: Sequence[float]) -> T:
         except HTTPError as error:
             if not is_transient(error):
                 raise
+            if wait >= WORTH_SAYING:
+                tqdm.write(f"the hub fails ({type(error).__name__}), again in {wait:.0f} s", file=sys.stderr)
         time.sleep(wait)
     return call()
 

@@ -29,7 +29,7 @@ LONG_OPENING_WORDS = 6
 EDITED_WORDS, WORDS_PER_EDIT = 2, 4
 
 _QUESTION = re.compile(r"\s*Q:\s*(\S.*?)\sA:\s", re.DOTALL)
-_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]{0,3}(?:\s|\Z)|[。！？।]")
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]{0,3}(?:\s|\Z)|[。！？।॥؟۔։።]")
 # Scripts written without spaces, where each character is taken for a word: Thai, Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 

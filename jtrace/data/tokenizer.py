@@ -18,12 +18,15 @@ TOKENIZER_FILES = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
+    "chat_template.jinja",
 )
+# These say something of a tokeniser but make none.
+NO_VOCABULARY = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether the folder holds files of a tokeniser."""
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return any((folder / name).is_file() for name in TOKENIZER_FILES if name not in NO_VOCABULARY)
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

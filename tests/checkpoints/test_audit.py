@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jtrace.checkpoints.audit import Fingerprint, fingerprint, out_of_place, same_weights
+from jtrace.checkpoints.audit import Fingerprint, Traced, audit, fingerprint, out_of_place, same_weights
 from jtrace.checkpoints.convert import load_params
 from tests.conftest import GOLDENS
 
@@ -21,8 +21,11 @@ def trajectory(steps, seed=0, drift=1.0):
     for before, now in zip([0, *times[:-1]], times, strict=True):
         weights = weights + (now - before) * (drift * towards + random.normal(size=(5, 128))) / 100
         path.append(weights)
-    return [(f"step{step}", Fingerprint(f"digest of {step}", dict.fromkeys("abcde", 1.0), path[i].astype(np.float32)))
-            for i, step in enumerate(steps)]  # fmt: skip
+    norms = dict.fromkeys("abcde", 1.0)
+    return [
+        (f"step{step}", Fingerprint(f"digest of {step}, {seed}", norms, weights.astype(np.float32)))
+        for step, weights in zip(steps, path, strict=True)
+    ]
 
 
 GRID = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 40000, 3000), 143000]
@@ -60,11 +63,42 @@ def test_a_change_of_any_sampled_param_changes_the_digest():
     assert len(digests) == 6
 
 
+def traced(prints, model="org/model", prefix="step", revision=None):
+    return [
+        Traced(f"{model}@{prefix}{name[4:]}", model, revision or f"{prefix}{name[4:]}", int(name[4:]), found)
+        for name, found in prints
+    ]
+
+
 def test_equal_weights_under_different_names_are_named():
-    prints = dict(trajectory(GRID))
-    assert same_weights(prints) == []
-    (warning,) = same_weights(prints | {"step7": prints["step8"]})
-    assert warning.startswith("step8, step7 (2 names) hold the same weights")
+    prints = trajectory(GRID)
+    assert same_weights(traced(prints)) == []
+    (warning,) = same_weights(traced([*prints, ("step7", prints[4][1])]))
+    assert warning.startswith("org/model@step8, org/model@step7 (2 names) hold the same weights")
+
+
+def test_names_of_one_step_and_steps_without_training_are_rightly_equal():
+    """Pythia's first step has learning rate 0, and its `main` is step 143000."""
+    prints = trajectory(GRID)
+    pythia = "EleutherAI/pythia-160m"
+    moved = [("step0", prints[1][1]), *prints[1:]]
+    main = traced(prints[-1:], pythia, revision="main")
+    assert same_weights([*traced(moved, pythia), *main]) == []
+    assert len(same_weights(traced(moved, "org/model"))) == 1
+
+
+def test_stages_parallel_runs_and_models_are_trajectories_apart():
+    """Steps restart with a stage, and ingredients go on from one checkpoint side by side."""
+    first, second, third, other = (trajectory([1, 10, 100, 1000, 9000], seed) for seed in (1, 2, 3, 4))
+    run = [
+        *traced(first, prefix="stage1-step"),
+        *traced(second, prefix="stage2-ingredient1-step"),
+        *traced(third, prefix="stage2-ingredient2-step"),
+        *traced(other, model="org/other"),
+    ]
+    assert audit(run) == []
+    mixed = traced([x for pair in zip(first, second, strict=True) for x in pair])
+    assert audit(mixed) != []
 
 
 @settings(max_examples=50, deadline=None)

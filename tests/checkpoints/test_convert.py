@@ -165,6 +165,20 @@ def test_older_configs_say_the_same_in_other_words(folder, change):
         ("gpt_neox-full", {"rope_parameters": ..., "rotary_pct": 0.34, "rotary_emb_base": 10000}),
         ("gpt_neox-full", {"rope_parameters": ..., "rotary_pct": 0.34}),
         (
+            "gpt_neox-full",
+            {
+                "rope_parameters": ...,
+                "rotary_pct": 0.34,
+                "partial_rotary_factor": 0.34,
+                "rotary_emb_base": 10000,
+                "rope_theta": 10000,
+            },
+        ),
+        (
+            "llama-full",
+            {"partial_rotary_factor": 1.0, "use_sliding_window": False, "tokenizer_class": "LlamaTokenizer"},
+        ),
+        (
             "gpt_neox-rope-linear",
             {
                 "rope_parameters": ...,
@@ -215,7 +229,9 @@ def test_olmo_3_s_older_rope_scaling_is_for_full_layers_only(tmp_path):
         ("gpt_neox-full", {"num_attention_heads": 5}, "24 is not a multiple of num_attention_heads 5"),
         ("olmo-full", {"clip_qkv": -1.0}, "'clip_qkv' is -1.0"),
         ("qwen3-full", {"num_key_value_heads": 3}, "4 is not a multiple of num_key_value_heads 3"),
-        ("qwen2-full", {"attention_bias": False}, "'attention_bias' = False is not implemented"),
+        ("qwen2-full", {"attention_bias": True}, "'attention_bias' = True is not implemented"),
+        ("gpt_neox-full", {"rope_theta": 50.0, "rotary_emb_base": 10000}, "'rope_theta' and 'rotary_emb_base' differ"),
+        ("llama-full", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "both given and differ"),
         ("llama-full", {"partial_rotary_factor": 0.5}, "'partial_rotary_factor' = 0.5 is not implemented"),
     ],
 )

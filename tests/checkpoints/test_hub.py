@@ -4,8 +4,10 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -344,7 +346,7 @@ def test_a_disk_too_small_is_told_before_anything_moves(server, hub, monkeypatch
     enough = listing.size + module.SPARE_BYTES
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**12, 0, enough - 1))
     message = refusal(hub.fetch, listing)
-    assert f"{REPO}@step10: 51.2kB to download (and 537MB to spare), but 537MB free on the disk of" in message
+    assert f"{REPO}@step10: 51.2 kB to download (and 537 MB to spare), but 537 MB free on the disk of" in message
     assert str(hub.cache_dir) in message
     assert "--cache_dir" in message
     assert len(server.requests) == asked
@@ -521,3 +523,50 @@ def test_the_environment_alone_points_to_the_hub(server, tmp_path):
     folder = Path(done.stdout.strip())
     assert folder.is_relative_to(tmp_path / "home/hub")
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_hub_that_says_nothing_is_given_up(silent, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+    hub = Hub(tmp_path / "cache", silent, waits=())
+    assert "cannot be reached" in refusal(hub.revisions, REPO)
+    assert "cannot be reached" in refusal(hub.look, REPO, "main")
+
+
+def test_a_rate_is_measured_on_a_piece_and_for_a_while_only(server, hub, monkeypatch):
+    listing = hub.look(REPO, "step10")
+    monkeypatch.setattr(module, "SAMPLE_BYTES", 10 * CHUNK)
+    assert hub.measured_rate(listing) > 0
+    assert server.ranges("model.safetensors")[-1] == f"bytes=0-{10 * CHUNK - 1}"
+    monkeypatch.setattr(module, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "SAMPLE_CHUNK", 1)
+    server.faults["model.safetensors"] = Fault(bytes_per_second=2000)
+    started = time.monotonic()
+    hub.measured_rate(listing)
+    assert time.monotonic() - started < 3
+
+
+def test_a_gated_file_is_no_absent_hub(server, hub):
+    listing = hub.look(REPO, "step10")
+    server.faults["model.safetensors"] = Fault(status=403)
+    assert "refuses" in refusal(hub.measured_rate, listing)
+
+
+def test_a_file_that_another_process_finishes_meanwhile_is_left_alone(server, hub, monkeypatch):
+    """Both look, one fetches while the other is about to."""
+    listing, original = hub.look(REPO, "step10"), module.patiently
+
+    def late(call, waits):
+        monkeypatch.setattr(module, "patiently", original)
+        Hub(hub.cache_dir, hub.endpoint, waits=()).fetch(listing)
+        return original(call, waits)
+
+    monkeypatch.setattr(module, "patiently", late)
+    hub.fetch(listing)
+    assert server.downloads.count("model.safetensors") == 1

@@ -74,7 +74,7 @@ def test_a_selection_is_a_list_of_words_numbers_ranges_and_names(selection, expe
         ("500", "'toy' has no step 500; the nearest: 400"),
         ("9-99", "'toy:9-99' selects nothing; the suite has 9 checkpoints, step 0 to 400 (step0 to step400)"),
         ("8-1", "'toy:8-1' selects nothing"),
-        ("0-400/0", "'toy:0-400/0' selects nothing"),
+        ("0-400/0", "'toy:0-400/0': the stride is 0"),
         ("step3", "'step3' is no checkpoint of 'toy', which has 9 checkpoints, step 0 to 400"),
         ("lgo", "give all, log, numbers (0,1,2), ranges (0-100), ranges with a stride (0-100/10) or revisions"),
         ("-1", "'-1' is no checkpoint of 'toy'"),

@@ -289,4 +289,4 @@ def test_the_description_has_a_line_per_family():
     assert len(lines) == len(FAMILIES)
     assert re.fullmatch(r"amber +LLM360/Amber +360 checkpoints", lines[0])
     assert re.fullmatch(r"olmo2\S+ +allenai/OLMo-2-0425-1B +steps as the hub lists them", lines[6])
-    assert re.fullmatch(r"smollm3\S+ +HuggingFaceTB/SmolLM3-3B-checkpoints +13 to 118 steps", lines[9])
+    assert re.fullmatch(r"smollm3\S+ +HuggingFaceTB/SmolLM3-3B-checkpoints +118 steps, 13 or more in a stage", lines[9])

@@ -11,6 +11,7 @@ INERT = frozenset(
     {
         "_attn_implementation_autoset",
         "_commit_hash",
+        "_flash_attn_2_enabled",
         "_name_or_path",
         "architectures",
         "attention_dropout",
@@ -33,6 +34,7 @@ INERT = frozenset(
         "pretraining_tp",
         "problem_type",
         "return_dict",
+        "tokenizer_class",
         "torch_dtype",
         "transformers.js_config",
         "transformers_version",
@@ -49,6 +51,11 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "tie_encoder_decoder": (False,),
     "torchscript": (False,),
     "use_mrope": (False,),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "use_sliding_window": (False,),
+    "partial_rotary_factor": (1.0,),
+    "gradient_checkpointing": (False, True),
     "use_bfloat16": (False, True),
     "pruned_heads": ({},),
 }

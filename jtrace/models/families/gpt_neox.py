@@ -36,7 +36,11 @@ def read_config(fields: Fields) -> DecoderConfig:
     if width % heads:
         raise fields.refuse(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
     bias = fields.flag("attention_bias", True)
-    fields.inert("hidden_dropout", "classifier_dropout")
+    fields.inert("hidden_dropout", "classifier_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob")
+    # Written by transformers 4.4x beside the older names, read by nobody.
+    for name, older in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
+        if fields.take(name, None) != fields.take(older, None) and fields.take(name, None) is not None:
+            raise fields.refuse(f"the fields '{name}' and '{older}' differ; keep '{older}'")
     rope = read_rope(fields, old_theta="rotary_emb_base", fraction_of=(width // heads, "rotary_pct", 0.25))
     return DecoderConfig(
         vocab_size=fields.size("vocab_size"),

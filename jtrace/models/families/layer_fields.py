@@ -29,9 +29,13 @@ def read_rope(
     """
     old_theta_value = fields.take(old_theta, theta)
     new, old = fields.take("rope_parameters", None), fields.take("rope_scaling", None)
-    settings = _settings(fields, new or old or {})
+    if new and old and new != old:
+        raise fields.refuse("rope_parameters and rope_scaling are both given and differ; keep one")
+    settings = _settings(fields, old or new or {})
     base = fields.positive("rope_theta", settings.pop("rope_theta", old_theta_value))
     if fraction_of is None:
+        if settings.get("partial_rotary_factor") == 1.0:
+            del settings["partial_rotary_factor"]
         return _rope(fields, settings, base)
     head_dim, old_fraction, fraction = fraction_of
     fraction = fields.number(old_fraction, fraction)
