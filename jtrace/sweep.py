@@ -268,11 +268,17 @@ def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub
 def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | InputError | None]:
     """What the hub lists for each checkpoint, or why it does not; None for local folders."""
 
+    asked = hub
+
     def look(ref: CheckpointRef) -> Listing | InputError | None:
+        nonlocal asked
         if not isinstance(ref.source, HubSource):
             return None
         try:
-            return hub.look(ref.source.repo, ref.source.revision)
+            return asked.look(ref.source.repo, ref.source.revision)
+        except UnreachableError as error:
+            asked = dataclasses.replace(hub, waits=())  # one wait for an absent hub is enough
+            return error
         except InputError as error:
             return error
 

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from jtrace.checkpoints.hub import SPARE_BYTES, Hub
+from jtrace.checkpoints.hub import SPARE_BYTES, Hub, UnreachableError
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.results import open_run
-from jtrace.sweep import SweepConfig, sweep, trace_into
+from jtrace.sweep import LOOKS_AT_ONCE, SweepConfig, look_at_all, sweep, trace_into
 from tests.conftest import ROOT
 from tests.hub_server import API, Fault, serve
 
@@ -132,6 +132,17 @@ def test_an_absent_hub_is_waited_for_once(steps, server, monkeypatch, capsys):
     assert len(failures) == 2
     assert slept == [1, 8]
     assert "again in 8 s" in capsys.readouterr().err
+
+
+def test_sizes_of_many_checkpoints_wait_for_an_absent_hub_once(steps, server, monkeypatch):
+    slept = []
+    monkeypatch.setattr("jtrace.checkpoints.transfer.time", SimpleNamespace(sleep=slept.append))
+    server.faults[API] = Fault(status=503)
+    refs = parse_specs(["pythia-14m:all"], list)
+    found = look_at_all(refs, Hub(steps / "cache", server.url, waits=(1,)))
+    assert len(found) == 154
+    assert all(isinstance(error, UnreachableError) for error in found)
+    assert len(slept) <= 2 * LOOKS_AT_ONCE
 
 
 def test_the_tokeniser_of_a_polypythia_may_lie_in_its_sister_repository(steps, server):
