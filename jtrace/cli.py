@@ -1,6 +1,7 @@
 """The rim that all launch scripts share: flags in, one line out when something is wrong."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from absl import logging as absl_logging
 from jtrace.errors import InputError
 
 MOST_LAYERS = 10_000
+KEPT = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?", re.ASCII)
 
 
 def run(main: Callable[[], int]) -> None:
@@ -53,3 +55,28 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
             raise InputError(f"--layers={text}: '{part}' is beyond any model's layers")
         layers |= set(range(int(first), int(last or first) + 1))
     return tuple(sorted(layers))
+
+
+def parse_keep(text: str, steps: int) -> tuple[int, ...]:
+    """Steps to keep, items separated by commas: `log` (0, the powers of two, the last), `A`, `A-B`, `A-B/S`.
+
+    The last step is always kept.
+
+    Raises:
+        InputError: an item is none of these, or lies beyond the last step.
+    """
+    kept = {steps}
+    for item in (part.strip() for part in text.split(",") if part.strip()):
+        match = KEPT.fullmatch(item)
+        if item == "log":
+            kept |= {0, *(2**i for i in range(steps.bit_length()) if 2**i < steps)}
+        elif match is None or match[3] == "0":
+            raise InputError(
+                f"--keep={text}: '{item}' is no step; give log, numbers, ranges A-B, or A-B/S with a stride"
+            )
+        else:
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not first <= last <= steps:
+                raise InputError(f"--keep={text}: '{item}' does not lie in 0 to {steps}, the steps of this training")
+            kept |= set(range(first, last + 1, int(match[3] or 1)))
+    return tuple(sorted(kept))

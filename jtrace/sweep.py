@@ -26,7 +26,7 @@ from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.store import read_checkpoint
 from jtrace.checkpoints.suites import suites_at
 from jtrace.data.statements import Statements
-from jtrace.data.tokenizer import encode, has_tokenizer, read_tokenizer, tokenizer_fingerprint
+from jtrace.data.tokenizer import check_vocabulary, encode, has_tokenizer, read_tokenizer, tokenizer_fingerprint
 from jtrace.errors import InputError
 from jtrace.figures import draw_all
 from jtrace.models.config import DecoderConfig
@@ -36,8 +36,6 @@ from jtrace.steering import HOW_MADE
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import SetTrace, check_paper_rows, paper_trace
 
-# The widest padding of an embedding beyond its tokeniser, or the most tokens added to a tokeniser, of known models.
-MOST_PADDING = 2048
 LOOKS_AT_ONCE = 8
 
 
@@ -141,7 +139,7 @@ class Packer:
         key = (tokenizer_fingerprint(folder), config)
         if self._latest is None or self._latest[0] != key:
             tokenizer = read_tokenizer(folder)
-            _check_vocabulary(len(tokenizer), config, folder)
+            check_vocabulary(len(tokenizer), config.vocab_size, folder)
             tokens = {statements.name: encode(tokenizer, statements.texts) for statements in self._sets}
             for statements in self._sets:
                 _check_tokens(statements, tokens[statements.name], config, folder)
@@ -310,15 +308,6 @@ def wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef
     if not 0 <= wanted[0] <= wanted[-1] < depth:
         raise InputError(f"--layers asks for {wanted[-1]}; {ref.name} has layers 0 to {depth - 1}")
     return wanted
-
-
-def _check_vocabulary(known: int, config: DecoderConfig, folder: Path) -> None:
-    """Embeddings are padded to round numbers, and tokens are added; a wide gap is another model's tokeniser."""
-    if abs(known - config.vocab_size) > MOST_PADDING:
-        raise InputError(
-            f"{folder}: the tokeniser knows {known} tokens, the model {config.vocab_size}: they do not belong "
-            "together; pass the right one with --tokenizer=FOLDER"
-        )
 
 
 def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path) -> None:

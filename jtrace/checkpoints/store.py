@@ -46,7 +46,33 @@ def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Pat
     """
     with folder_written_whole(out) as aside:
         copy_companions(aside, values, tokenizer)
-        ocp.save(aside.resolve() / PARAMS, params)
+        save_arrays(aside / PARAMS, params)
+
+
+def save_arrays(folder: Path, tree: Any) -> None:
+    """Write nested dicts of arrays as an Orbax checkpoint, at a new folder.
+
+    Raises:
+        OSError: whatever stood in the way; the disk, as a rule.
+    """
+    try:
+        ocp.save(folder.resolve(), tree)
+    except OSError:
+        raise
+    except Exception as error:  # Orbax raises whatever its storage raises
+        raise OSError(" ".join(str(error).split())[:300] or type(error).__name__) from None
+
+
+def load_arrays(folder: Path, wanted: Any) -> Any:
+    """Read what `save_arrays` wrote; `wanted` has `jax.ShapeDtypeStruct` leaves with shardings.
+
+    Raises:
+        InputError: damaged, or other names, shapes or dtypes.
+    """
+    try:
+        return ocp.load(folder.resolve(), wanted)
+    except Exception as error:  # Orbax raises whatever its storage raises
+        raise _unreadable(folder, error) from None
 
 
 def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
@@ -68,11 +94,8 @@ def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tupl
     )
     context = ocp.Context()
     context.array.loading.enable_padding_and_truncation = True  # only the wanted layers are read
-    try:
-        with context:
-            params = ocp.load(path, wanted)
-    except Exception as error:  # Orbax raises whatever its storage raises
-        raise _unreadable(folder, error) from None
+    with context:
+        params = load_arrays(path, wanted)
     finite = jax.device_get(jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params))
     bad = [name for name, flag in _leaves(finite).items() if not flag]
     if bad:
@@ -105,7 +128,7 @@ def _stored(folder: Path) -> dict[str, Any]:
     try:
         return _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata)
     except Exception as error:  # Orbax raises whatever its storage raises
-        raise _unreadable(folder, error) from None
+        raise _unreadable(folder / PARAMS, error) from None
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -118,4 +141,4 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _unreadable(folder: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{folder / PARAMS}: cannot be read as an Orbax checkpoint ({reason}); convert it again")
+    return InputError(f"{folder}: cannot be read as an Orbax checkpoint ({reason}); convert it again")

@@ -22,6 +22,8 @@ TOKENIZER_FILES = (
 )
 # These say something of a tokeniser but make none.
 NO_VOCABULARY = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
+# The widest padding of an embedding beyond its tokeniser, or the most tokens added to a tokeniser, of known models.
+MOST_PADDING = 2048
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -46,6 +48,22 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"{folder}: the tokeniser cannot be read ({reason}); copy its files again") from None
 
 
+def check_vocabulary(known: int, embedded: int, folder: Path) -> None:
+    """Embeddings are padded to round numbers, and tokens are added; a wide gap is another model's tokeniser.
+
+    Args:
+        known, embedded: tokens that the tokeniser of `folder` knows, and that the model has embeddings for.
+
+    Raises:
+        InputError: they are more than `MOST_PADDING` apart.
+    """
+    if abs(known - embedded) > MOST_PADDING:
+        raise InputError(
+            f"{folder}: the tokeniser knows {known} tokens, the model {embedded}: they do not belong "
+            "together; pass the right one with --tokenizer=FOLDER"
+        )
+
+
 def tokenizer_fingerprint(folder: Path) -> str:
     """A hash over the tokeniser's files: checkpoints with equal ones share their packed statements."""
     digest = hashlib.sha256()
@@ -58,5 +76,7 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[np.ndarray]:
     """Token ids of each text, int32, special tokens as the tokeniser itself adds them."""
+    if not texts:
+        return []
     ids = tokenizer(list(texts), add_special_tokens=True, return_attention_mask=False, verbose=False)["input_ids"]
     return [np.asarray(row, np.int32) for row in ids]

@@ -98,16 +98,21 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, the scanned blocks, and the head (which extraction never asks for)."""
+    """Embedding, the scanned blocks, and the head (which extraction never asks for).
+
+    Attributes:
+        remat: compute each block again for its gradient instead of keeping what is inside it; for training alone.
+    """
 
     config: DecoderConfig
     dtype: DTypeLike = jnp.float32
+    remat: bool = False
 
     def setup(self) -> None:
         c = self.config
         self.embedding = self.param("embedding", nn.initializers.normal(0.02), (c.vocab_size, c.width), self.dtype)
         self.blocks = nn.scan(
-            Block,
+            nn.remat(Block, prevent_cse=False) if self.remat else Block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),

@@ -1,0 +1,60 @@
+"""Training a byte-level BPE tokeniser: any text is encoded without an unknown token, and comes back as it was."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from jtrace.errors import InputError
+
+BOS, EOS = "<|bos|>", "<|eos|>"
+ROLES = ("system", "user", "assistant")
+SPECIALS = (BOS, EOS, *(f"<|{role}|>" for role in ROLES))
+SMALLEST = 256 + len(SPECIALS)
+# Each turn is its role's token and its text; an assistant's ends with EOS, which is how it learns to stop.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Train a tokeniser and write its files, in the form that transformers reads.
+
+    It puts BOS before a text, knows EOS, and has a chat template. A corpus too small for so many merges gives fewer
+    tokens than asked.
+
+    Args:
+        vocab_size: tokens at most, 256 bytes and the special ones included.
+        folder: exists.
+
+    Raises:
+        InputError: `vocab_size` is smaller than the bytes and the special tokens.
+    """
+    if vocab_size < SMALLEST:
+        raise InputError(f"--vocab_size={vocab_size}: bytes and special tokens alone are {SMALLEST}; give more")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        extra_special_tokens=list(SPECIALS[2:]),
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = CHAT_TEMPLATE
+    wrapped.save_pretrained(folder)

@@ -1,0 +1,187 @@
+"""The directory of a pre-training run: its record, log, tokeniser, kept steps and the state to go on from.
+
+    pretrain.json   configuration, fingerprint of the documents, versions, device
+    log.jsonl       one line per step
+    tokenizer/      the tokeniser's files
+    step000200/     a kept step: an Orbax checkpoint with config.json and tokeniser
+    state/000200/   params, moments and step to go on from, the latest alone
+
+Folders are written aside and renamed; a state's log lines are on disk before it, and the one before it goes only then.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+
+from jtrace.checkpoints.kept import LOG, RECORD, kept_path, read_log
+from jtrace.checkpoints.store import load_arrays, save_arrays, save_store
+from jtrace.data.tokenizer import TOKENIZER_FILES
+from jtrace.errors import InputError
+from jtrace.training import State
+from jtrace.whole import folder_written_whole, written_whole
+
+LOCK = ".lock"
+ARRAYS = "arrays"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run directory that exists, is of this configuration, and is this process's; see `open_training_run`."""
+
+    path: Path
+    log: IO[str]
+
+    @property
+    def tokenizer(self) -> Path:
+        return tokenizer_folder(self.path)
+
+    def save(self, state: State) -> None:
+        """Make this the state to go on from.
+
+        Raises:
+            InputError: it cannot be written; the one before is still there.
+        """
+        self.flush_log()
+        earlier = _states(self.path)
+        folder = self.path / "state" / f"{int(state.step):06d}"
+        if folder in earlier:
+            return
+        with folder_written_whole(folder) as aside:
+            save_arrays(aside / ARRAYS, _by_number(state))
+        for other in earlier:
+            shutil.rmtree(other)
+
+    def load(self, like: State) -> State | None:
+        """The state to go on from; None before the first.
+
+        Args:
+            like: a state of the wanted shapes, dtypes and shardings.
+        """
+        states = _states(self.path)
+        if not states:
+            return None
+        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+        found = load_arrays(states[-1] / ARRAYS, _by_number(wanted))
+        return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in sorted(found)])
+
+    def keep(self, step: int, values: dict[str, Any], params: Any) -> None:
+        """Write a kept step, unless it is there.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not kept_path(self.path, step).is_dir():
+            save_store(kept_path(self.path, step), values, params, self.tokenizer)
+
+    def log_step(self, line: Mapping[str, Any]) -> None:
+        self.log.write(json.dumps(line) + "\n")
+
+    def flush_log(self) -> None:
+        """Bring the log to disk."""
+        try:
+            self.log.flush()
+            os.fsync(self.log.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path / LOG}: cannot be written ({error.strerror}); free the disk") from None
+
+
+def tokenizer_folder(run: Path) -> Path:
+    return run / "tokenizer"
+
+
+def check_record(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a run of this configuration is there already; False if the folder is new or empty.
+
+    Args:
+        record: all that decides the numbers; JSON values.
+
+    Raises:
+        InputError: the folder holds something else, or a run of another configuration; says what differs.
+    """
+    if not path.exists() or (path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())):
+        return False
+    file = path / RECORD
+    try:
+        earlier = json.loads(file.read_text(encoding="utf-8"))["config"]
+    except FileNotFoundError:
+        raise InputError(f"--out={path}: holds something that is no pre-training run; name a new folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); name a new folder") from None
+    differing = [
+        f"{key} is {json.dumps(record.get(key))}, was {json.dumps(earlier.get(key))}"
+        for key in sorted(earlier.keys() | record.keys())
+        if earlier.get(key) != record.get(key)
+    ]
+    if differing:
+        raise InputError(f"--out={path}: a run of another configuration: {'; '.join(differing)}; take another --out")
+    return True
+
+
+def latest_step(run: Path) -> int:
+    """The step that the run would go on from; -1 if it is to begin."""
+    states = _states(run)
+    return int(states[-1].name) if states else -1
+
+
+@contextmanager
+def open_training_run(
+    path: Path, record: Mapping[str, Any], circumstances: Mapping[str, Any], tokenizer: Path
+) -> Iterator[TrainingRun]:
+    """Make a run directory, or take up an earlier one that `check_record` has approved.
+
+    Args:
+        circumstances: of this command, as versions and device; they decide nothing.
+        tokenizer: folder whose tokeniser's files are copied, unless they are there.
+
+    Raises:
+        InputError: it cannot be written, or another process is at work on it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / LOCK).touch()
+    except OSError as error:
+        raise InputError(f"--out={path}: cannot be written ({error.strerror}); choose another folder") from None
+    with open(path / LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"--out={path}: another process is at work on this run; wait for it") from None
+        for leftover in (*path.glob(".*.tmp"), *path.glob("state/.*.tmp")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if not (path / RECORD).is_file():
+            with written_whole(path / RECORD) as aside:
+                text = json.dumps({"config": dict(record)} | dict(circumstances), indent=2)
+                aside.write_text(text + "\n", encoding="utf-8")
+        if not tokenizer_folder(path).is_dir():
+            with folder_written_whole(tokenizer_folder(path)) as aside:
+                for name in TOKENIZER_FILES:
+                    if (tokenizer / name).is_file():
+                        shutil.copyfile(tokenizer / name, aside / name)
+        _take_back(path)
+        with open(path / LOG, "a", encoding="utf-8") as log:
+            yield TrainingRun(path, log)
+
+
+def _states(run: Path) -> list[Path]:
+    found = (child for child in (run / "state").glob("*") if child.name.isdecimal())
+    return sorted(found, key=lambda child: int(child.name))
+
+
+def _take_back(run: Path) -> None:
+    """Take back the log's lines that are later than the state: those steps are done again."""
+    latest = latest_step(run)
+    with written_whole(run / LOG) as aside:
+        lines = [json.dumps(line) + "\n" for line in read_log(run) if line["step"] <= latest]
+        aside.write_text("".join(lines), encoding="utf-8")
+
+
+def _by_number(state: State) -> dict[str, Any]:
+    return {f"{i:06d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}

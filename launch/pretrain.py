@@ -1,0 +1,144 @@
+"""Pre-train a Llama-style decoder, or go on from a checkpoint, and keep a checkpoint of every step you name.
+
+    python launch/pretrain.py --text=corpus.txt --preset=tiny --steps=1000 --keep=log,0-1000/100 --out=runs/mine
+    python launch/pretrain.py --text=chats.jsonl --init_from=runs/mine@1000 --steps=200 --out=runs/mine-chat
+    python launch/trace.py --checkpoints=runs/mine --statements=mine.csv --out=runs/mine-traced
+
+A .txt file holds one document per line; a .jsonl file one object per line, `text`, or `messages` with `role` and
+`content`, of which what the assistant says is learnt. Every kept step is a folder OUT/step000200 that can be traced,
+converted to Hugging Face's form (launch/convert.py), or trained on. The same command goes on after a kill, and ends with
+the params of an uninterrupted run.
+
+A thousand steps of the preset tiny (1.1 M parameters, 32 rows of 128 tokens) take about five minutes on two CPU cores.
+log.jsonl in OUT has a line per step: loss and validation_loss (nats per token), learning_rate, grad_norm, tokens.
+"""
+
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from jtrace import cli
+from jtrace.checkpoints.convert import read_config_json
+from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.refs import HubSource, parse_specs
+from jtrace.data.corpus import read_documents
+from jtrace.errors import InputError
+from jtrace.models.families import read_model_config
+from jtrace.presets import PRESETS, find_preset
+from jtrace.pretrain import PretrainConfig, pretrain
+from jtrace.training import Optimisation
+
+TEXT = flags.DEFINE_list(
+    "text", None, "What to learn: .txt and .jsonl files, folders or globs of them, separated by commas.", required=True
+)
+OUT = flags.DEFINE_string("out", None, "Run directory: new, empty, or this run's.", required=True)
+STEPS = flags.DEFINE_integer("steps", None, "Updates of the whole training.", required=True)
+PRESET = flags.DEFINE_string("preset", None, f"Size of a new model: {', '.join(PRESETS)}.")
+INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Go on from a checkpoint instead: a folder, RUN@STEP, or a hub revision (org/name@revision)."
+)
+KEEP = flags.DEFINE_string(
+    "keep", "log", "Steps to keep: log (0 and the powers of two), numbers, ranges A-B or A-B/S; the last always is."
+)
+TOKENIZER = flags.DEFINE_string(
+    "tokenizer", None, "Folder of the tokeniser; by default one is trained on the text, or the checkpoint's is taken."
+)
+VOCAB_SIZE = flags.DEFINE_integer("vocab_size", None, "Tokens of a tokeniser that is trained; default by preset.")
+CONTEXT = flags.DEFINE_integer("context", None, "Tokens of a row; default by preset, or the checkpoint's context.")
+ROWS = flags.DEFINE_integer("rows", None, "Rows of a step; default by preset, or 32 from a checkpoint.")
+LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "The peak; default by preset, or 2e-4 from a checkpoint.")
+WARMUP = flags.DEFINE_integer("warmup", None, "Steps of linear warm-up; by default 2 % of all, 100 at least.")
+FINAL_FRACTION = flags.DEFINE_float("final_fraction", 0.1, "Of the peak learning rate, at the end of the cosine.")
+BETA1 = flags.DEFINE_float("beta1", 0.9, "AdamW's decay of the mean gradient.")
+BETA2 = flags.DEFINE_float("beta2", 0.95, "AdamW's decay of the mean squared gradient.")
+WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.1, "AdamW's; not on norms, biases and the embedding.")
+CLIP = flags.DEFINE_float("clip", 1.0, "Largest global norm of the gradient.")
+DTYPE = flags.DEFINE_enum(
+    "dtype",
+    "auto",
+    ["auto", "float32", "bfloat16"],
+    "Type of the forward; auto is bfloat16 on GPU and TPU, float32 on CPU. Params and moments are float32 always.",
+)
+SEED = flags.DEFINE_integer("seed", 0, "Of the first params, the order of rows, and the held-out documents.")
+SAVE_EVERY = flags.DEFINE_integer("save_every", 500, "Steps between states to go on from; kept steps have one too.")
+VALIDATE_EVERY = flags.DEFINE_integer(
+    "validate_every", 100, "Steps between validation losses; kept steps have one too."
+)
+DEVICE_ROWS = flags.DEFINE_integer("device_rows", None, "Rows that a device computes at once; default by preset, or 8.")
+REMAT = flags.DEFINE_boolean(
+    "remat", None, "Compute blocks again for their gradient, to save memory; by default for 160m, 1b and checkpoints."
+)
+CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where hub downloads are kept; by default Hugging Face's own cache.")
+
+
+def main() -> int:
+    if (PRESET.value is None) == (INIT_FROM.value is None):
+        raise InputError(f"give either --preset ({', '.join(PRESETS)}), for a new model, or --init_from")
+    if any(spec.strip() == "world" for spec in TEXT.value) and not Path("world").exists():
+        raise InputError("--text=world: the built-in world cannot be generated yet; name .txt or .jsonl files")
+    preset = find_preset(PRESET.value) if PRESET.value else None
+    init_from = _checkpoint(INIT_FROM.value) if INIT_FROM.value else None
+    if preset:
+        context, rows, rate, device_rows, remat = (
+            preset.context,
+            preset.rows,
+            preset.learning_rate,
+            preset.device_rows,
+            preset.remat,
+        )
+    else:
+        assert init_from is not None
+        architecture, _ = read_model_config(read_config_json(init_from), str(init_from / "config.json"))
+        context, rows, rate, device_rows, remat = architecture.context, 32, 2e-4, 8, True
+    steps = STEPS.value
+    if steps < 1:
+        raise InputError(f"--steps={steps}: a number above 0 is needed")
+    dtype = DTYPE.value
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    config = PretrainConfig(
+        Optimisation(
+            steps=steps,
+            learning_rate=rate if LEARNING_RATE.value is None else LEARNING_RATE.value,
+            warmup=min(steps, max(100, steps // 50)) if WARMUP.value is None else WARMUP.value,
+            final_fraction=FINAL_FRACTION.value,
+            beta1=BETA1.value,
+            beta2=BETA2.value,
+            weight_decay=WEIGHT_DECAY.value,
+            clip=CLIP.value,
+        ),
+        keep=cli.parse_keep(KEEP.value, steps),
+        context=context if CONTEXT.value is None else CONTEXT.value,
+        rows=rows if ROWS.value is None else ROWS.value,
+        preset=PRESET.value,
+        init_from=init_from,
+        tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
+        vocab_size=VOCAB_SIZE.value,
+        dtype=dtype,
+        seed=SEED.value,
+        validate_every=VALIDATE_EVERY.value,
+        save_every=SAVE_EVERY.value,
+        device_rows=device_rows if DEVICE_ROWS.value is None else DEVICE_ROWS.value,
+        remat=remat if REMAT.value is None else REMAT.value,
+    )
+    out = Path(OUT.value)
+    pretrain(out, read_documents(TEXT.value), config)
+    print(f"kept {len(config.keep)} steps in {out}; trace them with --checkpoints={out}")
+    return 0
+
+
+def _checkpoint(spec: str) -> Path:
+    """The folder that --init_from names, downloaded if need be."""
+    hub = Hub(Path(CACHE_DIR.value) if CACHE_DIR.value else None)
+    refs = parse_specs([spec], hub.revisions)
+    if len(refs) != 1:
+        raise InputError(f"--init_from={spec} names {len(refs)} checkpoints; name one")
+    source = refs[0].source
+    if isinstance(source, HubSource):
+        return hub.fetch(hub.look(source.repo, source.revision), progress=str(source))
+    return source
+
+
+if __name__ == "__main__":
+    cli.run(main)
