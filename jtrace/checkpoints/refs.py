@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jtrace.checkpoints import suites
+from jtrace.checkpoints.kept import RECORD, is_run, kept_steps, tokens_by_step
 from jtrace.checkpoints.suite import SELECTIONS, Checkpoint, RevisionsOf, select
 from jtrace.errors import InputError
 
@@ -87,6 +88,7 @@ def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
 
     - `path/to/model`: a local Hugging Face folder; one that exists wins over every other reading
     - `path/to/step*`: a glob of them, ordered by the number in the name
+    - `path/to/run`: all kept steps of a pre-training run of jtrace's own; `path/to/run@100,200` some of them
     - `org/name@revision,revision`: revisions of a hub repository; `org/name` is its `main`
     - `suite:selection`: of a suite of `jtrace.checkpoints.suites`, selected as `jtrace.checkpoints.suite.select` says;
       `org/name:selection` is the suite at that hub id
@@ -96,6 +98,8 @@ def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
     """
     path = Path(spec)
     if path.is_dir():
+        if is_run(path):
+            return _kept(path)
         if not (path / "config.json").is_file():
             raise InputError(f"--checkpoints: '{spec}' holds no config.json; {_nearest(path)}")
         return [local_ref(path)]
@@ -116,10 +120,11 @@ def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
     if not at and path.parent.is_dir():
         hub = f"; '{spec}@main' is the hub's" if HUB_ID.fullmatch(spec) else ""
         raise InputError(f"--checkpoints: '{spec}' is neither a folder nor a suite{hub}; {_nearest(path.parent)}")
+    if at and is_run(Path(repo)):
+        return _kept(Path(repo), revisions)
     if at and Path(repo).is_dir() and not HUB_ID.fullmatch(repo):
         raise InputError(
-            f"--checkpoints: '{spec}': checkpoints of jtrace's own pre-training runs cannot be read yet; "
-            "name a Hugging Face folder"
+            f"--checkpoints: '{spec}': '{repo}' is no pre-training run of jtrace's (no {RECORD}); name a folder of it"
         )
     if not HUB_ID.fullmatch(repo):
         raise InputError(
@@ -155,7 +160,24 @@ def local_ref(path: Path) -> CheckpointRef:
         raise InputError(f"--checkpoints: '{model}' begins with '{model[0]}', which hides its table; rename the folder")
     if match is None:
         return CheckpointRef(model, "", target)
-    return CheckpointRef(model, path.name, target, *_step_and_tokens(path.name))
+    step, tokens = _step_and_tokens(path.name)
+    if is_run(path.parent) and step is not None:
+        tokens = tokens_by_step(path.parent).get(step)
+    return CheckpointRef(model, path.name, target, step, tokens)
+
+
+def _kept(run: Path, steps: str | None = None) -> list[CheckpointRef]:
+    """Kept steps of a pre-training run, all of them or those listed."""
+    kept = kept_steps(run)
+    if not kept:
+        raise InputError(f"--checkpoints: '{run}' has kept no step yet; let launch/pretrain.py go on")
+    wanted = [str(step) for step in kept] if steps is None else [part.strip() for part in steps.split(",")]
+    unknown = [step for step in wanted if not step.isdecimal() or int(step) not in kept]
+    if unknown:
+        raise InputError(
+            f"--checkpoints: '{run}' has not kept step '{unknown[0]}'; it has {', '.join(map(str, kept))}"
+        )
+    return [local_ref(kept[int(step)]) for step in wanted]
 
 
 def _suite_ref(found: Checkpoint) -> CheckpointRef:

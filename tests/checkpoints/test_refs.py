@@ -1,5 +1,6 @@
 """Which checkpoints a spec names, and what they are called."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def models(tmp_path: Path, monkeypatch) -> Path:
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "config.json").write_text("{}")
     (tmp_path / "llama" / "logs").mkdir()
+    for step in (0, 8, 20):
+        (tmp_path / f"pretrain/step{step:06d}").mkdir(parents=True)
+        (tmp_path / f"pretrain/step{step:06d}/config.json").write_text("{}")
+    (tmp_path / "pretrain/pretrain.json").write_text("{}")
+    log = [json.dumps({"step": step, "tokens": 1000 * step}) + "\n" for step in range(21)]
+    (tmp_path / "pretrain/log.jsonl").write_text("".join(log))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -81,6 +88,19 @@ def test_a_folder_whose_name_looks_like_a_glob_is_itself(models):
     assert names("run[1]") == ["run[1]"]
 
 
+def test_a_pretraining_run_is_all_its_kept_steps_with_the_tokens_seen_by_then(models):
+    refs = parse_specs(["pretrain"], no_hub)
+    assert [(ref.name, ref.step, ref.tokens) for ref in refs] == [
+        ("pretrain@step000000", 0, 0),
+        ("pretrain@step000008", 8, 8000),
+        ("pretrain@step000020", 20, 20_000),
+    ]
+
+
+def test_a_kept_step_is_the_same_checkpoint_however_it_is_named(models):
+    assert parse_specs(["pretrain@20,8"], no_hub) == parse_specs(["pretrain/step000020;pretrain/*08"], no_hub)
+
+
 def test_a_link_is_named_as_the_user_names_it(models):
     (models / "links").mkdir()
     (models / "links/step7").symlink_to(models / "llama/step20")
@@ -125,7 +145,9 @@ def test_one_name_for_two_folders_is_an_error(models):
         ("nowhere", "'nowhere' is neither a folder nor a suite; folders in '.': llama, olmo, other, smollm2"),
         ("nowhere/x/y", "neither a folder nor org/name of the hub; 'nowhere/x' does not exist"),
         ("llama/model", "'llama/model@main' is the hub's"),
-        ("llama@step3", "checkpoints of jtrace's own pre-training runs cannot be read yet"),
+        ("llama@step3", "neither a folder nor org/name of the hub"),
+        ("pretrain@3", "has not kept step '3'; it has 0, 8, 20"),
+        ("pretrain@step8", "has not kept step 'step8'"),
         ("olmo/runs/pretrain@200", "neither a folder nor org/name of the hub"),
         ("a b/c@main", "neither a folder nor org/name of the hub"),
         ("org/name@", "names no revision after '@'; give one, as in org/name@main"),
