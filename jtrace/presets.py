@@ -59,7 +59,7 @@ class Preset:
 PRESETS = {
     # 1.1 M parameters: minutes on two CPU cores.
     "tiny": Preset(128, 4, 4, 4, 384, 2048, 128, 32, 2e-3, tied_head=True, device_rows=64, remat=False),
-    # 3.0 M parameters.
+    # 3.05 M parameters.
     "small": Preset(192, 6, 6, 6, 512, 2048, 256, 32, 1e-3, tied_head=True, device_rows=64, remat=False),
     # 162 M parameters, Pythia-160M's width, depth and vocabulary.
     "160m": Preset(768, 12, 12, 12, 2048, 50304, 2048, 256, 6e-4, tied_head=False, device_rows=8, remat=True),

@@ -160,7 +160,7 @@ def train_step(decoder: Decoder, optimisation: Optimisation) -> Callable[[State,
         count = jnp.maximum(jnp.sum(batch.learnt[:, :, 1:]), 1).astype(jnp.float32)
         gradients = jax.tree.map(lambda leaf: leaf / count, gradients)
         updates, moments = optimiser.update(gradients, state.moments, state.params)
-        metrics = Metrics(loss / count, optax.global_norm(gradients), optimisation.rate(state.step))
+        metrics = Metrics(loss / count, optax.tree.norm(gradients), optimisation.rate(state.step))
         return State(state.step + 1, cast(Params, optax.apply_updates(state.params, updates)), moments), metrics
 
     return cast(Callable[[State, Batch], tuple[State, Metrics]], step)

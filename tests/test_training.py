@@ -66,9 +66,9 @@ def test_training_learns():
 def test_the_loss_is_that_of_each_document_alone():
     params = jax.tree.map(lambda leaf: 5 * leaf, initial_params(CONFIG, 0))
     mesh, evaluate = local_mesh(), evaluation(Decoder(CONFIG))
-    together, count = evaluate(params, to_batch(pack_rows(documents(), 16), mesh))
+    together, count = evaluate(params, to_batch(pack_rows(documents(4), 16), mesh))
     alone = 0.0
-    for document in documents():
+    for document in documents(4):
         tokens = jnp.asarray(document.ids)[None]
         size = tokens.shape[1]
         slots = Slots(tokens, jnp.arange(size)[None], jnp.full((1, size), size))
@@ -76,7 +76,7 @@ def test_the_loss_is_that_of_each_document_alone():
         log_p = jax.nn.log_softmax(logits[0, :-1])
         alone -= float(log_p[jnp.arange(size - 1), document.ids[1:]].sum())
     assert float(together) == pytest.approx(alone, rel=1e-5)
-    assert int(count) == sum(len(document.ids) - 1 for document in documents())
+    assert int(count) == sum(len(document.ids) - 1 for document in documents(4))
 
 
 def test_only_learnt_tokens_count():
@@ -118,9 +118,9 @@ def test_gradients_are_clipped_by_their_global_norm():
     params = initial_params(CONFIG, 0)
     optimiser = dataclasses.replace(OPTIMISATION, clip=0.5).optimiser()
     large = jax.tree.map(lambda leaf: jnp.full_like(leaf, 10.0), params)
-    _, moments = optimiser.update(large, optimiser.init(params), params)
+    _, moments = jax.jit(optimiser.update)(large, optimiser.init(params), params)
     first = optax.tree.get(moments, "mu")
-    assert float(optax.global_norm(first)) == pytest.approx(0.5 * (1 - OPTIMISATION.beta1), rel=1e-5)
+    assert float(optax.tree.norm(first)) == pytest.approx(0.5 * (1 - OPTIMISATION.beta1), rel=1e-5)
 
 
 def test_weight_decay_spares_norms_biases_and_the_embedding():

@@ -142,7 +142,7 @@ def test_one_name_for_two_folders_is_an_error(models):
         ("llama/lo*", "matches 1 entries without config.json"),
         ("llama/step4", "is neither a folder nor a suite; 'llama/step4@main' is the hub's; folders in 'llama'"),
         ("llama", "holds no config.json; folders in 'llama'"),
-        ("nowhere", "'nowhere' is neither a folder nor a suite; folders in '.': llama, olmo, other, smollm2"),
+        ("nowhere", "'nowhere' is neither a folder nor a suite; folders in '.': llama, olmo, other, pretrain, smollm2"),
         ("nowhere/x/y", "neither a folder nor org/name of the hub; 'nowhere/x' does not exist"),
         ("llama/model", "'llama/model@main' is the hub's"),
         ("llama@step3", "neither a folder nor org/name of the hub"),

@@ -22,7 +22,7 @@ def test_any_text_comes_back_as_it_was_after_the_first_token(tokenizer, text):
 
 
 def test_frequent_words_become_single_tokens(tokenizer):
-    assert len(tokenizer) == SMALLEST + 20
+    assert SMALLEST < len(tokenizer) <= SMALLEST + 20
     assert len(tokenizer(" the", add_special_tokens=False)["input_ids"]) == 1
 
 

@@ -1,0 +1,259 @@
+"""Pre-training runs: kept steps are checkpoints, and a run that was killed ends where an uninterrupted one does."""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jtrace import pretrain as pretraining
+from jtrace.checkpoints.export import convert_folder
+from jtrace.checkpoints.kept import kept_steps, read_log
+from jtrace.checkpoints.store import read_checkpoint
+from jtrace.data.corpus import Message
+from jtrace.data.tokenizer import read_tokenizer
+from jtrace.errors import InputError
+from jtrace.presets import Preset
+from jtrace.pretrain import Order, PretrainConfig, micro_batches, pretrain
+from jtrace.training import Optimisation
+from tests.conftest import ROOT, letter_tokenizer
+
+SMALL = Preset(32, 2, 2, 2, 48, 300, 16, 4, 1e-2, tied_head=True, device_rows=4, remat=False)
+DOCUMENTS = [f"{name} likes {thing} and {thing} likes {name}" for name in "abcdefgh" for thing in "rstuvwxyz"]
+CONFIG = PretrainConfig(Optimisation(8, 1e-2, 2), (0, 1, 2, 4, 8), 16, 4, "tiny", save_every=3, validate_every=3)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(pretraining.find_preset.__globals__["PRESETS"], "tiny", SMALL)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    """A whole run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pretraining.find_preset.__globals__["PRESETS"], "tiny", SMALL)
+        pretrain(out, DOCUMENTS, CONFIG, quiet=True)
+    return out
+
+
+def values(folder: Path) -> np.ndarray:
+    import jax
+
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(read_checkpoint(folder, jnp.float32)[1])])
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    assert kept_steps(found).keys() == kept_steps(expected).keys()
+    for step, folder in kept_steps(expected).items():
+        np.testing.assert_array_equal(values(kept_steps(found)[step]), values(folder))
+    assert (found / "log.jsonl").read_bytes() == (expected / "log.jsonl").read_bytes()
+
+
+def change(**fields) -> PretrainConfig:
+    return dataclasses.replace(CONFIG, **fields)
+
+
+def test_every_kept_step_is_a_checkpoint_with_its_own_weights(uninterrupted):
+    kept = kept_steps(uninterrupted)
+    assert list(kept) == [0, 1, 2, 4, 8]
+    assert len({values(folder).tobytes() for folder in kept.values()}) == 5
+    assert len(read_tokenizer(kept[8])) == read_checkpoint(kept[8], jnp.float32)[0].vocab_size
+
+
+def test_the_log_has_a_line_per_step(uninterrupted):
+    log = read_log(uninterrupted)
+    assert [line["step"] for line in log] == list(range(9))
+    assert [line["step"] for line in log if "validation_loss" in line] == [0, 1, 2, 3, 4, 6, 8]
+    assert log[8]["validation_loss"] < log[0]["validation_loss"]
+    assert 3 * 4 * 8 < log[8]["tokens"] <= 16 * 4 * 8
+    assert {"loss", "learning_rate", "grad_norm", "tokens"} < log[8].keys()
+
+
+def test_a_finished_run_is_left_as_it_is(uninterrupted, monkeypatch):
+    monkeypatch.setattr(pretraining, "tokenise", lambda *_: pytest.fail("began again"))
+    pretrain(uninterrupted, DOCUMENTS, CONFIG, quiet=True)
+
+
+@pytest.mark.parametrize("stop", [2, 9, 13])
+def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, uninterrupted, monkeypatch, stop):
+    real = pretraining.to_batch
+    calls = iter(range(10**6))
+
+    def break_off(*arguments):
+        if next(calls) == stop:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(pretraining, "to_batch", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(tmp_path / "run", DOCUMENTS, CONFIG, quiet=True)
+    monkeypatch.setattr(pretraining, "to_batch", real)
+    pretrain(tmp_path / "run", DOCUMENTS, CONFIG, quiet=True)
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path, uninterrupted):
+    script = (
+        "import sys; from pathlib import Path; from tests import test_pretrain as t; "
+        "t.pretraining.find_preset.__globals__['PRESETS']['tiny'] = t.SMALL; "
+        "t.pretrain(Path(sys.argv[1]), t.DOCUMENTS, t.CONFIG, quiet=True)"
+    )
+    out = tmp_path / "run"
+    moments = random.Random(1)
+    killed = 0
+    while killed < 3:
+        process = subprocess.Popen([sys.executable, "-c", script, out], cwd=ROOT)
+        began = len(list(out.glob("step*")))
+        # Kills fall where something has just been written, or is about to be.
+        while process.poll() is None and len(list(out.glob("step*"))) < began + 1:
+            time.sleep(0.002)
+        time.sleep(moments.random() * 0.2)
+        process.send_signal(signal.SIGKILL)
+        killed += 1
+        if process.wait() == 0:
+            break
+    subprocess.run([sys.executable, "-c", script, out], cwd=ROOT, check=True)
+    assert_same_run(out, uninterrupted)
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_a_full_disk_leaves_the_last_state_and_what_was_kept(tmp_path, uninterrupted):
+    script = (
+        "import sys, resource; from pathlib import Path; from tests import test_pretrain as t; "
+        "t.pretraining.find_preset.__globals__['PRESETS']['tiny'] = t.SMALL; real = t.pretraining.to_batch; n = [0]\n"
+        "def fill(*a):\n"
+        "    n[0] += 1\n"
+        "    if n[0] == 12: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "    return real(*a)\n"
+        "t.pretraining.to_batch = fill\n"
+        "try: t.pretrain(Path(sys.argv[1]), t.DOCUMENTS, t.CONFIG, quiet=True)\n"
+        "except t.InputError as error: print(error); sys.exit(3)"
+    )
+    out = tmp_path / "run"
+    found = subprocess.run([sys.executable, "-c", script, out], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 3, found.stderr
+    assert "cannot be written" in found.stdout
+    assert found.stdout.count("\n") == 1
+    for folder in kept_steps(out).values():
+        assert np.isfinite(values(folder)).all()
+    pretrain(out, DOCUMENTS, CONFIG, quiet=True)
+    assert_same_run(out, uninterrupted)
+
+
+def test_a_run_of_another_configuration_or_text_is_refused_with_the_difference(uninterrupted):
+    with pytest.raises(InputError, match="another configuration: seed is 1, was 0; take another --out"):
+        pretrain(uninterrupted, DOCUMENTS, change(seed=1), quiet=True)
+    with pytest.raises(InputError, match="another configuration: documents is"):
+        pretrain(uninterrupted, DOCUMENTS[1:], CONFIG, quiet=True)
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="holds something that is no pre-training run"):
+        pretrain(tmp_path, DOCUMENTS, CONFIG, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rows": 4000}, r"make \d+ rows of 16, a step takes 4000; give more text"),
+        ({"preset": "huge"}, "--preset=huge: not known"),
+        ({"keep": (9,)}, "--keep: step 9 is not among 0 to 8"),
+        ({"vocab_size": 10}, "--vocab_size=10: bytes and special tokens alone"),
+        ({"context": 1}, "--context=1"),
+        ({"init_from": Path("x")}, "either --preset"),
+        ({"tokenizer": Path("nowhere")}, "no tokeniser files"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, fields, message):
+    with pytest.raises(InputError, match=message):
+        pretrain(tmp_path / "run", DOCUMENTS, change(**fields), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_goes_on_from_a_checkpoint_with_conversations(tmp_path, uninterrupted):
+    start = kept_steps(uninterrupted)[8]
+    chats = [(Message("user", f"{a}{b}?"), Message("assistant", a)) for a in "abcdef" for b in "uvwxyz"]
+    tuned = change(preset=None, init_from=start, keep=(0, 8), optimisation=Optimisation(8, 1e-3, 2))
+    pretrain(tmp_path / "chat", chats, tuned, quiet=True)
+    kept = kept_steps(tmp_path / "chat")
+    np.testing.assert_array_equal(values(kept[0]), values(start))
+    assert not np.array_equal(values(kept[8]), values(start))
+    log = read_log(tmp_path / "chat")
+    assert log[8]["loss"] < log[1]["loss"]
+
+
+def test_a_tokeniser_that_does_not_match_the_checkpoint_is_refused(tmp_path, uninterrupted, monkeypatch):
+    letter_tokenizer(tmp_path)
+    monkeypatch.setattr("jtrace.data.tokenizer.MOST_PADDING", 100)
+    wrong = change(preset=None, init_from=kept_steps(uninterrupted)[8], tokenizer=tmp_path)
+    with pytest.raises(InputError, match="they do not belong together"):
+        pretrain(tmp_path / "run", ["abc"] * 99, wrong, quiet=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_state_is_kept(tmp_path):
+    wild = change(optimisation=Optimisation(8, 1e30, 0), keep=(0, 8))
+    with pytest.raises(InputError, match=r"not finite at step \d"):
+        pretrain(tmp_path / "run", DOCUMENTS, wild, quiet=True)
+    assert list(kept_steps(tmp_path / "run")) == [0]
+
+
+def test_every_epoch_takes_each_row_once_in_another_order():
+    order = Order(np.arange(10), 4, seed=0)
+    taken = np.concatenate([order.step(step) for step in range(5)])
+    assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
+    assert list(taken[:10]) != list(taken[10:])
+    assert [order.tokens(step) for step in range(6)] == [0, *np.cumsum(taken.reshape(5, 4).sum(axis=1))]
+
+
+def test_rows_are_shared_out_evenly():
+    assert [micro_batches(32, 2, most) for most in (64, 16, 10, 1)] == [1, 1, 2, 16]
+    with pytest.raises(InputError, match="--rows=3: cannot be shared evenly by 2 devices"):
+        micro_batches(3, 2, 8)
+
+
+@pytest.mark.torch
+def test_an_exported_kept_step_has_torch_s_logits(tmp_path, uninterrupted):
+    torch = pytest.importorskip("torch", reason="needs the torch extra")
+    from transformers import AutoModelForCausalLM
+
+    from jtrace.models.decoder import Decoder, Slots
+
+    convert_folder(kept_steps(uninterrupted)[8], tmp_path / "hf", "hf")
+    model, report = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not any(report.values())
+    config, params = read_checkpoint(kept_steps(uninterrupted)[8], jnp.float32)
+    tokens = np.arange(12)[None]
+    slots = Slots(jnp.asarray(tokens), jnp.arange(12)[None], jnp.full((1, 12), 12))
+    found = Decoder(config).apply({"params": params}, slots, jnp.zeros((1, 1), int), method="everything")
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(tokens)).logits.numpy()
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_the_launch_script_trains_and_refuses_in_one_line(tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(DOCUMENTS * 4))
+
+    def launch(*flags):
+        command = [sys.executable, "launch/pretrain.py", f"--text={tmp_path}/text.txt", f"--out={tmp_path}/run", *flags]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+
+    small = ("--preset=tiny", "--vocab_size=300", "--context=16", "--rows=4", "--steps=2", "--warmup=1")
+    done = launch(*small, "--keep=0-2/2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"kept 2 steps in {tmp_path}/run")
+    assert json.loads((tmp_path / "run/pretrain.json").read_text())["config"]["keep"] == [0, 2]
+    refused = launch(*small, "--keep=3")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "'3' does not lie in 0 to 2" in refused.stderr
