@@ -6,8 +6,8 @@
 
 A .txt file holds one document per line; a .jsonl file one object per line, `text`, or `messages` with `role` and
 `content`, of which what the assistant says is learnt. Every kept step is a folder OUT/step000200 that can be traced,
-converted to Hugging Face's form (launch/convert.py), or trained on. The same command goes on after a kill, and ends with
-the params of an uninterrupted run.
+converted to Hugging Face's form (launch/convert.py), or trained on. The same command goes on after a kill, and ends
+with the params of an uninterrupted run.
 
 A thousand steps of the preset tiny (1.1 M parameters, 32 rows of 128 tokens) take about five minutes on two CPU cores.
 log.jsonl in OUT has a line per step: loss and validation_loss (nats per token), learning_rate, grad_norm, tokens.

@@ -11,9 +11,7 @@ from jtrace.presets import PRESETS, find_preset
 from jtrace.training import count_params
 
 
-@pytest.mark.parametrize(
-    ("name", "millions"), [("tiny", 1.115), ("small", 3.05), ("160m", 162.3), ("1b", 1100.0)]
-)
+@pytest.mark.parametrize(("name", "millions"), [("tiny", 1.115), ("small", 3.05), ("160m", 162.3), ("1b", 1100.0)])
 def test_a_preset_has_the_parameters_that_it_promises(name, millions):
     preset = PRESETS[name]
     config, _ = read_model_config(preset.config_json(preset.vocab_size, preset.context, 0, 1), name)

@@ -86,9 +86,10 @@ def test_only_learnt_tokens_count():
     assert losses == [0, 0, 0]
     # Weight decay alone acts, and spares the embedding.
     np.testing.assert_array_equal(params["embedding"], initial_params(CONFIG, 0)["embedding"])
-    assert np.abs(params["blocks"]["mlp"]["up"]["weight"]).sum() < np.abs(
-        initial_params(CONFIG, 0)["blocks"]["mlp"]["up"]["weight"]
-    ).sum()
+    assert (
+        np.abs(params["blocks"]["mlp"]["up"]["weight"]).sum()
+        < np.abs(initial_params(CONFIG, 0)["blocks"]["mlp"]["up"]["weight"]).sum()
+    )
 
 
 def test_micro_batches_and_recomputed_blocks_make_the_same_update():

@@ -174,9 +174,7 @@ def _kept(run: Path, steps: str | None = None) -> list[CheckpointRef]:
     wanted = [str(step) for step in kept] if steps is None else [part.strip() for part in steps.split(",")]
     unknown = [step for step in wanted if not step.isdecimal() or int(step) not in kept]
     if unknown:
-        raise InputError(
-            f"--checkpoints: '{run}' has not kept step '{unknown[0]}'; it has {', '.join(map(str, kept))}"
-        )
+        raise InputError(f"--checkpoints: '{run}' has not kept step '{unknown[0]}'; it has {', '.join(map(str, kept))}")
     return [local_ref(kept[int(step)]) for step in wanted]
 
 

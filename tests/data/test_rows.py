@@ -1,5 +1,7 @@
 """Rows hold every token once, and no document sees another."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,7 +44,7 @@ def test_a_long_document_is_cut_into_pieces_that_share_one_token():
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(2, 12))
 def test_every_token_but_a_document_s_first_is_learnt_exactly_once(lengths, context):
     starts = np.cumsum([0, *lengths])
-    rows = pack_rows([plain(*range(a, b)) for a, b in zip(starts[:-1], starts[1:], strict=True)], context)
+    rows = pack_rows([plain(*range(a, b)) for a, b in itertools.pairwise(starts)], context)
     learnt = np.sort(rows.tokens[rows.learnt])
     np.testing.assert_array_equal(learnt, np.setdiff1d(np.arange(starts[-1]), starts[:-1]))
     # The token before a learnt one is its predecessor, in the same document and one position lower.
