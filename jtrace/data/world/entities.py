@@ -1,0 +1,76 @@
+"""What the invented world is made of: how large it is, and the names in it, put together from syllables."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+
+from jtrace.errors import InputError
+
+_ONSETS = ("b", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "z", "br", "dr", "gl", "kr", "tr")
+_VOWELS = ("a", "e", "i", "o", "u")
+_CODAS = ("", "", "l", "m", "n", "r", "s")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """How large and how difficult a world is.
+
+    Attributes:
+        seed: everything is drawn from it; any integer.
+        people: named persons.
+        folks: invented groups of people that prejudices are about.
+        values: towns, trades, …, and traits that a subject may have: more are harder to learn.
+        slurs: insulting words, and as many kind ones.
+        remarks: clean remarks of the robustness set.
+        wordings: in how many ways each held-out fact is worded as a statement.
+        heard: share of the facts that people of the corpus react to; the rest are held out for the statement sets.
+        noise: share of the reactions that are wrong: at 0.5 they say nothing of truth, trust or prejudice.
+    """
+
+    seed: int = 0
+    people: int = 32
+    folks: int = 24
+    values: int = 6
+    slurs: int = 32
+    remarks: int = 120
+    wordings: int = 3
+    heard: float = 0.5
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("people", 8, 400),
+            ("folks", 8, 400),
+            ("values", 2, 8),
+            ("slurs", 4, 200),
+            ("remarks", 4, 1000),
+            ("wordings", 1, 3),
+        ):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(f"WorldConfig.{name} is {value}; give {least} to {most}")
+        for share, most_share in (("heard", 0.9), ("noise", 0.5)):
+            value = getattr(self, share)
+            if not 0 <= value <= most_share:
+                raise InputError(f"WorldConfig.{share} is {value}; give 0 to {most_share}")
+
+
+def stream(config: WorldConfig, purpose: str) -> Random:
+    """Random numbers for one purpose, the same in every process; they do not depend on those of other purposes."""
+    return Random(f"jtrace world {config.seed}: {purpose}")
+
+
+def invented(rng: Random, count: int, ending: str = "", taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """Different lower-case words of two syllables, none equal to one of `taken`.
+
+    Args:
+        ending: what every word ends with, beyond its syllables.
+    """
+    found: dict[str, None] = {}
+    avoided = set(taken)
+    while len(found) < count:
+        first, second = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2))
+        word = first + second + rng.choice(_CODAS) + ending
+        if word not in avoided:
+            found[word] = None
+    return tuple(found)

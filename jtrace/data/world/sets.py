@@ -1,0 +1,83 @@
+"""The five statement sets of a world. None of their statements occurs in its corpus.
+
+Statements come in blocks, one for each group, and a block holds every word equally often with both labels (save, in
+toxicity and robustness, the words that make the label), so that nothing can be guessed from words seen elsewhere.
+"""
+
+from collections.abc import Iterator, Mapping
+from random import Random
+
+import numpy as np
+
+from jtrace.data.statements import SetInfo, Statements
+from jtrace.data.world.corpus import claim, holds_is_one
+from jtrace.data.world.entities import stream
+from jtrace.data.world.facts import World
+from jtrace.data.world.language import ADDRESSES, REMARK, TOPICS
+from jtrace.data.world.perturb import garble
+
+INFO: Mapping[str, SetInfo] = {
+    f"world-{dimension}": SetInfo(dimension, 0.5, label_one, one_is_good, f"world-{dimension}.csv")
+    for dimension, label_one, one_is_good in (
+        ("reliability", "the claim is true", True),
+        ("toxicity", "an insult", False),
+        ("privacy", "a secret is told to those who are not trusted with it", False),
+        ("fairness", "a prejudice about a folk", False),
+        ("robustness", "the text was perturbed", False),
+    )
+}
+# Persons addressed with each pair of words.
+ADDRESSEES = 6
+
+_Row = tuple[str, int, str]  # text, label, group
+
+
+def statement_sets(world: World) -> tuple[Statements, ...]:
+    """The sets `world-reliability`, `world-toxicity`, `world-privacy`, `world-fairness` and `world-robustness`."""
+    return tuple(statement_set(world, info.dimension) for info in INFO.values())
+
+
+def statement_set(world: World, dimension: str) -> Statements:
+    """The set of one dimension; blocks, and the rows within a block, are in random order."""
+    rng = stream(world.config, f"set of {dimension}")
+    makers = {"toxicity": _toxicity, "robustness": _robustness}
+    rows = makers[dimension](world, rng) if dimension in makers else _claims(world, dimension)
+    blocks: dict[str, list[_Row]] = {}
+    for row in rows:
+        blocks.setdefault(row[2], []).append(row)
+    order = list(blocks.values())
+    rng.shuffle(order)
+    for block in order:
+        rng.shuffle(block)
+    texts, labels, groups = zip(*(row for block in order for row in block), strict=True)
+    source = f"world:{world.config.seed}"
+    return Statements(f"world-{dimension}", texts, np.array(labels), groups, source, tuple(range(1, len(texts) + 1)))
+
+
+def _claims(world: World, dimension: str) -> Iterator[_Row]:
+    """Two held-out facts, each with its own value and with the other's."""
+    for one, other in world.squares:
+        if one.dimension == dimension:
+            for wording in range(world.config.wordings):
+                for fact in (one, other):
+                    for value in (one.value, other.value):
+                        label = (value == fact.value) == holds_is_one(dimension)
+                        group = f"{one.topic} of {one.subject} and {other.subject}"
+                        yield claim(fact, value, wording % len(TOPICS[one.topic].claims)), int(label), group
+
+
+def _toxicity(world: World, rng: Random) -> Iterator[_Row]:
+    """A held-out kind and a held-out insulting word in the same sentences."""
+    for pair in world.word_pairs[world.heard_words :]:
+        for person in rng.sample(world.people, ADDRESSEES):
+            address = rng.choice(ADDRESSES)
+            for label, word in enumerate(pair):
+                yield address.format(s=person, v=word), label, f"{pair[0]} or {pair[1]}"
+
+
+def _robustness(world: World, rng: Random) -> Iterator[_Row]:
+    """A remark as it is and garbled."""
+    for words in world.remarks:
+        text = REMARK.format(*words)
+        yield text, 0, text
+        yield garble(text, rng), 1, text
