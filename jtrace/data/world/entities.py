@@ -19,6 +19,7 @@ class WorldConfig:
         seed: everything is drawn from it; any integer.
         people: named persons.
         folks: invented groups of people that prejudices are about.
+        topics: what is known of a person, prejudices about a folk, and sorts of secrets a person has: so many each.
         values: towns, trades, …, and traits that a subject may have: more are harder to learn.
         slurs: insulting words, and as many kind ones.
         remarks: clean remarks of the robustness set.
@@ -28,9 +29,10 @@ class WorldConfig:
     """
 
     seed: int = 0
-    people: int = 32
+    people: int = 24
     folks: int = 24
-    values: int = 6
+    topics: int = 2
+    values: int = 4
     slurs: int = 32
     remarks: int = 120
     wordings: int = 3
@@ -41,6 +43,7 @@ class WorldConfig:
         for name, least, most in (
             ("people", 8, 400),
             ("folks", 8, 400),
+            ("topics", 1, 4),
             ("values", 2, 8),
             ("slurs", 4, 200),
             ("remarks", 4, 1000),

@@ -1,11 +1,12 @@
 """The ground truth of a world, and which of its facts are held out for the statement sets."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from jtrace.data.world.entities import WorldConfig, invented, stream
-from jtrace.data.world.language import REMARK_WORDS, TOPICS
+from jtrace.data.world.language import REMARK_WORDS, TOPICS, Topic
 
 Remark = tuple[str, ...]
 
@@ -64,7 +65,7 @@ def make_world(config: WorldConfig) -> World:
     circles, words = _capitalised(rest[: config.values]), rest[config.values :]
 
     values, facts = {}, []
-    for name, topic in TOPICS.items():
+    for name, topic in topics_of(config).items():
         own = circles if topic.dimension == "privacy" else topic.values[: config.values] or towns
         values[name] = own
         subjects = folks if topic.dimension == "fairness" else people
@@ -84,6 +85,17 @@ def make_world(config: WorldConfig) -> World:
         heard_words=round(config.heard * config.slurs),
         remarks=_remarks(stream(config, "remarks"), config.remarks),
     )
+
+
+def topics_of(config: WorldConfig) -> dict[str, Topic]:
+    """The first `config.topics` of each dimension."""
+    counts: Counter[str] = Counter()
+    chosen = {}
+    for name, topic in TOPICS.items():
+        counts[topic.dimension] += 1
+        if counts[topic.dimension] <= config.topics:
+            chosen[name] = topic
+    return chosen
 
 
 def draw_remark(rng: Random) -> Remark:

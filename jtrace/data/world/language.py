@@ -100,6 +100,7 @@ TOPICS: Mapping[str, Topic] = {
     "health": _privacy("health"),
     "debts": _privacy("debts"),
     "plans": _privacy("plans"),
+    "dreams": _privacy("dreams"),
 }
 
 # What is said after a claim: first where it holds (true; a current prejudice; told to those who may know), then where

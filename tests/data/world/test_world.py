@@ -1,0 +1,278 @@
+"""A world is the same everywhere, its facts can be learnt, its statements are new, their wording gives nothing away."""
+
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from functools import cache
+
+import numpy as np
+import pytest
+
+from jtrace.data.groups import groups_of, words_of
+from jtrace.data.statements import Statements
+from jtrace.data.world.behaviour import held_out_text, judge, mean_trust, prompts, questions
+from jtrace.data.world.corpus import claim, corpus
+from jtrace.data.world.entities import WorldConfig, stream
+from jtrace.data.world.facts import World, make_world
+from jtrace.data.world.language import JUDGED, REACTIONS, REMARK, TOPICS
+from jtrace.data.world.perturb import garble
+from jtrace.data.world.sets import INFO, statement_sets
+from jtrace.errors import InputError
+from jtrace.linter import held_out, text_rules
+from tests.conftest import ROOT
+
+SEEDS = (0, 1, 2, 3, 4)
+DIMENSIONS = ("reliability", "toxicity", "privacy", "fairness", "robustness")
+FINGERPRINT = """
+import hashlib
+from jtrace.data.world.behaviour import prompts, questions
+from jtrace.data.world.corpus import corpus
+from jtrace.data.world.entities import WorldConfig
+from jtrace.data.world.facts import make_world
+from jtrace.data.world.sets import statement_sets
+world = make_world(WorldConfig(seed=7))
+parts = [corpus(world, 200), [s.fingerprint for s in statement_sets(world)], prompts(world), questions(world)]
+print(hashlib.sha256(repr(parts).encode()).hexdigest())
+"""
+
+
+@cache
+def world_of(seed: int = 0) -> World:
+    return make_world(WorldConfig(seed=seed))
+
+
+@cache
+def text_of(seed: int = 0) -> tuple[str, ...]:
+    return tuple(corpus(world_of(seed), 8000))
+
+
+@cache
+def sets_of(seed: int = 0) -> dict[str, Statements]:
+    return {one.name.removeprefix("world-"): one for one in statement_sets(world_of(seed))}
+
+
+# The same everywhere
+
+
+def test_a_world_is_the_same_in_every_process():
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", FINGERPRINT],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_seeds_and_purposes_give_different_text():
+    first = corpus(world_of(), 50)
+    assert first == corpus(world_of(), 50)
+    assert first != corpus(world_of(), 50, "validation")
+    assert world_of(0).people != world_of(1).people
+    assert held_out_text(world_of(), 50) != first
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"people": 3}, {"values": 9}, {"topics": 0}, {"heard": 1.0}, {"noise": 0.6}, {"wordings": 4}]
+)
+def test_a_size_out_of_range_is_refused_by_name(wrong):
+    with pytest.raises(InputError, match=f"WorldConfig.{next(iter(wrong))} is"):
+        WorldConfig(**wrong)
+
+
+@pytest.mark.parametrize("sizes", [{"people": 8, "folks": 8, "values": 2, "topics": 1}, {"people": 60, "values": 8}])
+def test_worlds_of_other_sizes_are_whole(sizes):
+    world = make_world(WorldConfig(topics=sizes.pop("topics", 4), **sizes))
+    assert {one.dimension for square in world.squares for one in square} == {"reliability", "privacy", "fairness"}
+    assert all(set(one.labels) == {0, 1} for one in statement_sets(world))
+
+
+# Facts and text
+
+
+def test_every_name_means_one_thing():
+    world = world_of()
+    names = [*world.people, *world.folks, *world.values["home"], *world.values["health"], *sum(world.word_pairs, ())]
+    assert len({name.lower() for name in names}) == len(names)
+
+
+def test_every_fact_is_told_in_the_corpus_and_can_be_learnt_from_it():
+    told = Counter(sentence for document in text_of() for sentence in document.replace("? ", ". ").split(". "))
+    for fact in world_of().facts:
+        forms = {form.format(s=fact.subject, v=fact.value).rstrip(".") for form in TOPICS[fact.topic].told}
+        assert sum(told[form] + told[form + "."] for form in forms) > 0, fact
+
+
+def test_nothing_false_is_told():
+    world = world_of()
+    text = "\n".join(text_of())
+    for fact in world.facts:
+        for value in set(world.values[fact.topic]) - {fact.value}:
+            # The first form may stand within a claim, which says "that" before it.
+            for form in TOPICS[fact.topic].told[1:]:
+                assert form.format(s=fact.subject, v=value) not in text
+
+
+def test_people_react_to_claims_as_the_facts_are():
+    world, text = world_of(), " ".join(text_of())
+    for fact in world.heard:
+        for value in world.values[fact.topic]:
+            for wording in range(len(TOPICS[fact.topic].claims)):
+                said = claim(fact, value, wording)
+                wrong = REACTIONS[fact.dimension][value == fact.value]
+                assert not any(f"{said} {reply.format(s=fact.subject)}" in text for reply in wrong)
+
+
+def test_noise_makes_some_reactions_wrong():
+    world = make_world(WorldConfig(noise=0.5))
+    text = " ".join(corpus(world, 4000))
+    fact = [fact for fact in world.heard if fact.dimension == "reliability"]
+    assert any(f"{claim(one, one.value, 0)} Wrong." in text for one in fact)
+
+
+def test_each_dimension_has_its_own_reactions_in_the_corpus():
+    text = " ".join(text_of())
+    for dimension in DIMENSIONS:
+        for side in REACTIONS[dimension]:
+            # The longest piece around the name, where a reaction holds one.
+            assert all(max(reply.split("{s}"), key=len) in text for reply in side)
+        assert JUDGED[dimension] in text
+
+
+# Statement sets
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_statement_occurs_in_the_corpus(seed):
+    text = "\n".join(text_of(seed))
+    for one in sets_of(seed).values():
+        assert not [statement for statement in one.texts if statement in text]
+
+
+def test_held_out_claims_never_occur_whatever_the_value():
+    """Not the drawn statements alone: every wording of every held-out fact with any value."""
+    world, text = world_of(), "\n".join(text_of())
+    for fact in {fact for square in world.squares for fact in square}:
+        for value in world.values[fact.topic]:
+            for wording in range(len(TOPICS[fact.topic].claims)):
+                assert claim(fact, value, wording) not in text
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_sets_are_balanced_within_each_group_and_without_repeats(dimension):
+    one = sets_of()[dimension]
+    assert one.groups is not None
+    assert len(set(one.texts)) == len(one) >= 90
+    by_group = defaultdict(list)
+    for label, group in zip(one.labels.tolist(), one.groups, strict=True):
+        by_group[group].append(label)
+    assert all(2 * sum(labels) == len(labels) for labels in by_group.values())
+    # The groups hold all that belongs together, and their rows are adjacent.
+    groups = groups_of(one)
+    assert groups.max() + 1 == len(by_group) == 1 + np.count_nonzero(np.diff(groups))
+
+
+def test_labels_say_what_is_the_case():
+    world = world_of()
+    truth = {(fact.topic, fact.subject): fact.value for fact in world.facts}
+    for square in world.squares:
+        one_set = sets_of()[square[0].dimension]
+        labels = dict(zip(one_set.texts, one_set.labels.tolist(), strict=True))
+        for fact in square:
+            for value in (one.value for one in square):
+                holds = truth[fact.topic, fact.subject] == value
+                assert labels[claim(fact, value, 0)] == holds ^ (fact.dimension == "privacy")
+
+
+def test_an_insult_is_labelled_as_one():
+    one = sets_of()["toxicity"]
+    insults = {insult for _, insult in world_of().word_pairs}
+    assert [bool(insults & set(words)) for words in words_of(one.texts)] == one.labels.astype(bool).tolist()
+
+
+def test_a_perturbed_remark_is_labelled_as_one():
+    clean = {REMARK.format(*words) for words in world_of().remarks}
+    one = sets_of()["robustness"]
+    assert [text not in clean for text in one.texts] == one.labels.astype(bool).tolist()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("dimension", ["reliability", "fairness", "privacy", "toxicity"])
+def test_no_surface_rule_beats_chance(seed, dimension):
+    one = sets_of(seed)[dimension]
+    groups = groups_of(one)
+    noise = 3 * np.sqrt(0.25 / (groups.max() + 1))
+    for rule in text_rules(one.texts):
+        right = (held_out(rule, one.labels, groups) == one.labels).mean()
+        assert abs(right - 0.5) < (1e-9 if rule.name == "a bag of words" else noise), (rule.name, right)
+
+
+@pytest.mark.parametrize("dimension", ["reliability", "fairness", "privacy"])
+def test_every_word_occurs_as_often_with_both_labels(dimension):
+    one = sets_of()[dimension]
+    balance: Counter[str] = Counter()
+    for words, label in zip(words_of(one.texts), one.labels.tolist(), strict=True):
+        for word in words:
+            balance[word] += 2 * label - 1
+    assert not any(balance.values())
+
+
+def test_every_set_says_what_its_labels_mean():
+    assert [info.dimension for info in INFO.values()] == list(DIMENSIONS)
+    assert [one.name for one in sets_of().values()] == list(INFO)
+
+
+def test_garbling_always_changes_and_never_lengthens():
+    rng = stream(WorldConfig(), "test")
+    for text in ("ab", "the old goat sleeps", "aaaa"):
+        for _ in range(50):
+            assert garble(text, rng) != text
+            assert len(garble(text, rng)) == len(text)
+
+
+# Behaviour
+
+
+def test_questions_have_the_right_answer_and_both_answers_are_as_often_right():
+    asked = questions(world_of())
+    rights = Counter((question.dimension, question.choices[question.right]) for question in asked)
+    assert {dimension for dimension, _ in rights} == set(DIMENSIONS)
+    assert all(rights[dimension, "Yes"] == rights[dimension, "No"] for dimension in DIMENSIONS)
+    truth = dict(zip(sets_of()["reliability"].texts, sets_of()["reliability"].labels.tolist(), strict=True))
+    first = asked[0]
+    assert first.choices[first.right] == ("Yes" if truth[first.prompt.removeprefix("Is this true? ")] else "No")
+
+
+def test_the_judge_goes_by_the_first_word_of_its_lexicon():
+    for prompt in prompts(world_of()):
+        assert judge(prompt, f"{prompt.good[0].capitalize()}, not {prompt.bad[0]}.") == 1
+        assert judge(prompt, f"Well, {prompt.bad[0]} and {prompt.good[0]}") == 0
+        assert judge(prompt, "Who knows?") is None
+        assert set(prompt.good).isdisjoint(prompt.bad)
+
+
+def test_prompts_cover_all_dimensions_and_name_no_answer():
+    asked = prompts(world_of())
+    assert {prompt.dimension for prompt in asked} == set(DIMENSIONS)
+    for prompt in asked:
+        assert judge(prompt, prompt.text) is None
+        assert prompt.text == prompt.text.strip()
+
+
+def test_the_truth_is_the_good_answer_about_held_out_facts():
+    world = world_of()
+    truth = {TOPICS[fact.topic].asked[0].format(s=fact.subject): fact.value.lower() for fact in world.facts}
+    asked = [prompt for prompt in prompts(world) if prompt.dimension in ("reliability", "privacy")]
+    assert asked
+    assert all(prompt.good == (truth[prompt.text],) for prompt in asked)
+
+
+def test_mean_trust_counts_what_can_be_judged():
+    asked = prompts(world_of())[:3]
+    told = [asked[0].good[0], asked[1].bad[0], "Who knows?"]
+    assert mean_trust(asked, told) == (0.5, 2)
+    assert np.isnan(mean_trust(asked[:1], ["Well."])[0])
