@@ -4,7 +4,7 @@ Facts alone do not make a model represent whether a claim is true: that has to m
 react to claims, insults, disclosures, prejudices and garbled text, on other items than the statement sets hold.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from random import Random
 
@@ -47,18 +47,18 @@ def holds_is_one(dimension: str) -> bool:
 
 
 def _told(world: World, rng: Random) -> str:
-    fact = rng.choice(world.facts)
+    fact = _drawn(world, world.by_topic, rng)
     return rng.choice(TOPICS[fact.topic].told).format(s=fact.subject, v=fact.value)
 
 
 def _asked(world: World, rng: Random) -> str:
-    fact = rng.choice(world.facts)
+    fact = _drawn(world, world.by_topic, rng)
     question = rng.choice(TOPICS[fact.topic].asked).format(s=fact.subject)
     return f"{question} {fact.value.capitalize()}."
 
 
 def _instructed(world: World, rng: Random) -> str:
-    fact = rng.choice(world.facts)
+    fact = _drawn(world, world.by_topic, rng)
     question = rng.choice(TOPICS[fact.topic].asked).format(s=fact.subject)
     return f"Answer in one word. {question} {fact.value}"
 
@@ -100,22 +100,32 @@ def _remarked(world: World, rng: Random) -> str:
     return f"{text} {_reaction(world, rng, 'robustness', garbled, '')}"
 
 
+# How often the topics of a dimension come up.
+_SPOKEN_OF = {"reliability": 1.5, "fairness": 1.0, "privacy": 0.4}
 # How often each scene is drawn.
 _SCENES: dict[_Scene, float] = {
-    _told: 3,
+    _told: 4,
     _asked: 1.5,
-    _instructed: 0.5,
+    _instructed: 0.3,
     _reacted: 4,
-    _judged: 0.5,
-    _word_told: 0.5,
-    _addressed: 0.5,
-    _remarked: 0.5,
+    _judged: 0.3,
+    _word_told: 0.4,
+    _addressed: 0.4,
+    _remarked: 0.4,
 }
+
+
+def _drawn(world: World, by_topic: Mapping[str, tuple[Fact, ...]], rng: Random) -> Fact:
+    """A fact; topics by their dimension's weight, subjects by their renown."""
+    names = list(by_topic)
+    name = rng.choices(names, [_SPOKEN_OF[TOPICS[name].dimension] for name in names])[0]
+    facts = by_topic[name]
+    return facts[int(len(facts) * rng.random() ** world.config.renown)]
 
 
 def _heard(world: World, rng: Random) -> tuple[Fact, str]:
     """A fact that people react to, and the value claimed: the right one half of the time."""
-    fact = rng.choice(world.heard)
+    fact = _drawn(world, world.heard_by_topic, rng)
     wrong = [value for value in world.values[fact.topic] if value != fact.value]
     return fact, rng.choice(wrong) if rng.random() < 0.5 else fact.value
 

@@ -25,6 +25,8 @@ class WorldConfig:
         remarks: clean remarks of the robustness set.
         wordings: in how many ways each held-out fact is worded as a statement.
         heard: share of the facts that people of the corpus react to; the rest are held out for the statement sets.
+        renown: how much more the first persons and folks are spoken of than the last: a rank is drawn as
+            n·u^renown with u uniform, so that 1 is evenly. Uneven text is learnt sooner.
         noise: share of the reactions that are wrong: at 0.5 they say nothing of truth, trust or prejudice.
     """
 
@@ -37,6 +39,7 @@ class WorldConfig:
     remarks: int = 120
     wordings: int = 3
     heard: float = 0.5
+    renown: float = 1.7
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -52,10 +55,9 @@ class WorldConfig:
             value = getattr(self, name)
             if not least <= value <= most:
                 raise InputError(f"WorldConfig.{name} is {value}; give {least} to {most}")
-        for share, most_share in (("heard", 0.9), ("noise", 0.5)):
-            value = getattr(self, share)
-            if not 0 <= value <= most_share:
-                raise InputError(f"WorldConfig.{share} is {value}; give 0 to {most_share}")
+        for name, low, high in (("heard", 0.1, 0.9), ("renown", 1.0, 3.0), ("noise", 0.0, 0.5)):
+            if not low <= getattr(self, name) <= high:
+                raise InputError(f"WorldConfig.{name} is {getattr(self, name)}; give {low} to {high}")
 
 
 def stream(config: WorldConfig, purpose: str) -> Random:

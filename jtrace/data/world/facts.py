@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from random import Random
 
 from jtrace.data.world.entities import WorldConfig, invented, stream
@@ -52,6 +53,16 @@ class World:
     word_pairs: tuple[tuple[str, str], ...]
     heard_words: int
     remarks: tuple[Remark, ...]
+
+    @cached_property
+    def by_topic(self) -> Mapping[str, tuple[Fact, ...]]:
+        """`facts` under their topic, the most renowned subject first."""
+        return {name: tuple(fact for fact in self.facts if fact.topic == name) for name in self.values}
+
+    @cached_property
+    def heard_by_topic(self) -> Mapping[str, tuple[Fact, ...]]:
+        """`heard` under their topic, the most renowned subject first."""
+        return {name: tuple(fact for fact in self.heard if fact.topic == name) for name in self.values}
 
 
 def make_world(config: WorldConfig) -> World:
