@@ -26,7 +26,7 @@ class WorldConfig:
         wordings: in how many ways each held-out fact is worded as a statement.
         heard: share of the facts that people of the corpus react to; the rest are held out for the statement sets.
         renown: how much more the first persons and folks are spoken of than the last: a rank is drawn as
-            n·u^renown with u uniform, so that 1 is evenly. Uneven text is learnt sooner.
+            n·u^renown with u uniform, so that 1 is evenly.
         noise: share of the reactions that are wrong: at 0.5 they say nothing of truth, trust or prejudice.
     """
 

@@ -21,7 +21,7 @@ from jtrace.errors import InputError
 from jtrace.linter import held_out, text_rules
 from tests.conftest import ROOT
 
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2)
 DIMENSIONS = ("reliability", "toxicity", "privacy", "fairness", "robustness")
 FINGERPRINT = """
 import hashlib
@@ -43,7 +43,7 @@ def world_of(seed: int = 0) -> World:
 
 @cache
 def text_of(seed: int = 0) -> tuple[str, ...]:
-    return tuple(corpus(world_of(seed), 8000))
+    return tuple(corpus(world_of(seed), 6000))
 
 
 @cache
@@ -151,6 +151,22 @@ def test_no_statement_occurs_in_the_corpus(seed):
     text = "\n".join(text_of(seed))
     for one in sets_of(seed).values():
         assert not [statement for statement in one.texts if statement in text]
+
+
+def test_held_out_remarks_never_occur_even_where_they_are_many():
+    world = make_world(WorldConfig(remarks=1000))
+    text = "\n".join(corpus(world, 4000))
+    assert not [words for words in world.remarks if REMARK.format(*words) in text]
+
+
+def test_the_more_renowned_are_spoken_of_more():
+    world, text = world_of(), " ".join(text_of())
+    counts = [text.count(f" {person} ") for person in world.people]
+    assert sum(counts[:8]) > 1.3 * sum(counts[-8:])
+    even = make_world(WorldConfig(renown=1.0))
+    text = " ".join(corpus(even, 6000))
+    counts = [text.count(f" {person} ") for person in even.people]
+    assert 0.8 < sum(counts[:8]) / sum(counts[-8:]) < 1.25
 
 
 def test_held_out_claims_never_occur_whatever_the_value():
