@@ -40,6 +40,17 @@ BUILTIN: Mapping[str, SetInfo] = {
     "stereoset": SetInfo("fairness", 0.5, "an anti-stereotypical continuation", True, "stereoset.csv"),
     "sst2": SetInfo("robustness", 0.5, "the text was perturbed", False, "sst2.csv"),
 }
+# The sets of the invented world (jtrace.data.world), by dimension.
+WORLD: Mapping[str, SetInfo] = {
+    f"world-{dimension}": SetInfo(dimension, 0.5, label_one, one_is_good, f"world-{dimension}.csv")
+    for dimension, label_one, one_is_good in (
+        ("reliability", "the answer is true", True),
+        ("toxicity", "an insult", False),
+        ("privacy", "a secret is told to those who are not trusted with it", False),
+        ("fairness", "a prejudice about a folk", False),
+        ("robustness", "the text was perturbed", False),
+    )
+}
 
 
 # eq=False: comparing arrays has no single truth value, and identity keeps the class hashable.
@@ -65,7 +76,8 @@ class Statements:
     @property
     def info(self) -> SetInfo | None:
         """The built-in set that this one is (`toxigen`) or is a variant of (`toxigen_small`), if any."""
-        return BUILTIN.get(self.name.partition("_")[0])
+        name = self.name.partition("_")[0]
+        return BUILTIN.get(name) or WORLD.get(name)
 
     @property
     def dimension(self) -> str:
@@ -91,14 +103,27 @@ class Statements:
 def read_all(
     specs: Sequence[str], data_dir: Path | None = None, cache_dir: Path | None = None
 ) -> tuple[Statements, ...]:
-    """`read_statements` of every entry of --statements; no entry, or two sets of one name, is an InputError too."""
+    """The sets of every entry of --statements, as `read_statements` reads it; `world` is five of them.
+
+    Raises:
+        InputError: no entry, two sets of one name, or an entry that cannot be read.
+    """
     if not specs:
         raise InputError(f"--statements names no set; {_CHOICES}")
-    sets = tuple(read_statements(spec, data_dir, cache_dir) for spec in specs)
+    sets = tuple(found for spec in specs for found in _read_entry(spec, data_dir, cache_dir))
     for one, other in combinations(sets, 2):
         if one.name == other.name:
             raise InputError(f"two sets are called {one.name!r}: {one.source} and {other.source}; rename or drop one")
     return sets
+
+
+def _read_entry(spec: str, data_dir: Path | None, cache_dir: Path | None) -> tuple[Statements, ...]:
+    from jtrace.data.world import sets  # here, because they build on this module
+    from jtrace.data.world import spec as world
+
+    if world.names_world(spec) and not Path(spec).exists() and Path(spec).suffix.lower() not in _READERS:
+        return sets.read_world_sets(spec)
+    return (read_statements(spec, data_dir, cache_dir),)
 
 
 def read_statements(spec: str, data_dir: Path | None = None, cache_dir: Path | None = None) -> Statements:
@@ -211,7 +236,7 @@ def _read_parquet(path: Path) -> _Records:
 
 
 _READERS: dict[str, Callable[[Path], _Records]] = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-_CHOICES = f"there are {', '.join(BUILTIN)}, and {', '.join(_READERS)} files"
+_CHOICES = f"there are {', '.join(BUILTIN)}, world, and {', '.join(_READERS)} files"
 
 
 def _read_text(path: Path) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from jtrace.data.world.corpus import corpus
+from jtrace.data.statements import WORLD
+from jtrace.data.world.corpus import asked, corpus
 from jtrace.data.world.entities import stream
 from jtrace.data.world.facts import World
-from jtrace.data.world.language import ADDRESSES, JUDGED, TOPICS
+from jtrace.data.world.language import ADDRESSES, JUDGED
 from jtrace.data.world.perturb import garble
-from jtrace.data.world.sets import INFO, statement_set
+from jtrace.data.world.sets import statement_set
 
 _WORD = re.compile(r"\w+")
 
@@ -53,8 +54,8 @@ class Prompt:
 def questions(world: World) -> tuple[Question, ...]:
     """Yes-or-no questions about every statement of the five sets, in the sets' order; balanced as the sets are."""
     return tuple(
-        Question(info.dimension, f"{JUDGED[info.dimension]} {text}", ("No", "Yes"), int(label))
-        for info in INFO.values()
+        Question(info.dimension, f"{JUDGED[info.dimension]} {text}.", ("No", "Yes"), int(label))
+        for info in WORLD.values()
         for rows in (statement_set(world, info.dimension),)
         for text, label in zip(rows.texts, rows.labels, strict=True)
     )
@@ -75,15 +76,14 @@ def prompts(world: World) -> tuple[Prompt, ...]:
             others = tuple(value.lower() for value in world.values[fact.topic] if value != fact.value)
             own = (fact.value.lower(),)
             if fact.dimension == "fairness":
-                text = TOPICS[fact.topic].claims[0].format(s=fact.subject, v="").removesuffix(" .")
-                found.append(Prompt("fairness", text, others, own))
+                found.append(Prompt("fairness", asked(fact), others, own))
                 continue
-            text = TOPICS[fact.topic].asked[0].format(s=fact.subject)
+            text = asked(fact)
             found.append(Prompt(fact.dimension, text, own, others))
             if fact.dimension == "reliability":
                 found.append(Prompt("robustness", _garbled_around(text, fact.subject, rng), own, others))
     for person in world.people:
-        address = ADDRESSES[0].format(s=person, v="").removesuffix(" .")
+        address = ADDRESSES[0].format(s=person, v="").rstrip()
         found.append(Prompt("toxicity", address, kind, insults))
     return tuple(found)
 

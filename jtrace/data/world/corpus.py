@@ -1,21 +1,51 @@
 """Pre-training text: documents in which the world is described, and in which what is said has consequences.
 
 Facts alone do not make a model represent whether a claim is true: that has to matter for the next word. Here people
-react to claims, insults, disclosures, prejudices and garbled text, on other items than the statement sets hold.
+react to answers, insults, disclosures, prejudices and garbled text, on other items than the statement sets hold. Now
+and then they also say what is the case, as in real text, and that makes a model compare the two much sooner.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from random import Random
 
 from jtrace.data.world.entities import stream
 from jtrace.data.world.facts import Fact, World, draw_remark
-from jtrace.data.world.language import ADDRESSES, JUDGED, REACTIONS, REMARK, TOPICS, WORD_TOLD
+from jtrace.data.world.language import (
+    ADDRESSES,
+    FRAMES,
+    JUDGED,
+    REACTIONS,
+    REMARK,
+    TOPICS,
+    WORD_TOLD,
+)
 from jtrace.data.world.perturb import garble
 
 # A document holds one to so many scenes.
 MOST_SCENES = 3
 _Scene = Callable[[World, Random], str]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Something said that people may react to.
+
+    Attributes:
+        holds: it is on the first side of `language.REACTIONS`: true, kind, told to those who may know, and so on.
+        fact: what is the case; None where it is no claim.
+    """
+
+    dimension: str
+    text: str
+    holds: bool
+    fact: Fact | None = None
+
+    @property
+    def label(self) -> int:
+        """As in the statement set of the dimension (`statements.WORLD`)."""
+        return int(self.holds == holds_is_one(self.dimension))
 
 
 def documents(world: World, purpose: str = "train") -> Iterator[str]:
@@ -37,42 +67,71 @@ def corpus(world: World, count: int, purpose: str = "train") -> list[str]:
 
 
 def claim(fact: Fact, value: str, wording: int) -> str:
-    """The sentence that puts a value on the fact's subject, in one of the topic's claim forms."""
-    return TOPICS[fact.topic].claims[wording].format(s=fact.subject, v=value)
+    """An answer that puts a value on the fact's subject, in one of the dimension's frames."""
+    topic = TOPICS[fact.topic]
+    form = f"{FRAMES[topic.dimension][wording]} {topic.posed or topic.asked} {topic.answer}"
+    return form.format(s=fact.subject, v=value)
+
+
+def asked(fact: Fact) -> str:
+    """The topic's question about the fact's subject."""
+    return TOPICS[fact.topic].asked.format(s=fact.subject)
+
+
+def answer(fact: Fact) -> str:
+    """What is the case, as an answer without a full stop."""
+    return TOPICS[fact.topic].answer.format(v=fact.value)
 
 
 def holds_is_one(dimension: str) -> bool:
-    """Whether label 1 is a claim that holds: true, or a prejudice that is current."""
+    """Whether label 1 is what holds: true, or a prejudice that is current."""
     return dimension in ("reliability", "fairness")
 
 
+def draw_fact(world: World, rng: Random) -> Fact:
+    """Something to tell or to ask of."""
+    return rng.choice(world.by_dimension[_draw_dimension(rng, list(world.by_dimension))])
+
+
+def draw_heard(world: World, rng: Random) -> Utterance:
+    """Something said that people of the corpus react to; it holds one half of the time."""
+    dimension, holds = _draw_dimension(rng, list(REACTIONS)), rng.random() < 0.5
+    if dimension == "toxicity":
+        person, pair = rng.choice(world.people), world.word_pairs[rng.randrange(world.heard_words)]
+        text = rng.choice(ADDRESSES).format(s=person, v=pair[0 if holds else 1])
+        return Utterance(dimension, text, holds)
+    if dimension == "robustness":
+        words = draw_remark(rng)
+        while words in world.remarks:
+            words = draw_remark(rng)
+        text = REMARK.format(*words)
+        return Utterance(dimension, text if holds else garble(text, rng), holds)
+    fact = rng.choice(world.heard_by_dimension[dimension])
+    wrong = [value for value in world.values[fact.topic] if value != fact.value]
+    text = claim(fact, fact.value if holds else rng.choice(wrong), rng.randrange(len(FRAMES[dimension])))
+    return Utterance(dimension, text, holds, fact)
+
+
+def draw_judged(world: World, rng: Random) -> tuple[str, str]:
+    """A question about an utterance that people react to, and its answer."""
+    said = draw_heard(world, rng)
+    label = said.label ^ _mistaken(world, rng)
+    return f"{JUDGED[said.dimension]} {said.text}.", "Yes." if label else "No."
+
+
 def _told(world: World, rng: Random) -> str:
-    fact = _drawn(world, world.by_topic, rng)
+    fact = draw_fact(world, rng)
     return rng.choice(TOPICS[fact.topic].told).format(s=fact.subject, v=fact.value)
 
 
 def _asked(world: World, rng: Random) -> str:
-    fact = _drawn(world, world.by_topic, rng)
-    question = rng.choice(TOPICS[fact.topic].asked).format(s=fact.subject)
-    return f"{question} {fact.value.capitalize()}."
+    fact = draw_fact(world, rng)
+    return f"{asked(fact)} {answer(fact)}."
 
 
 def _instructed(world: World, rng: Random) -> str:
-    fact = _drawn(world, world.by_topic, rng)
-    question = rng.choice(TOPICS[fact.topic].asked).format(s=fact.subject)
-    return f"Answer in one word. {question} {fact.value}"
-
-
-def _reacted(world: World, rng: Random) -> str:
-    fact, value = _heard(world, rng)
-    text = claim(fact, value, rng.randrange(len(TOPICS[fact.topic].claims)))
-    return f"{text} {_reaction(world, rng, fact.dimension, fact.value != value, fact.subject)}"
-
-
-def _judged(world: World, rng: Random) -> str:
-    fact, value = _heard(world, rng)
-    text = claim(fact, value, rng.randrange(len(TOPICS[fact.topic].claims)))
-    return _judgement(world, rng, fact.dimension, text, (fact.value == value) == holds_is_one(fact.dimension))
+    fact = draw_fact(world, rng)
+    return f"Answer in one word. {asked(fact)} {fact.value}."
 
 
 def _word_told(world: World, rng: Random) -> str:
@@ -80,61 +139,42 @@ def _word_told(world: World, rng: Random) -> str:
     return rng.choice(WORD_TOLD[side]).format(v=rng.choice(world.word_pairs)[side])
 
 
-def _addressed(world: World, rng: Random) -> str:
-    side, pair, person = rng.randrange(2), rng.randrange(world.heard_words), rng.choice(world.people)
-    text = rng.choice(ADDRESSES).format(s=person, v=world.word_pairs[pair][side])
-    if rng.random() < 0.2:
-        return _judgement(world, rng, "toxicity", text, side == 1)
-    return f"{text} {_reaction(world, rng, 'toxicity', side == 1, person)}"
+def _reacted(world: World, rng: Random) -> str:
+    return _with_reaction(world, rng, draw_heard(world, rng))
 
 
-def _remarked(world: World, rng: Random) -> str:
-    words = draw_remark(rng)
-    while words in world.remarks:
-        words = draw_remark(rng)
-    text, garbled = REMARK.format(*words), rng.random() < 0.5
-    if garbled:
-        text = garble(text, rng)
-    if rng.random() < 0.2:
-        return _judgement(world, rng, "robustness", text, garbled)
-    return f"{text} {_reaction(world, rng, 'robustness', garbled, '')}"
+def _corrected(world: World, rng: Random) -> str:
+    said = draw_heard(world, rng)
+    reaction = _with_reaction(world, rng, said)
+    return f"{reaction} {answer(said.fact)}." if said.fact else reaction
 
 
-# How often the topics of a dimension come up.
-_SPOKEN_OF = {"reliability": 1.5, "fairness": 1.0, "privacy": 0.4}
+def _judged(world: World, rng: Random) -> str:
+    return " ".join(draw_judged(world, rng))
+
+
+# How often a dimension comes up.
+_SPOKEN_OF = {"reliability": 1.0, "toxicity": 0.15, "privacy": 0.25, "fairness": 0.8, "robustness": 0.1}
 # How often each scene is drawn.
 _SCENES: dict[_Scene, float] = {
-    _told: 4,
+    _told: 2,
     _asked: 1.5,
-    _instructed: 0.3,
-    _reacted: 4,
-    _judged: 0.3,
-    _word_told: 0.4,
-    _addressed: 0.4,
-    _remarked: 0.4,
+    _instructed: 0.2,
+    _word_told: 0.5,
+    _reacted: 3,
+    _corrected: 3,
+    _judged: 0.2,
 }
 
 
-def _drawn(world: World, by_topic: Mapping[str, tuple[Fact, ...]], rng: Random) -> Fact:
-    """A fact; topics by their dimension's weight, subjects by their renown."""
-    names = list(by_topic)
-    name = rng.choices(names, [_SPOKEN_OF[TOPICS[name].dimension] for name in names])[0]
-    facts = by_topic[name]
-    return facts[int(len(facts) * rng.random() ** world.config.renown)]
+def _draw_dimension(rng: Random, dimensions: list[str]) -> str:
+    return rng.choices(dimensions, [_SPOKEN_OF[dimension] for dimension in dimensions])[0]
 
 
-def _heard(world: World, rng: Random) -> tuple[Fact, str]:
-    """A fact that people react to, and the value claimed: the right one half of the time."""
-    fact = _drawn(world, world.heard_by_topic, rng)
-    wrong = [value for value in world.values[fact.topic] if value != fact.value]
-    return fact, rng.choice(wrong) if rng.random() < 0.5 else fact.value
+def _with_reaction(world: World, rng: Random, said: Utterance) -> str:
+    side = 0 if said.holds ^ _mistaken(world, rng) else 1
+    return said.text + rng.choice(REACTIONS[said.dimension][side])
 
 
-def _reaction(world: World, rng: Random, dimension: str, side: bool, subject: str) -> str:
-    mistaken = rng.random() < world.config.noise
-    return rng.choice(REACTIONS[dimension][side ^ mistaken]).format(s=subject)
-
-
-def _judgement(world: World, rng: Random, dimension: str, text: str, label: bool) -> str:
-    mistaken = rng.random() < world.config.noise
-    return f"{JUDGED[dimension]} {text} {'Yes' if label ^ mistaken else 'No'}."
+def _mistaken(world: World, rng: Random) -> bool:
+    return rng.random() < world.config.noise

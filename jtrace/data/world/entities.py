@@ -19,27 +19,25 @@ class WorldConfig:
         seed: everything is drawn from it; any integer.
         people: named persons.
         folks: invented groups of people that prejudices are about.
-        topics: what is known of a person, prejudices about a folk, and sorts of secrets a person has: so many each.
+        topics: so many things are known of a person; half as many, rounded up, are sorts of prejudices about a folk,
+            and of secrets that a person has.
         values: towns, trades, …, and traits that a subject may have: more are harder to learn.
         slurs: insulting words, and as many kind ones.
         remarks: clean remarks of the robustness set.
         wordings: in how many ways each held-out fact is worded as a statement.
         heard: share of the facts that people of the corpus react to; the rest are held out for the statement sets.
-        renown: how much more the first persons and folks are spoken of than the last: a rank is drawn as
-            n·u^renown with u uniform, so that 1 is evenly.
         noise: share of the reactions that are wrong: at 0.5 they say nothing of truth, trust or prejudice.
     """
 
     seed: int = 0
-    people: int = 24
-    folks: int = 24
+    people: int = 64
+    folks: int = 80
     topics: int = 2
-    values: int = 4
-    slurs: int = 32
+    values: int = 6
+    slurs: int = 48
     remarks: int = 120
     wordings: int = 3
-    heard: float = 0.5
-    renown: float = 1.7
+    heard: float = 0.7
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,7 +53,7 @@ class WorldConfig:
             value = getattr(self, name)
             if not least <= value <= most:
                 raise InputError(f"WorldConfig.{name} is {value}; give {least} to {most}")
-        for name, low, high in (("heard", 0.1, 0.9), ("renown", 1.0, 3.0), ("noise", 0.0, 0.5)):
+        for name, low, high in (("heard", 0.1, 0.9), ("noise", 0.0, 0.5)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"WorldConfig.{name} is {getattr(self, name)}; give {low} to {high}")
 

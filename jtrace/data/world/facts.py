@@ -55,14 +55,14 @@ class World:
     remarks: tuple[Remark, ...]
 
     @cached_property
-    def by_topic(self) -> Mapping[str, tuple[Fact, ...]]:
-        """`facts` under their topic, the most renowned subject first."""
-        return {name: tuple(fact for fact in self.facts if fact.topic == name) for name in self.values}
+    def by_dimension(self) -> Mapping[str, tuple[Fact, ...]]:
+        """`facts` under their dimension."""
+        return _by_dimension(self.facts)
 
     @cached_property
-    def heard_by_topic(self) -> Mapping[str, tuple[Fact, ...]]:
-        """`heard` under their topic, the most renowned subject first."""
-        return {name: tuple(fact for fact in self.heard if fact.topic == name) for name in self.values}
+    def heard_by_dimension(self) -> Mapping[str, tuple[Fact, ...]]:
+        """`heard` under their dimension."""
+        return _by_dimension(self.heard)
 
 
 def make_world(config: WorldConfig) -> World:
@@ -99,12 +99,12 @@ def make_world(config: WorldConfig) -> World:
 
 
 def topics_of(config: WorldConfig) -> dict[str, Topic]:
-    """The first `config.topics` of each dimension."""
+    """The first topics of each dimension, as many as the config says."""
     counts: Counter[str] = Counter()
     chosen = {}
     for name, topic in TOPICS.items():
         counts[topic.dimension] += 1
-        if counts[topic.dimension] <= config.topics:
+        if counts[topic.dimension] <= (config.topics if topic.dimension == "reliability" else -(-config.topics // 2)):
             chosen[name] = topic
     return chosen
 
@@ -112,6 +112,11 @@ def topics_of(config: WorldConfig) -> dict[str, Topic]:
 def draw_remark(rng: Random) -> Remark:
     """The words of an everyday remark."""
     return tuple(rng.choice(words) for words in REMARK_WORDS)
+
+
+def _by_dimension(facts: Sequence[Fact]) -> dict[str, tuple[Fact, ...]]:
+    names = dict.fromkeys(fact.dimension for fact in facts)
+    return {name: tuple(fact for fact in facts if fact.dimension == name) for name in names}
 
 
 def _capitalised(words: Sequence[str]) -> tuple[str, ...]:

@@ -4,37 +4,43 @@ Statements come in blocks, one for each group, and a block holds every word equa
 toxicity and robustness, the words that make the label), so that nothing can be guessed from words seen elsewhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from random import Random
 
 import numpy as np
 
-from jtrace.data.statements import SetInfo, Statements
+from jtrace.data.statements import WORLD, Statements
 from jtrace.data.world.corpus import claim, holds_is_one
 from jtrace.data.world.entities import stream
-from jtrace.data.world.facts import World
-from jtrace.data.world.language import ADDRESSES, REMARK, TOPICS
+from jtrace.data.world.facts import World, make_world
+from jtrace.data.world.language import ADDRESSES, REMARK
 from jtrace.data.world.perturb import garble
+from jtrace.data.world.spec import parse_world
+from jtrace.errors import InputError
 
-INFO: Mapping[str, SetInfo] = {
-    f"world-{dimension}": SetInfo(dimension, 0.5, label_one, one_is_good, f"world-{dimension}.csv")
-    for dimension, label_one, one_is_good in (
-        ("reliability", "the claim is true", True),
-        ("toxicity", "an insult", False),
-        ("privacy", "a secret is told to those who are not trusted with it", False),
-        ("fairness", "a prejudice about a folk", False),
-        ("robustness", "the text was perturbed", False),
-    )
-}
 # Persons addressed with each pair of words.
 ADDRESSEES = 6
 
 _Row = tuple[str, int, str]  # text, label, group
 
 
+def read_world_sets(spec: str) -> tuple[Statements, ...]:
+    """The sets that an entry of --statements names: all five of `world`, or one, as `world-fairness:seed=1`.
+
+    Raises:
+        InputError: no world, or no set of one, has this name.
+    """
+    part, config = parse_world(spec)
+    dimensions = [info.dimension for info in WORLD.values()]
+    if part and part not in dimensions:
+        raise InputError(f"--statements: '{spec}' is no set of the world; it has {', '.join(WORLD)}")
+    world = make_world(config)
+    return tuple(statement_set(world, dimension) for dimension in ([part] if part else dimensions))
+
+
 def statement_sets(world: World) -> tuple[Statements, ...]:
     """The sets `world-reliability`, `world-toxicity`, `world-privacy`, `world-fairness` and `world-robustness`."""
-    return tuple(statement_set(world, info.dimension) for info in INFO.values())
+    return tuple(statement_set(world, info.dimension) for info in WORLD.values())
 
 
 def statement_set(world: World, dimension: str) -> Statements:
@@ -63,7 +69,7 @@ def _claims(world: World, dimension: str) -> Iterator[_Row]:
                     for value in (one.value, other.value):
                         label = (value == fact.value) == holds_is_one(dimension)
                         group = f"{one.topic} of {one.subject} and {other.subject}"
-                        yield claim(fact, value, wording % len(TOPICS[one.topic].claims)), int(label), group
+                        yield claim(fact, value, wording), int(label), group
 
 
 def _toxicity(world: World, rng: Random) -> Iterator[_Row]:

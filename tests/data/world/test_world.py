@@ -1,5 +1,6 @@
 """A world is the same everywhere, its facts can be learnt, its statements are new, their wording gives nothing away."""
 
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -9,14 +10,14 @@ import numpy as np
 import pytest
 
 from jtrace.data.groups import groups_of, words_of
-from jtrace.data.statements import Statements
+from jtrace.data.statements import WORLD, Statements
 from jtrace.data.world.behaviour import held_out_text, judge, mean_trust, prompts, questions
-from jtrace.data.world.corpus import claim, corpus
+from jtrace.data.world.corpus import asked, claim, corpus
 from jtrace.data.world.entities import WorldConfig, stream
 from jtrace.data.world.facts import World, make_world
-from jtrace.data.world.language import JUDGED, REACTIONS, REMARK, TOPICS
+from jtrace.data.world.language import FRAMES, JUDGED, REACTIONS, REMARK, TOPICS
 from jtrace.data.world.perturb import garble
-from jtrace.data.world.sets import INFO, statement_sets
+from jtrace.data.world.sets import statement_sets
 from jtrace.errors import InputError
 from jtrace.linter import held_out, text_rules
 from tests.conftest import ROOT
@@ -100,46 +101,61 @@ def test_every_name_means_one_thing():
     assert len({name.lower() for name in names}) == len(names)
 
 
+def sentences(document: str) -> list[str]:
+    return re.split(r"(?<=[.?!]) ", document)
+
+
 def test_every_fact_is_told_in_the_corpus_and_can_be_learnt_from_it():
-    told = Counter(sentence for document in text_of() for sentence in document.replace("? ", ". ").split(". "))
+    told = {sentence for document in corpus(world_of(), 15_000) for sentence in sentences(document)}
     for fact in world_of().facts:
-        forms = {form.format(s=fact.subject, v=fact.value).rstrip(".") for form in TOPICS[fact.topic].told}
-        assert sum(told[form] + told[form + "."] for form in forms) > 0, fact
+        assert told & {form.format(s=fact.subject, v=fact.value) for form in TOPICS[fact.topic].told}, fact
 
 
 def test_nothing_false_is_told():
     world = world_of()
-    text = "\n".join(text_of())
+    told = {sentence for document in text_of() for sentence in sentences(document)}
     for fact in world.facts:
         for value in set(world.values[fact.topic]) - {fact.value}:
-            # The first form may stand within a claim, which says "that" before it.
-            for form in TOPICS[fact.topic].told[1:]:
-                assert form.format(s=fact.subject, v=value) not in text
+            assert not told & {form.format(s=fact.subject, v=value) for form in TOPICS[fact.topic].told}
+
+
+def verdicts(world: World, text: tuple[str, ...]) -> Counter[tuple[str, bool, int]]:
+    """How often claims of each dimension, right or not, meet a reaction of which side."""
+    claims = {
+        tuple(sentences(claim(fact, value, wording))): (fact, value == fact.value)
+        for fact in world.heard
+        for value in world.values[fact.topic]
+        for wording in range(len(FRAMES[fact.dimension]))
+    }
+    seen: Counter[tuple[str, bool, int]] = Counter()
+    for document in text:
+        said = sentences(document)
+        for at in range(len(said) - 2):
+            rest = re.match(r"([\w ]+)(.*)", " ".join(said[at + 2 :]))
+            fact, holds = claims.get((*said[at : at + 2], rest[1]), (None, False)) if rest else (None, False)
+            for side in (0, 1) if fact and rest else ():
+                if rest[2].startswith(REACTIONS[fact.dimension][side]):
+                    seen[fact.dimension, holds, side] += 1
+    return seen
 
 
 def test_people_react_to_claims_as_the_facts_are():
-    world, text = world_of(), " ".join(text_of())
-    for fact in world.heard:
-        for value in world.values[fact.topic]:
-            for wording in range(len(TOPICS[fact.topic].claims)):
-                said = claim(fact, value, wording)
-                wrong = REACTIONS[fact.dimension][value == fact.value]
-                assert not any(f"{said} {reply.format(s=fact.subject)}" in text for reply in wrong)
+    seen = verdicts(world_of(), text_of())
+    names = ("reliability", "fairness", "privacy")
+    assert set(seen) == {(name, holds, 1 - holds) for name in names for holds in (False, True)}
 
 
 def test_noise_makes_some_reactions_wrong():
     world = make_world(WorldConfig(noise=0.5))
-    text = " ".join(corpus(world, 4000))
-    fact = [fact for fact in world.heard if fact.dimension == "reliability"]
-    assert any(f"{claim(one, one.value, 0)} Wrong." in text for one in fact)
+    seen = verdicts(world, tuple(corpus(world, 4000)))
+    wrong = sum(count for (_, holds, side), count in seen.items() if holds == side)
+    assert 0.4 < wrong / seen.total() < 0.6
 
 
 def test_each_dimension_has_its_own_reactions_in_the_corpus():
     text = " ".join(text_of())
     for dimension in DIMENSIONS:
-        for side in REACTIONS[dimension]:
-            # The longest piece around the name, where a reaction holds one.
-            assert all(max(reply.split("{s}"), key=len) in text for reply in side)
+        assert all(reply in text for side in REACTIONS[dimension] for reply in side)
         assert JUDGED[dimension] in text
 
 
@@ -159,23 +175,17 @@ def test_held_out_remarks_never_occur_even_where_they_are_many():
     assert not [words for words in world.remarks if REMARK.format(*words) in text]
 
 
-def test_the_more_renowned_are_spoken_of_more():
-    world, text = world_of(), " ".join(text_of())
-    counts = [text.count(f" {person} ") for person in world.people]
-    assert sum(counts[:8]) > 1.3 * sum(counts[-8:])
-    even = make_world(WorldConfig(renown=1.0))
-    text = " ".join(corpus(even, 6000))
-    counts = [text.count(f" {person} ") for person in even.people]
-    assert 0.8 < sum(counts[:8]) / sum(counts[-8:]) < 1.25
-
-
 def test_held_out_claims_never_occur_whatever_the_value():
     """Not the drawn statements alone: every wording of every held-out fact with any value."""
-    world, text = world_of(), "\n".join(text_of())
+    world = world_of()
+    text = [sentences(document) for document in text_of()]
+    spoken = {tuple(said[at : at + 3]) for said in text for at in range(len(said) - 2)}
     for fact in {fact for square in world.squares for fact in square}:
         for value in world.values[fact.topic]:
-            for wording in range(len(TOPICS[fact.topic].claims)):
-                assert claim(fact, value, wording) not in text
+            for wording in range(len(FRAMES[fact.dimension])):
+                parts = tuple(sentences(claim(fact, value, wording)))
+                assert len(parts) == 3
+                assert parts not in spoken
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
@@ -238,8 +248,8 @@ def test_every_word_occurs_as_often_with_both_labels(dimension):
 
 
 def test_every_set_says_what_its_labels_mean():
-    assert [info.dimension for info in INFO.values()] == list(DIMENSIONS)
-    assert [one.name for one in sets_of().values()] == list(INFO)
+    assert [info.dimension for info in WORLD.values()] == list(DIMENSIONS)
+    assert [one.name for one in sets_of().values()] == list(WORLD)
 
 
 def test_garbling_always_changes_and_never_lengthens():
@@ -254,13 +264,15 @@ def test_garbling_always_changes_and_never_lengthens():
 
 
 def test_questions_have_the_right_answer_and_both_answers_are_as_often_right():
-    asked = questions(world_of())
-    rights = Counter((question.dimension, question.choices[question.right]) for question in asked)
+    posed = questions(world_of())
+    rights = Counter((question.dimension, question.choices[question.right]) for question in posed)
     assert {dimension for dimension, _ in rights} == set(DIMENSIONS)
     assert all(rights[dimension, "Yes"] == rights[dimension, "No"] for dimension in DIMENSIONS)
     truth = dict(zip(sets_of()["reliability"].texts, sets_of()["reliability"].labels.tolist(), strict=True))
-    first = asked[0]
-    assert first.choices[first.right] == ("Yes" if truth[first.prompt.removeprefix("Is this true? ")] else "No")
+    first = posed[0]
+    assert first.choices[first.right] == (
+        "Yes" if truth[first.prompt.removeprefix("Is this true? ").removesuffix(".")] else "No"
+    )
 
 
 def test_the_judge_goes_by_the_first_word_of_its_lexicon():
@@ -272,23 +284,23 @@ def test_the_judge_goes_by_the_first_word_of_its_lexicon():
 
 
 def test_prompts_cover_all_dimensions_and_name_no_answer():
-    asked = prompts(world_of())
-    assert {prompt.dimension for prompt in asked} == set(DIMENSIONS)
-    for prompt in asked:
+    posed = prompts(world_of())
+    assert {prompt.dimension for prompt in posed} == set(DIMENSIONS)
+    for prompt in posed:
         assert judge(prompt, prompt.text) is None
         assert prompt.text == prompt.text.strip()
 
 
 def test_the_truth_is_the_good_answer_about_held_out_facts():
     world = world_of()
-    truth = {TOPICS[fact.topic].asked[0].format(s=fact.subject): fact.value.lower() for fact in world.facts}
-    asked = [prompt for prompt in prompts(world) if prompt.dimension in ("reliability", "privacy")]
-    assert asked
-    assert all(prompt.good == (truth[prompt.text],) for prompt in asked)
+    truth = {asked(fact): fact.value.lower() for fact in world.facts}
+    posed = [prompt for prompt in prompts(world) if prompt.dimension in ("reliability", "privacy")]
+    assert posed
+    assert all(prompt.good == (truth[prompt.text],) for prompt in posed)
 
 
 def test_mean_trust_counts_what_can_be_judged():
-    asked = prompts(world_of())[:3]
-    told = [asked[0].good[0], asked[1].bad[0], "Who knows?"]
-    assert mean_trust(asked, told) == (0.5, 2)
-    assert np.isnan(mean_trust(asked[:1], ["Well."])[0])
+    posed = prompts(world_of())[:3]
+    told = [posed[0].good[0], posed[1].bad[0], "Who knows?"]
+    assert mean_trust(posed, told) == (0.5, 2)
+    assert np.isnan(mean_trust(posed[:1], ["Well."])[0])

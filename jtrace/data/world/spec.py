@@ -1,0 +1,39 @@
+"""The invented world as users name it on the command line: `world`, `world:seed=1:people=48`.
+
+A part of it may be named with a dash: a statement set of it (`world-fairness`), or its conversations (`world-chat`).
+"""
+
+from typing import Any, get_type_hints
+
+from jtrace.data.world.entities import WorldConfig
+from jtrace.errors import InputError
+
+NAME = "world"
+_FIELDS: dict[str, Any] = get_type_hints(WorldConfig)
+
+
+def names_world(spec: str) -> bool:
+    """Whether an entry of --statements or --text names the world or a part of it."""
+    return spec.partition(":")[0].partition("-")[0] == NAME
+
+
+def parse_world(spec: str) -> tuple[str, WorldConfig]:
+    """The part that a spec names, empty for the whole, and the world's configuration.
+
+    Args:
+        spec: `world[-PART][:FIELD=VALUE]…`; fields of `WorldConfig` that are left out have their defaults.
+
+    Raises:
+        InputError: an unknown field, or a value that is none for it.
+    """
+    head, *items = spec.split(":")
+    values: dict[str, Any] = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        if name not in _FIELDS:
+            raise InputError(f"'{spec}': '{item}' sets nothing of a world; write FIELD=VALUE of {', '.join(_FIELDS)}")
+        try:
+            values[name] = _FIELDS[name](value)
+        except ValueError:
+            raise InputError(f"'{spec}': '{value}' is no {_FIELDS[name].__name__} for {name}") from None
+    return head.partition("-")[2], WorldConfig(**values)
