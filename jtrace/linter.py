@@ -12,6 +12,7 @@ import numpy as np
 
 from jtrace.data.groups import EDITED_WORDS, edit_buckets, groups_of, numbered, words_of
 from jtrace.data.statements import Statements
+from jtrace.data.surface import word_presence
 
 # A rule is worth a word where it beats the larger class by points that a reader would see in a probe curve, and by
 # more than counting noise: of five rules, one in 6,000 clean sets would be blamed.
@@ -250,15 +251,13 @@ def text_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     lengths = np.array([len(text) for text in texts])
     capitals = np.array([sum(map(str.isupper, text)) for text in texts])
     last = numbered(text[-1:] for text in texts)
-    words = [tuple(dict.fromkeys(form)) for form in words_of(texts, fold_case=False)]
-    rows = np.repeat(np.arange(len(texts)), list(map(len, words)))
-    vocabulary = numbered(itertools.chain.from_iterable(words))
+    rows, words = word_presence(texts)
     return (
         Rule("length in characters", lambda labels, train: _by_threshold(lengths, labels, train)),
         Rule("having an upper-case letter", lambda labels, train: _by_value(capitals > 0, labels, train)),
         Rule("the share of upper-case letters", lambda labels, train: _by_threshold(capitals / lengths, labels, train)),
         Rule("the last character", lambda labels, train: _by_value(last, labels, train)),
-        Rule("a bag of words", lambda labels, train: _by_words(rows, vocabulary, labels, train)),
+        Rule("a bag of words", lambda labels, train: _by_words(rows, words, labels, train)),
     )
 
 

@@ -6,6 +6,8 @@ and so is all that belongs to it.
 
 import json
 import platform
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from safetensors.numpy import save_file
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
-from jtrace.trace import Metric
+from jtrace.trace import Metric, Projection
 from jtrace.whole import written_whole
 
 SCHEMA = pa.schema(
@@ -44,6 +46,21 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
     ]
 )
+PROJECTION_SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("dimension", pa.string()),
+        ("layer", pa.int32()),
+        ("row", pa.int64()),
+        ("label", pa.int8()),
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+    ]
+)
+STEERING_COLUMNS = (
+    "target", "vector_from", "vector_set", "layer", "strength", "positions", "task", "metric", "value", "ci_low",
+    "ci_high", "n", "protocol", "seed",
+)  # fmt: skip
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
@@ -62,6 +79,9 @@ class RunDirectory:
     def vectors_path(self, ref: CheckpointRef) -> Path:
         return self.path / "vectors" / f"{ref.name}.safetensors"
 
+    def projections_path(self, name: str) -> Path:
+        return self.path / "projections" / f"{name}.parquet"
+
     def activations_path(self, ref: CheckpointRef, dataset: str) -> Path:
         return self.path / "activations" / ref.name / f"{dataset}.safetensors"
 
@@ -70,7 +90,7 @@ class RunDirectory:
         return sorted((self.path / "metrics").glob("*.parquet"))
 
     def is_done(self, ref: CheckpointRef, activations: Sequence[str] = ()) -> bool:
-        """Whether the checkpoint's table is there and readable, and its vectors and the named activations with it.
+        """Whether the checkpoint's table is there and readable, and vectors, projections, named activations with it.
 
         Raises:
             InputError: the table is of another checkpoint of the same name.
@@ -84,7 +104,8 @@ class RunDirectory:
             raise InputError(
                 f"{path}: made from {source}, not from {ref.source}; rename the folder or take another --out"
             )
-        parts = [self.vectors_path(ref), *(self.activations_path(ref, dataset) for dataset in activations)]
+        beside = [self.vectors_path(ref), self.projections_path(ref.name)]
+        parts = [*beside, *(self.activations_path(ref, dataset) for dataset in activations)]
         return all(part.is_file() for part in parts)
 
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
@@ -101,8 +122,9 @@ class RunDirectory:
         how: Mapping[str, Any],
         metrics: Sequence[Metric],
         fingerprint: Fingerprint,
+        projections: Sequence[Projection],
     ) -> None:
-        """Vectors [layer, width] per set, then the table whose presence says that the checkpoint is done."""
+        """Vectors [layer, width] per set, projections, then the table whose presence says that all is done."""
         # One key: safetensors writes several in an order that differs from run to run.
         about = {VECTORS_KEY: json.dumps(dict(how))}
         with written_whole(self.vectors_path(ref)) as aside:
@@ -111,23 +133,73 @@ class RunDirectory:
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
         try:
+            self._write_projections(ref, projections)
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside)
         except InputError:
             self.vectors_path(ref).unlink(missing_ok=True)
+            self.projections_path(ref.name).unlink(missing_ok=True)
             raise
+
+    def _write_projections(self, ref: CheckpointRef, projections: Sequence[Projection]) -> None:
+        tables = [PROJECTION_SCHEMA.empty_table(), *map(_projection_table, projections)]
+        path = self.projections_path(ref.name)
+        path.parent.mkdir(exist_ok=True)
+        with written_whole(path) as aside:
+            pq.write_table(pa.concat_tables(tables), aside)
 
     def read_metrics(self) -> pd.DataFrame:
         """Every checkpoint's table as one; empty, with the right columns, if there is none."""
         tables = []
         for file in self.tables():
             try:
-                tables.append(pq.read_table(file).replace_schema_metadata(None))
+                table = pq.read_table(file).replace_schema_metadata(None)
             except (OSError, pa.ArrowException):
                 raise InputError(f"{file}: damaged; delete it and trace its checkpoint again") from None
+            if table.schema != SCHEMA:
+                raise InputError(f"{file}: not a metrics table (it has other columns); move it elsewhere")
+            tables.append(table)
         return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(
             types_mapper={pa.int64(): pd.Int64Dtype()}.get
         )
+
+    def read_projections(self, name: str) -> pd.DataFrame | None:
+        """Points of a checkpoint's statements, columns as `PROJECTION_SCHEMA`; None where there are none."""
+        file = self.projections_path(name)
+        if not file.is_file():
+            return None
+        try:
+            table = pq.read_table(file)
+        except (OSError, pa.ArrowException):
+            raise InputError(f"{file}: damaged; delete it and trace its checkpoint again") from None
+        if table.schema != PROJECTION_SCHEMA:
+            raise InputError(f"{file}: no table of projections (it has other columns); move it elsewhere")
+        return table.to_pandas()
+
+    def read_steering(self) -> pd.DataFrame:
+        """Every steering table as one, columns `STEERING_COLUMNS`; empty if there is none."""
+        tables = [pd.DataFrame(columns=list(STEERING_COLUMNS))]
+        for file in sorted((self.path / "steering").glob("*.parquet")):
+            try:
+                table = pq.read_table(file).to_pandas()
+            except (OSError, pa.ArrowException):
+                raise InputError(f"{file}: damaged; delete it and steer again") from None
+            missing = [column for column in STEERING_COLUMNS if column not in table]
+            if missing:
+                raise InputError(f"{file}: no steering table (column {missing[0]} is missing); move it elsewhere")
+            tables.append(table[list(STEERING_COLUMNS)])
+        return pd.concat(tables[1:] or tables, ignore_index=True)
+
+    def record(self) -> dict[str, Any]:
+        """What run.json says: `config`, `data`, `checkpoints`, `commands`, and `sets` where it is known.
+
+        Raises:
+            InputError: there is no such folder, or it is no run.
+        """
+        record = _readable_record(self.path / "run.json")
+        if record is None:
+            raise InputError(f"{self.path}: no run directory (it holds no readable run.json); name one that was traced")
+        return record
 
     def audit(self) -> list[str]:
         """Warnings on the weights of the checkpoints traced so far: equal ones, and ones out of place."""
@@ -174,7 +246,11 @@ class RunDirectory:
 
 
 def open_run(
-    path: Path, config: Mapping[str, Any], data: Mapping[str, str], checkpoints: Sequence[str]
+    path: Path,
+    config: Mapping[str, Any],
+    data: Mapping[str, str],
+    checkpoints: Sequence[str],
+    sets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RunDirectory:
     """Make a run directory, or take up an earlier one of the same configuration.
 
@@ -182,6 +258,7 @@ def open_run(
         config: what decides the numbers, beside the checkpoints; JSON values.
         data: fingerprint of each statement set.
         checkpoints: names; added to those of earlier commands.
+        sets: what a reader wants to know of each statement set; JSON values.
 
     Raises:
         InputError: the directory cannot be written, is not a run, or is a run of another configuration or other data.
@@ -202,6 +279,7 @@ def open_run(
         record = {
             "config": dict(config),
             "data": dict(data),
+            "sets": {name: dict(about) for name, about in (sets or {}).items()},
             "checkpoints": known + [name for name in checkpoints if name not in known],
             "commands": [*(earlier["commands"] if earlier else []), _circumstances(checkpoints)],
         }
@@ -225,6 +303,7 @@ def _circumstances(checkpoints: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"JAX finds no device: {' '.join(str(error).split())}; check JAX_PLATFORMS") from None
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
         "checkpoints": list(checkpoints),
         "device": device,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
@@ -232,6 +311,15 @@ def _circumstances(checkpoints: Sequence[str]) -> dict[str, Any]:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
+    record = _readable_record(path)
+    if record is None:
+        raise InputError(
+            f"--out={path.parent}: holds other files and no readable run.json; choose a new or empty folder"
+        )
+    return record
+
+
+def _readable_record(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         kinds = {"config": dict, "data": dict, "checkpoints": list, "commands": list}
@@ -239,7 +327,23 @@ def _read_record(path: Path) -> dict[str, Any]:
             return record
     except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         pass
-    raise InputError(f"--out={path.parent}: holds other files and no readable run.json; choose a new or empty folder")
+    return None
+
+
+def _projection_table(projection: Projection) -> pa.Table:
+    """A row per layer and statement."""
+    layers, count, _ = projection.points.shape
+    columns = [
+        np.repeat(projection.dataset, layers * count),
+        np.repeat(projection.dimension, layers * count),
+        np.repeat(projection.layers, count),
+        np.tile(projection.rows, layers),
+        np.tile(projection.labels, layers),
+        projection.points[..., 0].ravel(),
+        projection.points[..., 1].ravel(),
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, PROJECTION_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=PROJECTION_SCHEMA)
 
 
 def _refuse_difference(where: Path, what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from jtrace.figures import with_checkpoints
+from jtrace.dynamics import with_checkpoints
 
 COLUMNS = ("dataset", "checkpoint", "best layer", "accuracy", "AUROC", "I(X;T)", "I(Y;T)")
 

@@ -1,11 +1,12 @@
 """The pipeline over checkpoints: read, extract, trace, write; one failing checkpoint does not stop the others."""
 
 import dataclasses
+import functools
 import gc
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from jtrace import linter
 from jtrace.activations import PackedSets, extract, pack_sets
+from jtrace.baselines import TextBaseline, text_baseline
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub, UnreachableError
@@ -104,7 +106,13 @@ def trace_into(
         check_paper_rows(statements)
     for statements in sets:
         print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
-    run = open_run(out, config.record(), {s.name: s.fingerprint for s in sets}, [ref.name for ref in refs])
+    run = open_run(
+        out,
+        config.record(),
+        {s.name: s.fingerprint for s in sets},
+        [ref.name for ref in refs],
+        {s.name: _about(s) for s in sets},
+    )
     hub = hub or Hub()
     _check_space(refs, run, hub)
     failures = sweep(refs, sets, config, run, hub)
@@ -114,8 +122,8 @@ def trace_into(
             print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
             print(as_text(best_layers(metrics, protocol)))
         print(f"\ntables   {run.path}/metrics/*.parquet\nvectors  {run.path}/vectors/*.safetensors")
-        figures = draw_all(metrics, run.path / "figures")
-        print("figures  " + "\n         ".join(map(str, figures)))
+        figures = draw_all(run, metrics)
+        print("figures  " + "\n         ".join(str(figure.path) for figure in figures))
         for warning in run.audit():
             print(f"warning: {warning}", file=sys.stderr)
     if failures:
@@ -162,6 +170,7 @@ def sweep(
         The reason for each checkpoint of `refs` that could not be traced, by name; empty if all were.
     """
     packer = Packer(sets)
+    baseline = functools.cache(text_baseline)
     failures: dict[str, str] = {}
     for at, ref in enumerate(refs, 1):
         label = f"[{at}/{len(refs)}] {ref.name}"
@@ -171,7 +180,7 @@ def sweep(
                 run.clear_failure(ref)
                 continue
             bar = None if quiet else label
-            timing, warnings = trace_checkpoint(ref, sets, config, packer, run, hub, progress=bar)
+            timing, warnings = trace_checkpoint(ref, sets, config, packer, baseline, run, hub, progress=bar)
             run.clear_failure(ref)
             _say(f"{label}: {timing}", quiet)
             for warning in filter(None, (ref.warning, *warnings)):
@@ -192,6 +201,7 @@ def trace_checkpoint(
     sets: Sequence[Statements],
     config: SweepConfig,
     packer: Packer,
+    baseline: Callable[[Statements], TextBaseline],
     run: RunDirectory,
     hub: Hub,
     progress: str | None = None,
@@ -241,8 +251,13 @@ def trace_checkpoint(
             "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
             "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
         },
-        metrics=[metric for trace in traces.values() for metric in trace.metrics],
+        metrics=[
+            metric
+            for statements in sets
+            for metric in (*traces[statements.name].metrics, *baseline(statements).metrics(statements, layers))
+        ],
         fingerprint=weights,
+        projections=[trace.projection for trace in traces.values()],
     )
     done = time.perf_counter()
     fetch = started - asked if listing else 0.0
@@ -323,6 +338,17 @@ def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: 
             raise InputError(
                 f"{folder}: the tokeniser gives token {ids.max()}, the model knows {config.vocab_size} only"
             )
+
+
+def _about(statements: Statements) -> dict[str, Any]:
+    """What a report says of a set."""
+    return {
+        "source": statements.source,
+        "dimension": statements.dimension,
+        "rows": len(statements),
+        "label_one_rows": int(statements.labels.sum()),
+        "label_one": statements.info.label_one if statements.info else None,
+    }
 
 
 def _say(line: str, quiet: bool) -> None:

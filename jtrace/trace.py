@@ -1,4 +1,7 @@
-"""One checkpoint's residuals → its metrics and vectors. Axes: L layers, U distinct statements, N rows, D width."""
+"""One checkpoint's residuals → its metrics, vectors and projections.
+
+Axes: L layers, U distinct statements, N rows, M shown rows, D width.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +14,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
-from jtrace.data.splits import Split, leading_rows, prefix_split
+from jtrace.data.splits import Split, evenly_spread, leading_rows, prefix_split
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.information import paper_information, paper_smoother
+from jtrace.kernels.projection import principal_plane
 from jtrace.kernels.standardise import standardise
 from jtrace.probes import paper_probe
 from jtrace.steering import mass_mean_vector
 
 PROTOCOLS = ("paper",)
+# Rows of a set whose activations are projected: as many points as a panel can show apart.
+MOST_SHOWN = 400
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,31 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Projection:
+    """Where some rows of a set lie in two dimensions, layer by layer.
+
+    Attributes:
+        rows: which rows of the set, int64 [M].
+        labels: of these rows, int8 [M].
+        layers: int32 [L].
+        points: first two principal components of the rows' standardised activations, float32 [L, M, 2].
+    """
+
+    dataset: str
+    dimension: str
+    rows: np.ndarray
+    labels: np.ndarray
+    layers: np.ndarray
+    points: np.ndarray
+
+
+@dataclass(frozen=True)
 class SetTrace:
-    """What one statement set yields at one checkpoint: table rows, vectors [layer, width], and any warnings."""
+    """What one statement set yields at one checkpoint: table rows, vectors [layer, width], points, any warnings."""
 
     metrics: tuple[Metric, ...]
     vectors: np.ndarray
+    projection: Projection
     warnings: tuple[str, ...] = ()
 
 
@@ -55,6 +81,7 @@ class _Rows(NamedTuple):
     train: Int[Array, " Ntrain"]
     test: Int[Array, " Ntest"]
     leading: Bool[Array, " N"]
+    shown: Int[Array, " M"]
 
 
 class _LayerResult(NamedTuple):
@@ -64,6 +91,7 @@ class _LayerResult(NamedTuple):
     mi_yt: Float[Array, ""]
     converged: Bool[Array, ""]
     vector: Float[Array, " D"]
+    points: Float[Array, "M 2"]
 
 
 @jax.jit
@@ -82,7 +110,8 @@ def _paper_layer(
     probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
     information = paper_information(smoother_x, train, train_labels)
     vector = mass_mean_vector(raw, rows.labels, rows.leading)
-    return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vector)
+    points = principal_plane(z[rows.shown], rows.labels[rows.shown])
+    return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vector, points)
 
 
 def check_paper_rows(statements: Statements) -> Split:
@@ -116,12 +145,14 @@ def paper_trace(
     split = check_paper_rows(statements)
     leading = np.zeros(len(statements), bool)
     leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True
+    shown = evenly_spread(len(statements), MOST_SHOWN)
     rows = _Rows(
         jnp.asarray(members),
         jnp.asarray(statements.labels, jnp.float32),
         jnp.asarray(split.train),
         jnp.asarray(split.test),
         jnp.asarray(leading),
+        jnp.asarray(shown),
     )
     smoother_x = _input_smoother(residuals, rows)
     results: list[_LayerResult] = []
@@ -151,4 +182,12 @@ def paper_trace(
             table.append(metric(layer=layer, metric=name, value=float(value), n=n))
     stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
     warnings = (f"{statements.name}: the probe stopped short of its optimum at layers {stuck}",) if stuck else ()
-    return SetTrace(tuple(table), found.vector, warnings)
+    projection = Projection(
+        statements.name,
+        statements.dimension,
+        shown,
+        statements.labels[shown],
+        np.asarray(layers, np.int32),
+        found.points,
+    )
+    return SetTrace(tuple(table), found.vector, projection, warnings)

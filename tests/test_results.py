@@ -12,8 +12,9 @@ from safetensors import safe_open
 from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
-from jtrace.results import SCHEMA, open_run
-from jtrace.trace import Metric
+from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS, RunDirectory, open_run
+from jtrace.trace import Metric, Projection
+from tests.tables import steering_table
 
 CONFIG, DATA = {"dtype": "float32", "layers": "all"}, {"set": "abc"}
 REF = CheckpointRef("org/llama", "step3", Path("/models/llama/step3"), step=3)
@@ -28,7 +29,9 @@ def run(tmp_path):
 def write(run, ref=REF, value=0.0):
     weights = Fingerprint(f"digest of {value}", {"embedding": 1.0}, np.full((1, 4), value, np.float32))
     vectors = {"set": np.ones((2, 4), np.float32)}
-    run.write_checkpoint(ref, vectors, {"made": "here", "layers": [0, 1]}, METRICS, weights)
+    points = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    shown = Projection("set", "fairness", np.array([0, 4, 9]), np.array([0, 1, 1]), np.array([0, 1]), points)
+    run.write_checkpoint(ref, vectors, {"made": "here", "layers": [0, 1]}, METRICS, weights, [shown])
 
 
 def test_tables_read_as_one_with_the_contract_s_columns(run):
@@ -49,12 +52,24 @@ def test_files_are_named_after_the_checkpoint(run):
         assert json.loads(file.metadata()["jtrace"]) == {"made": "here", "layers": [0, 1]}
 
 
-def test_a_checkpoint_is_done_once_its_table_and_vectors_are_there(run):
+@pytest.mark.parametrize("part", ["metrics", "vectors", "projections"])
+def test_a_checkpoint_is_done_once_its_table_vectors_and_projections_are_there(run, part):
     assert not run.is_done(REF)
     write(run)
     assert run.is_done(REF)
-    run.vectors_path(REF).unlink()
+    next((run.path / part).iterdir()).unlink()
     assert not run.is_done(REF)
+
+
+def test_projections_are_a_row_per_layer_and_statement(run):
+    write(run)
+    table = pd.read_parquet(run.path / "projections/org--llama@step3.parquet")
+    assert list(table.columns) == PROJECTION_SCHEMA.names
+    assert table.iloc[4].to_dict() == {
+        "dataset": "set", "dimension": "fairness", "layer": 1, "row": 4, "label": 1, "x": 8.0, "y": 9.0,
+    }  # fmt: skip
+    pd.testing.assert_frame_equal(run.read_projections(REF.name), table)
+    assert run.read_projections("nothing") is None
 
 
 def test_a_damaged_table_is_not_done(run):
@@ -184,3 +199,37 @@ def test_the_audit_looks_at_each_model_by_itself(run):
         other = CheckpointRef("org/other", f"step{step + 5}", Path(f"/models/other/step{step}"), step=step + 5)
         write(run, other, 100 - 3 * value)
     assert run.audit() == []
+
+
+def test_a_table_of_something_else_is_named(run):
+    write(run)
+    pd.DataFrame({"a": [1]}).to_parquet(run.path / "metrics/other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet: not a metrics table"):
+        run.read_metrics()
+
+
+def test_steering_tables_read_as_one_and_wrong_ones_are_named(run):
+    assert list(run.read_steering().columns) == list(STEERING_COLUMNS)
+    folder = run.path / "steering"
+    folder.mkdir()
+    for name in ("one", "other"):
+        steering_table(["chat"]).to_parquet(folder / f"{name}.parquet")
+    assert len(run.read_steering()) == 2 * len(steering_table(["chat"]))
+    steering_table(["chat"]).drop(columns="strength").to_parquet(folder / "one.parquet")
+    with pytest.raises(InputError, match=r"one\.parquet: no steering table \(column strength is missing\)"):
+        run.read_steering()
+    (folder / "one.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"one\.parquet: damaged"):
+        run.read_steering()
+
+
+def test_the_record_tells_the_command_and_the_sets(tmp_path):
+    open_run(tmp_path / "run", CONFIG, DATA, [], {"set": {"rows": 40}})
+    record = RunDirectory(tmp_path / "run").record()
+    assert record["sets"] == {"set": {"rows": 40}}
+    assert record["commands"][0]["command"]
+
+
+def test_the_record_of_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no run directory"):
+        RunDirectory(tmp_path / "nothing").record()

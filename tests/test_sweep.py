@@ -46,10 +46,10 @@ def damage(folder: Path, name: str = "model.embed_tokens.weight") -> None:
 
 
 def files(run: Path) -> dict[str, bytes]:
-    """Every table and vector file of a run."""
+    """Every table, vector file and table of projections of a run."""
     return {
         str(path.relative_to(run)): path.read_bytes()
-        for folder in ("metrics", "vectors")
+        for folder in ("metrics", "vectors", "projections")
         for path in sorted((run / folder).iterdir())
     }
 
@@ -72,6 +72,19 @@ def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys)
         "_over_checkpoints_paper.png",
     ):
         assert expected in printed
+
+
+def test_the_text_only_baseline_is_fitted_once_and_stands_beside_every_probe(steps, monkeypatch):
+    fitted = []
+    original = sweep.text_baseline
+    monkeypatch.setattr(sweep, "text_baseline", lambda one: fitted.append(one.name) or original(one))
+    assert trace(steps) == 0
+    assert fitted == ["mine"]
+    table = pd.read_parquet(steps / "run/metrics")
+    keys = ["revision", "dataset", "layer", "protocol", "n"]
+    probes, texts = (table[table["metric"] == metric][keys] for metric in ("probe_accuracy", "text_accuracy"))
+    pd.testing.assert_frame_equal(probes.reset_index(drop=True), texts.reset_index(drop=True))
+    assert table.loc[table["metric"] == "text_accuracy", "value"].unique() == [1.0]  # texts end in yes or no
 
 
 def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):

@@ -11,7 +11,7 @@ from jtrace.checkpoints.convert import load_params
 from jtrace.data.statements import Statements, read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.trace import paper_trace
+from jtrace.trace import MOST_SHOWN, paper_trace
 from tests.bars import within
 from tests.conftest import relative_error
 
@@ -48,6 +48,16 @@ def test_every_layer_gets_every_metric_with_its_n():
     assert {row.protocol for row in trace.metrics} == {"paper"}
     assert trace.vectors.shape == (2, 12)
     assert not trace.warnings
+
+
+def test_projections_show_rows_of_all_the_set_in_order():
+    statements, residuals = made_up(n=1000)
+    shown = paper_trace(residuals, np.arange(1000), statements, [1]).projection
+    assert (shown.rows[0], shown.rows[-1], len(shown.rows)) == (0, 999, MOST_SHOWN)
+    np.testing.assert_array_equal(shown.labels, statements.labels[shown.rows])
+    assert shown.points.shape == (1, MOST_SHOWN, 2)
+    # The labels are three standard deviations apart in every feature: they part along the first axis.
+    assert ((shown.points[0, :, 0] > 0) == (shown.labels == 1)).mean() > 0.95
 
 
 def test_a_separating_layer_is_told_from_noise():

@@ -45,3 +45,8 @@ def leading_rows(labels: np.ndarray, fraction: float, name: str = "statements") 
         has = f"the first {count} of {len(labels)} rows have no label {' or '.join(missing)}"
         raise InputError(f"{name}: {has}, and both labels are needed; add rows or shuffle the file")
     return np.arange(count)
+
+
+def evenly_spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of `count` rows, first and last included, evenly spread: int64."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))

@@ -1,0 +1,190 @@
+"""The report: from any run, self-contained, and legible in a browser."""
+
+import json
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jtrace.errors import InputError
+from jtrace.report import write_report
+from tests.conftest import ROOT
+from tests.tables import metrics_table, steering_table, write_projections, write_run, write_steering
+
+VOID = {"meta", "link", "img", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """What a page consists of; unclosed or crossing elements fail the test."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.ids, self.links, self.images, self.tags, self.text = [], [], [], set(), []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.add(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found[key] for key in ("href", "src") if key in found]
+        self.images += [found] if tag == "img" else []
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def small(steps=(0, 100), **options):
+    return metrics_table(steps, **{"layers": 2, "datasets": ["mine"]} | options)
+
+
+def test_the_page_holds_everything_and_asks_the_net_for_nothing(tmp_path):
+    metrics = small([0, 5, 20, 100], layers=1)
+    run = write_run(tmp_path / "run", metrics)
+    write_projections(run, "llama@step0", ["mine"], layers=1)
+    write_steering(run, steering_table([f"llama@step{step}" for step in (0, 5, 20, 100)]))
+    write_steering(run, steering_table(["chat"], [-1.0, 1.0], "llama@step5", "mine"), "chat")
+    path = write_report(run.path)
+    assert path == run.path / "report.html"
+    found = read(path)
+    assert len(found.images) == 7
+    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in found.images)
+    assert all(link.startswith(("data:", "#")) for link in found.links)
+    assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
+    assert len(set(found.ids)) == len(found.ids)
+    assert "script" not in found.tags
+    assert "http" not in path.read_text(encoding="utf-8")
+    for section in ("Probe accuracy", "Information", "Activations", "Steering", "Probes and behaviour"):
+        assert section in found.words
+
+
+def test_findings_come_first_in_words(tmp_path):
+    chat = metrics_table([None], layers=2, datasets=["mine"], model="chat")
+    words = read(write_report(write_run(tmp_path / "run", pd.concat([small(), chat])).path)).words
+    assert "Trustworthiness in llama, chat" in words
+    assert "At the last checkpoint (step 100), linear probes are clearly more accurate than the text-only" in words
+    assert "0.70 at step 0, 0.80 at step 100 (layer 1, 400 test rows): clearly above" in words
+    assert "chat , traced beside it: mine 0.70 (clearly above)." in words
+
+
+def test_it_says_what_was_run(tmp_path):
+    words = read(write_report(write_run(tmp_path / "run", small()).path)).words
+    for expected in ("2 of 2 checkpoints traced", "2026-01-02", "launch/trace.py --out=run", "jtrace 0.1.0", "1 × cpu",
+                     "2,000 400 45.0%", "llama@step100"):  # fmt: skip
+        assert expected in words
+
+
+def test_failures_missing_checkpoints_and_warnings_are_told(tmp_path):
+    metrics = small([None])
+    metrics.loc[metrics["metric"] == "text_accuracy", "value"] = 0.97
+    run = write_run(tmp_path / "run", metrics.assign(n=30), checkpoints=["llama", "broken", "later"])
+    (run.path / "failures.jsonl").write_text(json.dumps({"checkpoint": "broken", "error": "no <weights>"}) + "\n")
+    words = read(write_report(run.path)).words
+    assert "1 of 3 checkpoints traced, 1 failed" in words
+    assert "broken no <weights>" in words
+    assert "Not traced yet: later." in words
+    assert "mine: a text-only classifier reaches 0.97" in words
+    assert "mine: 30 test rows only" in words
+
+
+def test_a_run_without_a_table_says_so(tmp_path):
+    run = write_run(tmp_path / "run", small([None]))
+    run.tables()[0].unlink()
+    found = read(write_report(run.path))
+    assert "No checkpoint has been traced yet" in found.words
+    assert "Not traced yet: llama." in found.words
+    assert not found.images
+    assert "Steering" not in found.words
+
+
+def test_names_are_text_not_markup(tmp_path):
+    name = "<script>alert(1)</script>"
+    metrics = small([None], model="a&b", datasets=[name])
+    path = write_report(write_run(tmp_path / "run", metrics).path)
+    found = read(path)
+    assert "script" not in found.tags
+    assert name in found.words
+    assert "a&b" in found.words
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path):
+    run = write_run(tmp_path / "run", small([None]))
+    first = write_report(run.path).read_bytes()
+    assert write_report(run.path, tmp_path / "other.html").read_bytes() == first
+
+
+def test_many_checkpoints_are_shown_in_part_and_that_is_said(tmp_path):
+    metrics = small(range(40), layers=1)
+    words = read(write_report(write_run(tmp_path / "run", metrics).path)).words
+    assert "16 of 40 checkpoints, evenly chosen" in words
+    assert "All 40 checkpoints" in words
+
+
+def command(run: Path) -> subprocess.CompletedProcess:
+    arguments = [sys.executable, str(ROOT / "launch/report.py"), f"--run={run}"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_the_file_and_refuses_in_one_line(tmp_path):
+    run = write_run(tmp_path / "run", small([None], layers=1))
+    done = command(run.path)
+    assert (done.returncode, done.stdout.strip()) == (0, str(run.path / "report.html")), done.stderr
+    refused = command(tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert f"error: {tmp_path}: no run directory" in refused.stderr
+
+
+def test_a_damaged_table_is_named_and_leaves_no_page(tmp_path):
+    run = write_run(tmp_path / "run", small([None]))
+    table = run.tables()[0]
+    table.write_bytes(table.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"llama\.parquet: damaged"):
+        write_report(run.path)
+    assert not (run.path / "report.html").exists()
+
+
+@pytest.mark.browser
+def test_a_browser_shows_it_without_errors_and_a_phone_need_not_scroll_sideways(tmp_path):
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on PATH")
+    report = write_report(write_run(tmp_path / "run", small([0, 5], datasets=["stereoset", "mine"])).path)
+    # The page measures itself in a frame as wide as a phone, since a headless window is at least 500 pixels wide.
+    probe = tmp_path / "probe.html"
+    source = json.dumps(report.read_text(encoding="utf-8")).replace("</", "<\\/")
+    probe.write_text(
+        '<body><iframe id="phone" style="width:390px;height:800px;border:0"></iframe><pre id="out"></pre><script>'
+        f"const frame = document.getElementById('phone'); frame.srcdoc = {source};"
+        "frame.onload = () => { const page = frame.contentDocument, root = page.documentElement;"
+        "const wide = [...page.querySelectorAll('.scroll')].some(box => box.scrollWidth > box.clientWidth);"
+        "const drawn = [...page.images].every(image => image.naturalWidth > 400);"
+        "document.getElementById('out').textContent ="
+        "`overflow ${root.scrollWidth - root.clientWidth} images ${drawn} boxes ${wide}`; };</script>"
+    )
+    done = subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", probe.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert "overflow 0 images true boxes true" in done.stdout, done.stdout[-300:]
+    assert "CONSOLE" not in done.stderr
