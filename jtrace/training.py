@@ -18,12 +18,16 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.data.rows import Rows
+from jtrace.kernels.cross_entropy import summed_cross_entropy
 from jtrace.models.config import DecoderConfig
-from jtrace.models.decoder import Decoder, Params, Slots
+from jtrace.models.decoder import Decoder, Params, Slots, abstract_params
+from jtrace.models.layers import precision_for
 
 DATA = "data"
 # What projects onto the residual: its first size shrinks with depth, so that the residual's does not grow with it.
 ONTO_RESIDUAL = ("attention/o/weight", "mlp/down/weight")
+# Whose logits are in memory at once: on a CPU few enough for its caches, elsewhere enough to fill a device.
+TOKENS_AT_ONCE, MOST_TOKENS_AT_ONCE = {"cpu": 256}, 4096
 
 
 @dataclass(frozen=True)
@@ -130,19 +134,32 @@ def initial_params(config: DecoderConfig, seed: int) -> Params:
 
 
 def initial_state(params: Params, optimisation: Optimisation, mesh: Mesh) -> State:
-    """The state before the first step, on every device."""
-    params = jax.device_put(params, replicated(mesh))
+    """The state before the first step, on every device. The params given to it are used up."""
+    params = jax.device_put(params, replicated(mesh), donate=True)
     return jax.device_put(State(jnp.int32(0), params, jax.jit(optimisation.optimiser().init)(params)), replicated(mesh))
+
+
+def abstract_state(config: DecoderConfig, optimisation: Optimisation, mesh: Mesh) -> State:
+    """Shape, dtype and sharding of all of a state (`jax.ShapeDtypeStruct` leaves), without memory."""
+    params = abstract_params(config, jnp.float32)
+    init = optimisation.optimiser().init
+    state = jax.eval_shape(lambda params: State(jnp.int32(0), params, init(params)), params)
+    return cast(State, jax.tree.map(lambda leaf: leaf.update(sharding=replicated(mesh)), state))
 
 
 def summed_loss(params: Params, slots: Slots, learnt: Bool[Array, "B T"], *, decoder: Decoder) -> Float[Array, ""]:
     """Negative log-probability in nats, summed over the learnt tokens of some rows."""
     cast_params = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), params)
-    logits = cast(
-        Array, decoder.apply({"params": cast_params}, slots, jnp.zeros_like(slots.tokens[:, :1]), method="everything")
+    hidden = cast(Array, decoder.apply({"params": cast_params}, slots, method="hidden"))
+    # Each slot predicts the next; what the last one wraps around to is the first of a row, which is never learnt.
+    return summed_cross_entropy(
+        hidden,
+        cast_params["embedding" if decoder.config.tied_head else "head"],
+        jnp.roll(slots.tokens, -1, axis=1),
+        jnp.roll(learnt, -1, axis=1),
+        TOKENS_AT_ONCE.get(jax.default_backend(), MOST_TOKENS_AT_ONCE),
+        precision_for(decoder.dtype),
     )
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits[:, :-1], slots.tokens[:, 1:])
-    return jnp.sum(jnp.where(learnt[:, 1:], losses, 0.0))
 
 
 def train_step(decoder: Decoder, optimisation: Optimisation) -> Callable[[State, Batch], tuple[State, Metrics]]:
@@ -155,8 +172,8 @@ def train_step(decoder: Decoder, optimisation: Optimisation) -> Callable[[State,
         def add(total: tuple[Array, Params], part: Batch) -> tuple[tuple[Array, Params], None]:
             return jax.tree.map(jnp.add, total, gradient(state.params, *part)), None
 
-        nothing = (jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params))
-        (loss, gradients), _ = jax.lax.scan(add, nothing, batch)
+        first, rest = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], batch) for cut in (0, slice(1, None)))
+        (loss, gradients), _ = jax.lax.scan(add, gradient(state.params, *first), rest)
         count = jnp.maximum(jnp.sum(batch.learnt[:, :, 1:]), 1).astype(jnp.float32)
         gradients = jax.tree.map(lambda leaf: leaf / count, gradients)
         updates, moments = optimiser.update(gradients, state.moments, state.params)

@@ -1,6 +1,7 @@
 """The directory of a pre-training run: its record, log, tokeniser, kept steps and the state to go on from.
 
     pretrain.json   configuration, fingerprint of the documents, versions, device
+    tokens/         the documents' tokens
     log.jsonl       one line per step
     tokenizer/      the tokeniser's files
     step000200/     a kept step: an Orbax checkpoint with config.json and tokeniser
@@ -63,13 +64,12 @@ class TrainingRun:
         """The state to go on from; None before the first.
 
         Args:
-            like: a state of the wanted shapes, dtypes and shardings.
+            like: the wanted shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves).
         """
         states = _states(self.path)
         if not states:
             return None
-        wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
-        found = load_arrays(states[-1] / ARRAYS, _by_number(wanted))
+        found = load_arrays(states[-1] / ARRAYS, _by_number(like))
         return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in sorted(found)])
 
     def keep(self, step: int, values: dict[str, Any], params: Any) -> None:
@@ -97,32 +97,41 @@ def tokenizer_folder(run: Path) -> Path:
     return run / "tokenizer"
 
 
-def check_record(path: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a run of this configuration is there already; False if the folder is new or empty.
+def tokens_folder(run: Path) -> Path:
+    return run / "tokens"
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """A folder may be new, empty, or a run of this configuration.
 
     Args:
-        record: all that decides the numbers; JSON values.
+        config: all that decides the numbers beside the documents; JSON values.
 
     Raises:
         InputError: the folder holds something else, or a run of another configuration; says what differs.
     """
-    if not path.exists() or (path.is_dir() and all(child.name.startswith(".") for child in path.iterdir())):
-        return False
-    file = path / RECORD
-    try:
-        earlier = json.loads(file.read_text(encoding="utf-8"))["config"]
-    except FileNotFoundError:
-        raise InputError(f"--out={path}: holds something that is no pre-training run; name a new folder") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); name a new folder") from None
-    differing = [
-        f"{key} is {json.dumps(record.get(key))}, was {json.dumps(earlier.get(key))}"
-        for key in sorted(earlier.keys() | record.keys())
-        if earlier.get(key) != record.get(key)
-    ]
-    if differing:
-        raise InputError(f"--out={path}: a run of another configuration: {'; '.join(differing)}; take another --out")
-    return True
+    if not path.exists() or (path.is_dir() and not _visible(path)):
+        return
+    if not (path / RECORD).is_file():
+        raise InputError(f"--out={path}: holds something that is no pre-training run; name a new folder")
+    if differing := _differences(_read_record(path, "config"), config):
+        raise InputError(f"--out={path}: a run of another configuration: {differing}; take another --out")
+
+
+def check_documents(path: Path, documents: Mapping[str, Any]) -> None:
+    """A run that has begun goes on with the same documents.
+
+    Raises:
+        InputError: these are others; says what differs.
+    """
+    if (path / RECORD).is_file() and (differing := _differences(_read_record(path, "documents"), documents)):
+        raise InputError(f"--out={path}: a run of another text: {differing}; take another --out")
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a run's record: `config`, `documents`, and the circumstances of the command that began it."""
+    with written_whole(path / RECORD) as aside:
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def latest_step(run: Path) -> int:
@@ -132,14 +141,8 @@ def latest_step(run: Path) -> int:
 
 
 @contextmanager
-def open_training_run(
-    path: Path, record: Mapping[str, Any], circumstances: Mapping[str, Any], tokenizer: Path
-) -> Iterator[TrainingRun]:
-    """Make a run directory, or take up an earlier one that `check_record` has approved.
-
-    Args:
-        circumstances: of this command, as versions and device; they decide nothing.
-        tokenizer: folder whose tokeniser's files are copied, unless they are there.
+def claimed(path: Path) -> Iterator[None]:
+    """Make a run directory this process's, without what an earlier one left unfinished; removed again if nothing comes.
 
     Raises:
         InputError: it cannot be written, or another process is at work on it.
@@ -156,18 +159,54 @@ def open_training_run(
             raise InputError(f"--out={path}: another process is at work on this run; wait for it") from None
         for leftover in (*path.glob(".*.tmp"), *path.glob("state/.*.tmp")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        if not (path / RECORD).is_file():
-            with written_whole(path / RECORD) as aside:
-                text = json.dumps({"config": dict(record)} | dict(circumstances), indent=2)
-                aside.write_text(text + "\n", encoding="utf-8")
-        if not tokenizer_folder(path).is_dir():
-            with folder_written_whole(tokenizer_folder(path)) as aside:
-                for name in TOKENIZER_FILES:
-                    if (tokenizer / name).is_file():
-                        shutil.copyfile(tokenizer / name, aside / name)
-        _take_back(path)
-        with open(path / LOG, "a", encoding="utf-8") as log:
-            yield TrainingRun(path, log)
+        try:
+            yield
+        finally:
+            if not _visible(path):
+                shutil.rmtree(path)
+
+
+@contextmanager
+def open_training_run(path: Path, tokenizer: Path) -> Iterator[TrainingRun]:
+    """The run in a directory that is `claimed` and has its record.
+
+    Args:
+        tokenizer: folder whose tokeniser's files are copied, unless they are there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if not tokenizer_folder(path).is_dir():
+        with folder_written_whole(tokenizer_folder(path)) as aside:
+            for name in TOKENIZER_FILES:
+                if (tokenizer / name).is_file():
+                    shutil.copyfile(tokenizer / name, aside / name)
+    _take_back(path)
+    with open(path / LOG, "a", encoding="utf-8") as log:
+        yield TrainingRun(path, log)
+
+
+def _visible(path: Path) -> bool:
+    return any(not child.name.startswith(".") for child in path.iterdir())
+
+
+def _read_record(path: Path, part: str) -> Mapping[str, Any]:
+    file = path / RECORD
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))[part]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); name a new folder") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: '{part}' is no object; name a new folder")
+    return found
+
+
+def _differences(earlier: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} is {json.dumps(wanted.get(key))}, was {json.dumps(earlier.get(key))}"
+        for key in sorted(earlier.keys() | wanted.keys())
+        if earlier.get(key) != wanted.get(key)
+    )
 
 
 def _states(run: Path) -> list[Path]:

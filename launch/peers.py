@@ -1,5 +1,6 @@
 """What the benchmark measures jtrace against: torch and scikit-learn, as published and batched (extra `torch`)."""
 
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from jtrace.training import Optimisation
 
 BATCH_TOKENS = 2048  # per torch forward of the batched peer; jtrace's own batches hold as many slots on a CPU
 
@@ -86,3 +89,51 @@ def _nhsic(a: torch.Tensor, b: torch.Tensor, bandwidth: float = 50.0, epsilon: f
         return centred @ torch.inverse(centred + epsilon * n * torch.eye(n))
 
     return float((smoother(a) * smoother(b).T).sum())
+
+
+def train(
+    folder: Path,
+    attention: str,
+    adamw: str,
+    optimisation: Optimisation,
+    rates: Sequence[float],
+    batches: Sequence[np.ndarray],
+    device_rows: int,
+) -> tuple[list[float], list[float]]:
+    """Steps on the batches in turn, one per rate: the loss of each before its update, and its seconds.
+
+    Args:
+        attention: of transformers: "sdpa" or "eager".
+        adamw: "fused" or "foreach".
+        device_rows: rows of a micro-batch; gradients are added up.
+    """
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).train()
+    named = dict(model.named_parameters())
+    spared = [name for name in named if "norm" in name or name == "model.embed_tokens.weight"]
+    groups = [
+        {"params": [named[name] for name in spared], "weight_decay": 0.0},
+        {"params": [named[name] for name in named if name not in spared], "weight_decay": optimisation.weight_decay},
+    ]
+    betas = (optimisation.beta1, optimisation.beta2)
+    optimiser = torch.optim.AdamW(
+        groups, betas=betas, eps=optimisation.eps, fused=adamw == "fused", foreach=adamw == "foreach"
+    )
+    losses, seconds = [], []
+    for number, rate in enumerate(rates):
+        started = time.perf_counter()
+        tokens = torch.from_numpy(batches[number % len(batches)])
+        count = tokens[:, 1:].numel()
+        loss = 0.0
+        for part in tokens.split(device_rows):
+            logits = model(part, use_cache=False).logits[:, :-1]
+            summed = torch.nn.functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
+            (summed / count).backward()
+            loss += float(summed.detach()) / count
+        torch.nn.utils.clip_grad_norm_(model.parameters(), optimisation.clip)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss)
+        seconds.append(time.perf_counter() - started)
+    return losses, seconds

@@ -1,6 +1,7 @@
 """Pre-training runs: kept steps are checkpoints, and a run that was killed ends where an uninterrupted one does."""
 
 import dataclasses
+import gc
 import json
 import os
 import random
@@ -8,32 +9,59 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jtrace import pretrain as pretraining
+from jtrace import training_loop
 from jtrace.checkpoints.export import convert_folder
 from jtrace.checkpoints.kept import kept_steps, read_log
 from jtrace.checkpoints.store import read_checkpoint
 from jtrace.data.corpus import Message
 from jtrace.data.tokenizer import read_tokenizer
 from jtrace.errors import InputError
+from jtrace.models.families import read_model_config
 from jtrace.presets import Preset
-from jtrace.pretrain import Order, PretrainConfig, micro_batches, pretrain
-from jtrace.training import Optimisation
+from jtrace.pretrain import micro_batches, pretrain
+from jtrace.pretrain_config import PretrainConfig
+from jtrace.training import Optimisation, initial_params, initial_state, local_mesh
+from jtrace.training_run import TrainingRun
 from tests.conftest import ROOT, letter_tokenizer
 
 SMALL = Preset(32, 2, 2, 2, 48, 300, 16, 4, 1e-2, tied_head=True, device_rows=4, remat=False)
 DOCUMENTS = [f"{name} likes {thing} and {thing} likes {name}" for name in "abcdefgh" for thing in "rstuvwxyz"]
+ARCHITECTURE, _ = read_model_config(SMALL.config_json(300, 16, 0, 1), "small")
 CONFIG = PretrainConfig(Optimisation(8, 1e-2, 2), (0, 1, 2, 4, 8), 16, 4, "tiny", save_every=3, validate_every=3)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setitem(pretraining.find_preset.__globals__["PRESETS"], "tiny", SMALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory) -> Iterator[Path]:
+    """Where compilations are kept: most runs of this file share theirs."""
+    folder = tmp_path_factory.mktemp("compiled")
+    changed = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in changed}
+    for name, value in changed.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +75,6 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 
 def values(folder: Path) -> np.ndarray:
-    import jax
-
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(read_checkpoint(folder, jnp.float32)[1])])
 
 
@@ -80,13 +106,13 @@ def test_the_log_has_a_line_per_step(uninterrupted):
 
 
 def test_a_finished_run_is_left_as_it_is(uninterrupted, monkeypatch):
-    monkeypatch.setattr(pretraining, "tokenise", lambda *_: pytest.fail("began again"))
+    monkeypatch.setattr(pretraining, "train", lambda *_: pytest.fail("began again"))
     pretrain(uninterrupted, DOCUMENTS, CONFIG, quiet=True)
 
 
-@pytest.mark.parametrize("stop", [2, 9, 13])
+@pytest.mark.parametrize("stop", [2, 7, 12])
 def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, uninterrupted, monkeypatch, stop):
-    real = pretraining.to_batch
+    real = training_loop.to_batch
     calls = iter(range(10**6))
 
     def break_off(*arguments):
@@ -94,66 +120,118 @@ def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, unint
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(pretraining, "to_batch", break_off)
+    monkeypatch.setattr(training_loop, "to_batch", break_off)
     with pytest.raises(KeyboardInterrupt):
         pretrain(tmp_path / "run", DOCUMENTS, CONFIG, quiet=True)
-    monkeypatch.setattr(pretraining, "to_batch", real)
+    monkeypatch.setattr(training_loop, "to_batch", real)
     pretrain(tmp_path / "run", DOCUMENTS, CONFIG, quiet=True)
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
-def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path, uninterrupted):
-    script = (
-        "import sys; from pathlib import Path; from tests import test_pretrain as t; "
-        "t.pretraining.find_preset.__globals__['PRESETS']['tiny'] = t.SMALL; "
-        "t.pretrain(Path(sys.argv[1]), t.DOCUMENTS, t.CONFIG, quiet=True)"
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests import test_pretrain as t
+t.pretraining.find_preset.__globals__["PRESETS"]["tiny"] = t.SMALL
+"""
+
+
+def in_a_process(out: Path, body: str, compiled: Path | str = "") -> subprocess.Popen:
+    """A fresh Python at work on a run."""
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PLATFORMS": "cpu"}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    command = [sys.executable, "-c", SCRIPT + body, out]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    out = tmp_path / "run"
-    moments = random.Random(1)
-    killed = 0
-    while killed < 3:
-        process = subprocess.Popen([sys.executable, "-c", script, out], cwd=ROOT)
-        began = len(list(out.glob("step*")))
-        # Kills fall where something has just been written, or is about to be.
-        while process.poll() is None and len(list(out.glob("step*"))) < began + 1:
-            time.sleep(0.002)
-        time.sleep(moments.random() * 0.2)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path, uninterrupted, compiled, kills):
+    body = "t.pretrain(Path(sys.argv[1]), t.DOCUMENTS, t.CONFIG, quiet=True)"
+    out, moments = tmp_path / "run", random.Random(kills)
+    # Some kills fall while the first files are written, the others after as many kept steps as chance will have it.
+    for kill in range(kills):
+        process = in_a_process(out, body, compiled)
+        awaited = out / "pretrain.json" if kill == 0 else out / f"step{moments.choice(CONFIG.keep[1:]):06d}"
+        while process.poll() is None and not awaited.exists():
+            time.sleep(0.001)
+        time.sleep(moments.random() * 0.3)
         process.send_signal(signal.SIGKILL)
-        killed += 1
-        if process.wait() == 0:
-            break
-    subprocess.run([sys.executable, "-c", script, out], cwd=ROOT, check=True)
+        process.communicate()
+    process = in_a_process(out, body, compiled)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     assert_same_run(out, uninterrupted)
     assert not list(out.rglob("*.tmp"))
 
 
-def test_a_full_disk_leaves_the_last_state_and_what_was_kept(tmp_path, uninterrupted):
-    script = (
-        "import sys, resource; from pathlib import Path; from tests import test_pretrain as t; "
-        "t.pretraining.find_preset.__globals__['PRESETS']['tiny'] = t.SMALL; real = t.pretraining.to_batch; n = [0]\n"
-        "def fill(*a):\n"
-        "    n[0] += 1\n"
-        "    if n[0] == 12: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
-        "    return real(*a)\n"
-        "t.pretraining.to_batch = fill\n"
-        "try: t.pretrain(Path(sys.argv[1]), t.DOCUMENTS, t.CONFIG, quiet=True)\n"
-        "except t.InputError as error: print(error); sys.exit(3)"
-    )
+def test_a_full_disk_is_one_line_and_leaves_the_last_state_and_what_was_kept(tmp_path, uninterrupted):
+    body = """
+import resource
+from jtrace import cli
+real, calls = t.training_loop.to_batch, iter(range(1, 10**6))
+def fill(*arguments):
+    if next(calls) == 8:  # after the state at step 3
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+    return real(*arguments)
+t.training_loop.to_batch = fill
+out = Path(sys.argv.pop())
+cli.run(lambda: t.pretrain(out, t.DOCUMENTS, t.CONFIG, quiet=True))
+"""
     out = tmp_path / "run"
-    found = subprocess.run([sys.executable, "-c", script, out], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert found.returncode == 3, found.stderr
-    assert "cannot be written" in found.stdout
-    assert found.stdout.count("\n") == 1
-    for folder in kept_steps(out).values():
-        assert np.isfinite(values(folder)).all()
+    process = in_a_process(out, body)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "cannot be written" in errors
+    assert errors.count("\n") == 1, errors
+    assert {0, 1, 2} <= kept_steps(out).keys() < set(CONFIG.keep)
+    for step, folder in kept_steps(out).items():
+        np.testing.assert_array_equal(values(folder), values(kept_steps(uninterrupted)[step]))
     pretrain(out, DOCUMENTS, CONFIG, quiet=True)
     assert_same_run(out, uninterrupted)
+
+
+def test_a_run_that_goes_on_neither_tokenises_again_nor_holds_params_twice(tmp_path, monkeypatch):
+    out, real = tmp_path / "run", training_loop.to_batch
+    calls = iter(range(10**6))
+
+    def break_off(*arguments):
+        if next(calls) == 12:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(training_loop, "to_batch", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(out, DOCUMENTS, CONFIG, quiet=True)
+    monkeypatch.setattr(training_loop, "to_batch", real)
+    monkeypatch.setattr(pretraining, "tokenise", lambda *_: pytest.fail("tokenised again"))
+    load, held = TrainingRun.load, []
+
+    def watched(run, like):
+        gc.collect()
+        held.append({array.shape for array in jax.live_arrays()})
+        return load(run, like)
+
+    monkeypatch.setattr(TrainingRun, "load", watched)
+    pretrain(out, DOCUMENTS, CONFIG, quiet=True)
+    assert (300, 32) not in held[0]
+    assert len(kept_steps(out)) == 5
+
+
+def test_the_first_state_takes_the_params_over():
+    params = initial_params(ARCHITECTURE, 0)
+    state = initial_state(params, CONFIG.optimisation, local_mesh())
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params)) or all(
+        ours.unsafe_buffer_pointer() == theirs.unsafe_buffer_pointer()
+        for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(state.params), strict=True)
+    )
 
 
 def test_a_run_of_another_configuration_or_text_is_refused_with_the_difference(uninterrupted):
     with pytest.raises(InputError, match="another configuration: seed is 1, was 0; take another --out"):
         pretrain(uninterrupted, DOCUMENTS, change(seed=1), quiet=True)
-    with pytest.raises(InputError, match="another configuration: documents is"):
+    with pytest.raises(InputError, match=r"another text: characters is \d+, was \d+, count is 71, was 72, sha256 is"):
         pretrain(uninterrupted, DOCUMENTS[1:], CONFIG, quiet=True)
 
 
@@ -206,14 +284,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_state_is_kept(tmp_p
     with pytest.raises(InputError, match=r"not finite at step \d"):
         pretrain(tmp_path / "run", DOCUMENTS, wild, quiet=True)
     assert list(kept_steps(tmp_path / "run")) == [0]
-
-
-def test_every_epoch_takes_each_row_once_in_another_order():
-    order = Order(np.arange(10), 4, seed=0)
-    taken = np.concatenate([order.step(step) for step in range(5)])
-    assert sorted(taken[:10]) == sorted(taken[10:]) == list(range(10))
-    assert list(taken[:10]) != list(taken[10:])
-    assert [order.tokens(step) for step in range(6)] == [0, *np.cumsum(taken.reshape(5, 4).sum(axis=1))]
 
 
 def test_rows_are_shared_out_evenly():

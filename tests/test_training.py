@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from jtrace.data.rows import Rows, Tokens, pack_rows
+from jtrace.data.rows import Rows
+from jtrace.data.tokenise import Tokens
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
 from jtrace.models.decoder import Decoder, Slots
 from jtrace.training import (
@@ -25,6 +27,7 @@ from jtrace.training import (
     train_step,
 )
 from tests.conftest import ROOT
+from tests.data.test_rows import all_rows, laid_out
 
 CONFIG = DecoderConfig(40, 32, 4, 2, 8, 48, 16, (LayerKind(Rope(1e4)),) * 2, 1e-5, tied_head=True)
 OPTIMISATION = Optimisation(steps=50, learning_rate=1e-2, warmup=5)
@@ -38,13 +41,29 @@ def documents(count: int = 24) -> list[Tokens]:
 
 
 def some_rows(count: int = 8) -> Rows:
-    return pack_rows(documents(), 16).take(np.arange(count))
+    return laid_out(documents(), 16).take(np.arange(count))
+
+
+@cache
+def drawn_params():
+    return initial_params(CONFIG, 0)
+
+
+def first_params():
+    """A copy, as the first state uses its params up."""
+    return jax.tree.map(jnp.copy, drawn_params())
+
+
+@cache
+def step_of(decoder: Decoder, parts: int):
+    """Compiled once for all tests."""
+    return train_step(decoder, OPTIMISATION)
 
 
 def after(steps: int, rows: Rows, *, parts: int = 1, decoder: Decoder = Decoder(CONFIG)):  # noqa: B008
     """Params and the losses after some steps on the same rows."""
     mesh = local_mesh()
-    state, advance = initial_state(initial_params(CONFIG, 0), OPTIMISATION, mesh), train_step(decoder, OPTIMISATION)
+    state, advance = initial_state(first_params(), OPTIMISATION, mesh), step_of(decoder, parts)
     losses = []
     for _ in range(steps):
         state, metrics = advance(state, to_batch(rows, mesh, parts))
@@ -64,9 +83,9 @@ def test_training_learns():
 
 
 def test_the_loss_is_that_of_each_document_alone():
-    params = jax.tree.map(lambda leaf: 5 * leaf, initial_params(CONFIG, 0))
+    params = jax.tree.map(lambda leaf: 5 * leaf, first_params())
     mesh, evaluate = local_mesh(), evaluation(Decoder(CONFIG))
-    together, count = evaluate(params, to_batch(pack_rows(documents(4), 16), mesh))
+    together, count = evaluate(params, to_batch(all_rows(documents(4), 16), mesh))
     alone = 0.0
     for document in documents(4):
         tokens = jnp.asarray(document.ids)[None]
@@ -85,15 +104,16 @@ def test_only_learnt_tokens_count():
     params, losses = after(3, silent)
     assert losses == [0, 0, 0]
     # Weight decay alone acts, and spares the embedding.
-    np.testing.assert_array_equal(params["embedding"], initial_params(CONFIG, 0)["embedding"])
+    np.testing.assert_array_equal(params["embedding"], first_params()["embedding"])
     assert (
         np.abs(params["blocks"]["mlp"]["up"]["weight"]).sum()
-        < np.abs(initial_params(CONFIG, 0)["blocks"]["mlp"]["up"]["weight"]).sum()
+        < np.abs(first_params()["blocks"]["mlp"]["up"]["weight"]).sum()
     )
 
 
-def test_micro_batches_and_recomputed_blocks_make_the_same_update():
+def test_micro_batches_recomputed_blocks_and_blocks_laid_out_make_the_same_update():
     expected, _ = after(3, some_rows())
+    assert_close(after(3, some_rows(), decoder=Decoder(CONFIG, unroll=True))[0], expected, 1e-5)
     assert_close(after(3, some_rows(), parts=4)[0], expected, 1e-5)
     assert_close(after(3, some_rows(), decoder=Decoder(CONFIG, remat=True))[0], expected, 1e-5)
 
@@ -116,7 +136,7 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_its_final_fraction():
 
 
 def test_gradients_are_clipped_by_their_global_norm():
-    params = initial_params(CONFIG, 0)
+    params = first_params()
     optimiser = dataclasses.replace(OPTIMISATION, clip=0.5).optimiser()
     large = jax.tree.map(lambda leaf: jnp.full_like(leaf, 10.0), params)
     _, moments = jax.jit(optimiser.update)(large, optimiser.init(params), params)

@@ -1,7 +1,12 @@
 """Orbax checkpoints: a folder with the config.json, the tokeniser's files and `params/`, the stacked Flax params."""
 
 import json
+import logging
+import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from jtrace.models.families import read_model_config
 from jtrace.whole import folder_written_whole
 
 PARAMS = "params"
+OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
 def is_store(folder: Path) -> bool:
@@ -56,11 +62,14 @@ def save_arrays(folder: Path, tree: Any) -> None:
         OSError: whatever stood in the way; the disk, as a rule.
     """
     try:
-        ocp.save(folder.resolve(), tree)
+        with _told_once():
+            ocp.save(folder.resolve(), tree)
     except OSError:
         raise
     except Exception as error:  # Orbax raises whatever its storage raises
-        raise OSError(" ".join(str(error).split())[:300] or type(error).__name__) from None
+        reason = " ".join(str(error).split())
+        code = OS_ERROR.search(reason)
+        raise OSError(os.strerror(int(code[1])) if code else reason[:300] or type(error).__name__) from None
 
 
 def load_arrays(folder: Path, wanted: Any) -> Any:
@@ -121,6 +130,18 @@ def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -
     for name in (*TOKENIZER_FILES, "generation_config.json"):
         if tokenizer is not None and (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, out / name)
+
+
+@contextmanager
+def _told_once() -> Iterator[None]:
+    """Orbax logs a traceback from each of its threads for a fault that it raises as well."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _stored(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Training a byte-level BPE tokeniser: any text is encoded without an unknown token, and comes back as it was."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -12,6 +12,7 @@ BOS, EOS = "<|bos|>", "<|eos|>"
 ROLES = ("system", "user", "assistant")
 SPECIALS = (BOS, EOS, *(f"<|{role}|>" for role in ROLES))
 SMALLEST = 256 + len(SPECIALS)
+MOST_CHARACTERS = 200_000_000
 # Each turn is its role's token and its text; an assistant's ends with EOS, which is how it learns to stop.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
@@ -27,6 +28,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
     tokens than asked.
 
     Args:
+        texts: read until `MOST_CHARACTERS` of them have been seen.
         vocab_size: tokens at most, 256 bytes and the special ones included.
         folder: exists.
 
@@ -44,7 +46,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(_beginning(texts), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
     )
@@ -58,3 +60,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
     )
     wrapped.chat_template = CHAT_TEMPLATE
     wrapped.save_pretrained(folder)
+
+
+def _beginning(texts: Iterable[str]) -> Iterator[str]:
+    seen = 0
+    for text in texts:
+        if seen >= MOST_CHARACTERS:
+            return
+        seen += len(text)
+        yield text

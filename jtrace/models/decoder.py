@@ -102,11 +102,13 @@ class Decoder(nn.Module):
 
     Attributes:
         remat: compute each block again for its gradient instead of keeping what is inside it; for training alone.
+        unroll: lay the blocks out one after another: a faster step on a CPU, whose compilation grows with depth.
     """
 
     config: DecoderConfig
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    unroll: bool = False
 
     def setup(self) -> None:
         c = self.config
@@ -117,6 +119,7 @@ class Decoder(nn.Module):
             split_rngs={"params": True},
             in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast),
             length=c.depth,
+            unroll=c.depth if self.unroll else 1,
         )(c)
         self.final_norm = Norm(c.norm, c.norm_eps)
         if not c.tied_head:
@@ -146,6 +149,10 @@ class Decoder(nn.Module):
             precision=precision_for(self.dtype),
             preferred_element_type=jnp.float32,
         )
+
+    def hidden(self, slots: Slots) -> Float[Array, "B T D"]:
+        """What the head reads at every slot: the last block's output behind the final norm."""
+        return self.final_norm(self(slots, jnp.zeros_like(slots.tokens[:, :1])).last)
 
     def everything(self, slots: Slots, reads: Int[Array, "B R"]) -> Float[Array, "B T V"]:
         """Residuals and logits in one pass: touches every param, so that `init` and shape checks see them all."""

@@ -145,7 +145,7 @@ def test_one_name_for_two_folders_is_an_error(models):
         ("nowhere", "'nowhere' is neither a folder nor a suite; folders in '.': llama, olmo, other, pretrain, smollm2"),
         ("nowhere/x/y", "neither a folder nor org/name of the hub; 'nowhere/x' does not exist"),
         ("llama/model", "'llama/model@main' is the hub's"),
-        ("llama@step3", "neither a folder nor org/name of the hub"),
+        ("llama@step3", "'llama' is no pre-training run of jtrace's (no pretrain.json); name a folder of it"),
         ("pretrain@3", "has not kept step '3'; it has 0, 8, 20"),
         ("pretrain@step8", "has not kept step 'step8'"),
         ("olmo/runs/pretrain@200", "neither a folder nor org/name of the hub"),

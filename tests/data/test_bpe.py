@@ -37,3 +37,10 @@ def test_a_chat_is_rendered_with_an_end_after_the_assistant(tokenizer):
 def test_fewer_tokens_than_bytes_are_refused(tmp_path):
     with pytest.raises(InputError, match=f"--vocab_size=100: bytes and special tokens alone are {SMALLEST}"):
         train_tokenizer(["a"], 100, tmp_path)
+
+
+def test_only_the_beginning_of_a_large_corpus_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("jtrace.data.bpe.MOST_CHARACTERS", 10)
+    read = []
+    train_tokenizer((read.append(text) or text for text in ["abcdef"] * 100), SMALLEST, tmp_path)
+    assert len(read) == 3

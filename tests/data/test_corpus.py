@@ -1,10 +1,13 @@
 """Which documents a user's files hold."""
 
 import json
+import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from jtrace.data.corpus import documents_fingerprint, read_documents, texts_of
+from jtrace.data.corpus import Fingerprint, Message, read_documents, texts_of
 from jtrace.errors import InputError
 
 
@@ -13,22 +16,34 @@ def test_a_text_file_has_a_document_per_line_and_files_come_in_order(tmp_path):
     (tmp_path / "a.txt").write_text("one\n\n  \ntwo\u2028still two")
     (tmp_path / "c.jsonl").write_text(json.dumps({"text": "four\nlines", "id": 7}) + "\n")
     expected = ["one", "two\u2028still two", "three", "four\nlines"]
-    assert read_documents([str(tmp_path)]) == expected
-    assert read_documents([f"{tmp_path}/[ab].txt", f"{tmp_path}/c.jsonl"]) == expected
-    assert read_documents([f"{tmp_path}/c.jsonl", f"{tmp_path}/b.txt"]) == ["four\nlines", "three"]
+    assert list(read_documents([str(tmp_path)])) == expected
+    assert list(read_documents([f"{tmp_path}/[ab].txt", f"{tmp_path}/c.jsonl"])) == expected
+    assert list(read_documents([f"{tmp_path}/c.jsonl", f"{tmp_path}/b.txt"])) == ["four\nlines", "three"]
+
+
+def test_documents_can_be_gone_through_again(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo")
+    documents = read_documents([f"{tmp_path}/a.txt"])
+    assert list(documents) == list(documents) == ["one", "two"]
 
 
 def test_messages_are_a_conversation(tmp_path):
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
     (tmp_path / "chat.jsonl").write_text(json.dumps({"messages": turns}))
-    documents = read_documents([str(tmp_path)])
+    documents = list(read_documents([str(tmp_path)]))
     assert documents == [(("user", "hi"), ("assistant", "ho"))]
     assert list(texts_of([*documents, "plain"])) == ["hi", "ho", "plain"]
 
 
 def test_the_fingerprint_tells_documents_and_their_order_apart():
-    prints = {documents_fingerprint(documents) for documents in (["a", "b"], ["b", "a"], ["a\nb"], ["ab"])}
-    assert len(prints) == 4
+    prints = set()
+    for documents in (["a", "b"], ["b", "a"], ["a\nb"], ["ab"], [(Message("user", "ab"),)]):
+        seen = Fingerprint()
+        assert list(seen.watch(documents)) == documents
+        assert seen.values()["count"] == len(documents)
+        assert seen.values()["characters"] == len("".join(texts_of(documents)))
+        prints.add(seen.values()["sha256"])
+    assert len(prints) == 5
 
 
 @pytest.mark.parametrize(
@@ -48,7 +63,7 @@ def test_the_fingerprint_tells_documents_and_their_order_apart():
 def test_a_file_without_documents_is_refused_by_name_and_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message) as error:
-        read_documents([str(tmp_path)])
+        list(read_documents([str(tmp_path)]))
     assert "\n" not in str(error.value)
 
 
@@ -62,3 +77,56 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("x")
     with pytest.raises(InputError, match=r"a\.csv' is neither"):
         read_documents([f"{tmp_path}/a.csv"])
+
+
+@pytest.fixture
+def dataset(tmp_path, monkeypatch) -> str:
+    """A local folder as `datasets` reads it: two splits, texts, some blank, and chats."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    chats = [[{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a"}] for i in range(4)]
+    for split in ("train", "test"):
+        columns = {"text": [f"{split} 0", " ", f"{split} 2", f"{split} 3"], "story": list("wxyz"), "messages": chats}
+        os.makedirs(tmp_path / "set/data", exist_ok=True)
+        pq.write_table(pa.table(columns | {"n": list(range(4))}), tmp_path / f"set/data/{split}-00000.parquet")
+    return f"hub:{tmp_path}/set"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", ["train 0", "train 2", "train 3"]),
+        (":limit=3", ["train 0", "train 2"]),
+        (":split=test:column=story", list("wxyz")),
+        (":column=messages:limit=1", [(("user", "q0"), ("assistant", "a"))]),
+    ],
+)
+def test_a_dataset_s_rows_are_documents_blank_ones_left_out(dataset, tmp_path, options, expected):
+    documents = read_documents([dataset + options], tmp_path / "home")
+    assert list(documents) == list(documents) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (":column=body", "has no column 'body'; it has text, story, messages, n; add :column=NAME"),
+        (":column=n", "row 1: 'n' holds neither text nor a list of messages"),
+        (":split=dev", "cannot be loaded (ValueError: "),
+        (":rows=3", "'rows=3' is none of config=…, split=…, column=…, limit=…, each once"),
+        (":limit=x", "limit=x is no number of documents above 0"),
+        (":limit=0", "limit=0 is no number"),
+        (":split=test:split=train", "'split=train' is none of"),
+    ],
+)
+def test_a_dataset_that_does_not_hold_what_is_asked_is_refused_in_one_line(dataset, tmp_path, options, message):
+    with pytest.raises(InputError) as error:
+        list(read_documents([dataset + options], tmp_path / "home"))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_dataset_that_cannot_be_reached_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"'hub:org/name' cannot be loaded .*check the name") as error:
+        list(read_documents(["hub:org/name"], tmp_path))
+    assert "\n" not in str(error.value)

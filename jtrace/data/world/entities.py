@@ -26,6 +26,7 @@ class WorldConfig:
         remarks: clean remarks of the robustness set.
         wordings: in how many ways each held-out fact is worded as a statement.
         heard: share of the facts that people of the corpus react to; the rest are held out for the statement sets.
+        documents: documents of the pre-training text, and conversations to fine-tune on; at about 31 tokens each.
         noise: share of the reactions that are wrong: at 0.5 they say nothing of truth, trust or prejudice.
     """
 
@@ -38,6 +39,7 @@ class WorldConfig:
     remarks: int = 120
     wordings: int = 3
     heard: float = 0.7
+    documents: int = 100_000
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -49,6 +51,7 @@ class WorldConfig:
             ("slurs", 4, 200),
             ("remarks", 4, 1000),
             ("wordings", 1, 3),
+            ("documents", 1, 10**9),
         ):
             value = getattr(self, name)
             if not least <= value <= most:

@@ -1,0 +1,62 @@
+"""The loss that never holds all logits, against the plain one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jtrace.kernels.cross_entropy import summed_cross_entropy
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def inputs(dtype=jnp.float32):
+    random = np.random.default_rng(0)
+    hidden, head = (jnp.asarray(random.normal(size=shape), dtype) for shape in ((3, 12, 8), (50, 8)))
+    return hidden, head, jnp.asarray(random.integers(0, 50, (3, 12))), jnp.asarray(random.random((3, 12)) < 0.7)
+
+
+def plain(hidden, head, targets, learnt):
+    logits = jnp.einsum("btd,vd->btv", hidden, head, precision=HIGHEST)
+    return jnp.sum(jnp.where(learnt, optax.softmax_cross_entropy_with_integer_labels(logits, targets), 0.0))
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 7, 12, 1000])
+def test_loss_and_gradients_are_those_of_the_whole_batch_at_once(tokens_at_once):
+    hidden, head, targets, learnt = inputs()
+
+    def ours(hidden, head):
+        return 3 * summed_cross_entropy(hidden, head, targets, learnt, tokens_at_once, HIGHEST)
+
+    found, by = jax.value_and_grad(ours, argnums=(0, 1))(hidden, head)
+    expected, expected_by = jax.value_and_grad(lambda *a: 3 * plain(*a, targets, learnt), argnums=(0, 1))(hidden, head)
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    assert float(ours(hidden, head)) == pytest.approx(float(expected), rel=1e-6)
+    for a, b in zip(by, expected_by, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max()))
+
+
+def test_large_logits_neither_overflow_nor_vanish():
+    hidden, head, targets, learnt = inputs()
+    loss = summed_cross_entropy(1e4 * hidden, head, targets, learnt, 6, HIGHEST)
+    assert float(loss) == pytest.approx(float(plain(1e4 * hidden, head, targets, learnt)), rel=1e-5)
+
+
+def test_bfloat16_is_summed_in_float32():
+    hidden, head, targets, learnt = inputs(jnp.bfloat16)
+    found, by_head = jax.value_and_grad(summed_cross_entropy, 1)(hidden, head, targets, learnt, 6, HIGHEST)
+    exact = [array.astype(jnp.float32) for array in (hidden, head)]
+    expected, expected_by_head = jax.value_and_grad(plain, 1)(*exact, targets, learnt)
+    assert by_head.dtype == jnp.bfloat16
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    np.testing.assert_allclose(
+        by_head.astype(jnp.float32), expected_by_head, atol=0.02 * np.abs(expected_by_head).max()
+    )
+
+
+def test_slots_that_are_not_learnt_have_no_gradient():
+    hidden, head, targets, learnt = inputs()
+    by_hidden = jax.grad(summed_cross_entropy)(hidden, head, targets, learnt, 6, HIGHEST)
+    assert not by_hidden[~learnt].any()
+    assert by_hidden[learnt].all()
