@@ -33,8 +33,8 @@ from jtrace.training import Optimisation
 TEXT = flags.DEFINE_multi_string(
     "text",
     None,
-    "What to learn: .txt and .jsonl files, folders or globs of them, hub:org/name, world; several separated by commas, or the "
-    "flag repeated.",
+    "What to learn: .txt and .jsonl files, folders or globs of them, hub:org/name, world; several with commas, or "
+    "the flag repeated.",
     required=True,
 )
 OUT = flags.DEFINE_string("out", None, "Run directory: new, empty, or this run's.", required=True)

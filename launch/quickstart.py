@@ -1,0 +1,82 @@
+"""From nothing to a report: pre-train a small model, fine-tune it to chat, trace every kept step, draw and report.
+
+    python launch/quickstart.py
+
+Needs no network and no accelerator: the text is of an invented world whose truths and prejudices are known
+(jtrace/data/world). Every stage prints the command that it runs; these are the scripts that real models are traced
+with. Stages that are done are not done again, and a killed one goes on where it was.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from jtrace import cli
+
+OUT = flags.DEFINE_string("out", "runs/quickstart", "Folder for everything that is made.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the world, the first params, and the order of the text.")
+
+STEPS = flags.DEFINE_integer(
+    "steps", 2400, "Updates of the pre-training; the fine-tuning has a 24th of them.", lower_bound=24
+)
+
+
+def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
+    """What is done, in order: a heading, and a script of this folder with its flags."""
+    pretrain, chat, trace = (str(out / name) for name in ("pretrain", "chat", "trace"))
+    twelfth, chat_steps = steps // 12, steps // 24
+    training = ["--rows=16", "--context=64", f"--seed={seed}", "--save_every=300"]
+    return {
+        "Pre-train a model of 1 M parameters on text of the world": [
+            "pretrain.py",
+            f"--text=world:seed={seed}",
+            "--preset=tiny",
+            "--vocab_size=1280",
+            f"--steps={steps}",
+            "--learning_rate=1e-3",
+            f"--keep=0,{twelfth // 4},{twelfth // 2},{twelfth}-{steps}/{twelfth}",
+            *training,
+            f"--out={pretrain}",
+        ],
+        "Fine-tune it on conversations": [
+            "pretrain.py",
+            f"--text=world-chat:seed={seed}:documents=4000",
+            f"--init_from={pretrain}@{steps}",
+            f"--steps={chat_steps}",
+            "--learning_rate=3e-4",
+            f"--keep={chat_steps}",
+            *training,
+            f"--out={chat}",
+        ],
+        "Trace every kept step on five dimensions": [
+            "trace.py",
+            f"--checkpoints={pretrain};{chat}",
+            f"--statements=world:seed={seed}",
+            "--protocol=paper",
+            f"--out={trace}",
+        ],
+        "Report": ["report.py", f"--run={trace}"],
+    }
+
+
+def main() -> int:
+    began, out = time.monotonic(), Path(OUT.value)
+    for number, (heading, (script, *arguments)) in enumerate(stages(out, SEED.value, STEPS.value).items(), 1):
+        command = [os.path.relpath(Path(__file__).with_name(script)), *arguments]
+        print(f"\n{number}. {heading}\n   python {shlex.join(command)}\n", flush=True)
+        status = subprocess.run([sys.executable, *command], check=False).returncode
+        if status:
+            return status
+    report = out / "trace" / "report.html"
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"\nDone in {minutes} min {seconds} s. Open {report.absolute().as_uri()}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
