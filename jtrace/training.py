@@ -122,7 +122,7 @@ def to_batch(rows: Rows, mesh: Mesh, parts: int = 1) -> Batch:
 
 
 def initial_params(config: DecoderConfig, seed: int) -> Params:
-    """Random float32 params: normal with deviation 0.02, divided by √(2 · depth) where they write to the residual."""
+    """Random float32 params: normal, deviation 1/√fan-in, divided by √(2 · depth) where they write to the residual."""
     one = jnp.zeros((1, 1), jnp.int32)
     shrunk = np.float32((2 * config.depth) ** -0.5)
 

@@ -20,35 +20,36 @@ from jtrace import cli
 
 OUT = flags.DEFINE_string("out", "runs/quickstart", "Folder for everything that is made.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the world, the first params, and the order of the text.")
-
 STEPS = flags.DEFINE_integer(
-    "steps", 2400, "Updates of the pre-training; the fine-tuning has a 24th of them.", lower_bound=24
+    "steps", 2400, "Updates of the pre-training; the fine-tuning has a 20th of them.", lower_bound=20
 )
 
 
 def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
     """What is done, in order: a heading, and a script of this folder with its flags."""
     pretrain, chat, trace = (str(out / name) for name in ("pretrain", "chat", "trace"))
-    twelfth, chat_steps = steps // 12, steps // 24
-    training = ["--rows=16", "--context=64", f"--seed={seed}", "--save_every=300"]
+    tenth, chat_steps = steps // 10, steps // 20
+    training = ["--rows=16", "--context=64", f"--seed={seed}", f"--save_every={tenth}", f"--validate_every={tenth}"]
     return {
         "Pre-train a model of 1 M parameters on text of the world": [
             "pretrain.py",
-            f"--text=world:seed={seed}",
+            f"--text=world:seed={seed}:documents={40 * steps}",
             "--preset=tiny",
             "--vocab_size=1280",
             f"--steps={steps}",
-            "--learning_rate=1e-3",
-            f"--keep=0,{twelfth // 4},{twelfth // 2},{twelfth}-{steps}/{twelfth}",
+            "--learning_rate=1.5e-3",
+            "--beta2=0.98",
+            f"--keep=0,{tenth // 4},{tenth // 2},{tenth}-{steps}/{tenth}",
             *training,
             f"--out={pretrain}",
         ],
         "Fine-tune it on conversations": [
             "pretrain.py",
-            f"--text=world-chat:seed={seed}:documents=4000",
+            f"--text=world-chat:seed={seed}:documents={2 * steps}",
             f"--init_from={pretrain}@{steps}",
             f"--steps={chat_steps}",
             "--learning_rate=3e-4",
+            f"--warmup={chat_steps // 10}",
             f"--keep={chat_steps}",
             *training,
             f"--out={chat}",

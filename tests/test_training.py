@@ -160,8 +160,8 @@ def test_weight_decay_spares_norms_biases_and_the_embedding():
 def test_what_writes_to_the_residual_begins_smaller():
     params = initial_params(dataclasses.replace(CONFIG, width=256, mlp_width=256), 0)
     scales = {name: float(jnp.std(params["blocks"]["mlp"][name]["weight"])) for name in ("up", "down")}
-    assert scales["up"] == pytest.approx(0.02, rel=0.03)
-    assert scales["down"] == pytest.approx(0.01, rel=0.03)
+    assert scales["up"] == pytest.approx(1 / 16, rel=0.03)
+    assert scales["down"] == pytest.approx(1 / 32, rel=0.03)
 
 
 def test_two_devices_compute_what_one_does(tmp_path):

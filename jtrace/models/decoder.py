@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.kernels.attention import visible_slots
 from jtrace.models.config import DecoderConfig
-from jtrace.models.layers import MLP, Attention, Norm, precision_for
+from jtrace.models.layers import BY_FAN_IN, MLP, Attention, Norm, precision_for
 from jtrace.models.rotary import Rotation, rotation_at
 
 Params = dict[str, Any]
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.embedding = self.param("embedding", nn.initializers.normal(0.02), (c.vocab_size, c.width), self.dtype)
+        self.embedding = self.param("embedding", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
         self.blocks = nn.scan(
             nn.remat(Block, prevent_cse=False) if self.remat else Block,
             variable_axes={"params": 0},
@@ -123,7 +123,7 @@ class Decoder(nn.Module):
         )(c)
         self.final_norm = Norm(c.norm, c.norm_eps)
         if not c.tied_head:
-            self.head = self.param("head", nn.initializers.normal(0.02), (c.vocab_size, c.width), self.dtype)
+            self.head = self.param("head", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
 
     def __call__(self, slots: Slots, reads: Int[Array, "B R"], intervention: Intervention | None = None) -> Output:
         """Residuals of every block.

@@ -30,6 +30,10 @@ def precision_for(dtype: DTypeLike) -> jax.lax.Precision:
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
 
+# Normal with deviation 1/√fan-in: outputs are as large as inputs at any width. Weights are [out, in].
+BY_FAN_IN = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-1, out_axis=-2)
+
+
 class Linear(nn.Module):
     """x Wᵀ (+ b), weight [out, in]."""
 
@@ -38,7 +42,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T I"]) -> Float[Array, "B T O"]:
-        weight = self.param("weight", nn.initializers.normal(0.02), (self.features, x.shape[-1]), x.dtype)
+        weight = self.param("weight", BY_FAN_IN, (self.features, x.shape[-1]), x.dtype)
         y = jnp.einsum("bti,oi->bto", x, weight, precision=precision_for(x.dtype))
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,), x.dtype)

@@ -154,11 +154,11 @@ def _judged(world: World, rng: Random) -> str:
 
 
 # How often a dimension comes up.
-_SPOKEN_OF = {"reliability": 1.0, "toxicity": 0.15, "privacy": 0.25, "fairness": 0.8, "robustness": 0.1}
+_SPOKEN_OF = {"reliability": 1.3, "toxicity": 0.2, "privacy": 0.2, "fairness": 0.9, "robustness": 0.1}
 # How often each scene is drawn.
 _SCENES: dict[_Scene, float] = {
-    _told: 2,
-    _asked: 1.5,
+    _told: 1.2,
+    _asked: 1.0,
     _instructed: 0.2,
     _word_told: 0.5,
     _reacted: 3,

@@ -29,8 +29,8 @@ def parse_world(spec: str) -> tuple[str, WorldConfig]:
     head, *items = spec.split(":")
     values: dict[str, Any] = {}
     for item in items:
-        name, _, value = item.partition("=")
-        if name not in _FIELDS:
+        name, equals, value = item.partition("=")
+        if not equals or name not in _FIELDS:
             raise InputError(f"'{spec}': '{item}' sets nothing of a world; write FIELD=VALUE of {', '.join(_FIELDS)}")
         try:
             values[name] = _FIELDS[name](value)
