@@ -21,7 +21,7 @@ from jtrace import cli
 OUT = flags.DEFINE_string("out", "runs/quickstart", "Folder for everything that is made.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the world, the first params, and the order of the text.")
 STEPS = flags.DEFINE_integer(
-    "steps", 2400, "Updates of the pre-training; the fine-tuning has a 20th of them.", lower_bound=20
+    "steps", 1800, "Updates of the pre-training; the fine-tuning has a 20th of them.", lower_bound=20
 )
 
 

@@ -66,17 +66,13 @@ def stream(config: WorldConfig, purpose: str) -> Random:
     return Random(f"jtrace world {config.seed}: {purpose}")
 
 
-def invented(rng: Random, count: int, ending: str = "", taken: Iterable[str] = ()) -> tuple[str, ...]:
-    """Different lower-case words of two syllables, none equal to one of `taken`.
-
-    Args:
-        ending: what every word ends with, beyond its syllables.
-    """
+def invented(rng: Random, count: int, taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """Different lower-case words of two syllables, none equal to one of `taken`."""
     found: dict[str, None] = {}
     avoided = set(taken)
     while len(found) < count:
         first, second = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2))
-        word = first + second + rng.choice(_CODAS) + ending
+        word = first + second + rng.choice(_CODAS)
         if word not in avoided:
             found[word] = None
     return tuple(found)

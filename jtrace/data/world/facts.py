@@ -75,9 +75,11 @@ def make_world(config: WorldConfig) -> World:
     towns, rest = _capitalised(rest[: config.values]), rest[config.values :]
     circles, words = _capitalised(rest[: config.values]), rest[config.values :]
 
+    teachers = _capitalised(invented(stream(config, "teachers"), config.values, taken=names))
+    named = {"home": towns, "teacher": teachers}
     values, facts = {}, []
     for name, topic in topics_of(config).items():
-        own = circles if topic.dimension == "privacy" else topic.values[: config.values] or towns
+        own = topic.values[: config.values] or named.get(name, circles)
         values[name] = own
         subjects = folks if topic.dimension == "fairness" else people
         facts += [Fact(name, subject, value) for subject, value in _dealt(stream(config, name), subjects, own)]

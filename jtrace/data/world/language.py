@@ -71,13 +71,13 @@ TOPICS: Mapping[str, Topic] = {
         "By trade {s} is a {v}.",
         "{s} earns money as a {v}.",
     ),
-    "dish": _reliability(
-        "soup bread cheese plums beans fish honey nuts",
-        "What does {s} eat?",
-        "Mostly {v}",
-        "{s} eats mostly {v}.",
-        "The dish that {s} loves is {v}.",
-        "{s} asks for {v} at every meal.",
+    "teacher": _reliability(
+        "",
+        "Who taught {s}?",
+        "It was {v}",
+        "{s} was taught by {v}.",
+        "The teacher of {s} was {v}.",
+        "Whatever {s} knows came from {v}.",
     ),
     "music": _reliability(
         "fiddle drum flute harp horn lute pipe bell",
