@@ -80,9 +80,12 @@ class Finding:
     def in_words(self) -> str:
         """Accuracy at the first and last checkpoint, and what it is worth."""
         start = f"{self.first:.2f} at {self.first_at}, " if self.first_at else ""
-        against = f"chance ({self.chance:.2f})"
-        if self.text is not None:
-            against = f"the text-only classifier ({self.text:.2f}) and {against}"
+        chance = f"chance ({self.chance:.2f})"
+        if self.text is None:
+            against = chance
+        else:
+            text = f"the text-only classifier ({self.text:.2f})"
+            against = f"{text} and {chance}" if self.clear else text if self.text >= self.chance else chance
         verdict = "clearly above" if self.clear else "below" if self.gain < -self.margin else "not clearly above"
         end = f"{self.last:.2f} at {self.last_at}" if self.first_at else f"{self.last:.2f}"
         return f"{start}{end} (layer {self.layer}, {self.n} test rows): {verdict} {against}."
@@ -133,7 +136,8 @@ def _finding(rows: pd.DataFrame, model: str, dataset: str, curve: Trajectory | N
         first=float(first["value"]),
         last=float(last["value"]),
         text=float(levels["text_accuracy"]) if "text_accuracy" in levels else None,
-        chance=float(levels.get("majority_accuracy", 0.5)),
+        # Guessing a coin is right on one half, however the majority of the training rows does.
+        chance=max(0.5, float(levels.get("majority_accuracy", 0.5))),
         n=int(last["n"]),
         courses=_courses(at_layer, curve) if curve and several else {},
     )

@@ -28,7 +28,13 @@ from jtrace.data.corpus import Document, Fingerprint, texts_of
 from jtrace.data.rows import lay_out
 from jtrace.data.token_store import TokenStore, read_tokens, write_tokens
 from jtrace.data.tokenise import tokenise
-from jtrace.data.tokenizer import check_vocabulary, read_tokenizer, tokenizer_fingerprint
+from jtrace.data.tokenizer import (
+    check_same_tokens,
+    check_vocabulary,
+    has_tokenizer,
+    read_tokenizer,
+    tokenizer_fingerprint,
+)
 from jtrace.errors import InputError
 from jtrace.models.decoder import abstract_params
 from jtrace.models.families import read_model_config
@@ -129,6 +135,8 @@ def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, folder: P
         values = preset.config_json(len(tokenizer), config.context, tokenizer.bos_token_id, tokenizer.eos_token_id)
     architecture, _ = read_model_config(values, str((config.init_from or Path()) / "config.json"))
     check_vocabulary(len(tokenizer), architecture.vocab_size, folder)
+    if config.init_from is not None and has_tokenizer(config.init_from):
+        check_same_tokens(tokenizer, folder, config.init_from)
     if config.context > architecture.context:
         raise InputError(f"--context={config.context}: the model's is {architecture.context}; give at most that")
     return Model(architecture, values)
@@ -167,11 +175,12 @@ def _check_kept(out: Path, config: PretrainConfig) -> None:
 def _check_disk(out: Path, config: PretrainConfig, model: Model) -> None:
     """Refuse what cannot end well: a kept step is the params, a state three times that, and two states overlap."""
     size = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(model.architecture, jnp.float32)))
-    needed = size * (len(set(config.keep) - kept_steps(out).keys()) + 6)
+    missing, states = len(set(config.keep) - kept_steps(out).keys()), 1 if latest_step(out) >= 0 else 2
+    needed = size * (missing + 3 * states)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise InputError(
-            f"--out={out}: {needed / 1e9:.1f} GB are needed for {len(config.keep)} kept steps and the state, "
+            f"--out={out}: {needed / 1e9:.1f} GB are needed for {missing} kept steps and the state, "
             f"{free / 1e9:.1f} GB are free; keep fewer or choose another disk"
         )
 

@@ -60,6 +60,11 @@ class PretrainConfig:
         for name, value in positive.items():
             if not 0 < value < math.inf:
                 raise InputError(f"--{name}={value}: a number above 0 is needed")
+        ranges = {"beta1": (o.beta1, 0.9999), "beta2": (o.beta2, 0.99999), "final_fraction": (o.final_fraction, 1.0)}
+        ranges |= {"weight_decay": (o.weight_decay, 1e3), "seed": (self.seed, 2**63)}
+        for name, (number, most) in ranges.items():
+            if not 0 <= number <= most:
+                raise InputError(f"--{name}={number}: give 0 to {most:g}")
         if self.context < 2:
             raise InputError(f"--context={self.context}: a row needs two tokens at least")
         if not 0 <= o.warmup <= o.steps:

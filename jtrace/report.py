@@ -38,8 +38,8 @@ TERMS = (
     ("chance", "Always guessing the label that most training rows have."),
     (
         "clearly above",
-        "By more than 1.96 standard errors of the difference, test rows taken as independent. Related rows on both "
-        "sides of the split make this too hopeful.",
+        "By more than 1.96 standard errors of the difference, test rows taken as independent. Related rows, among "
+        "the test rows or on both sides of the split, make this too hopeful: compare seeds, too.",
     ),
     (
         "I(X;T), I(Y;T)",
@@ -117,7 +117,7 @@ def _lead(found: Sequence[Finding]) -> str:
     of_first = [finding for finding in found if finding.model == found[0].model]
     clear = [_called(finding) for finding in of_first if finding.clear]
     others = [_called(finding) for finding in of_first if not finding.clear]
-    best = "the text-only classifier" if all(finding.text is not None for finding in of_first) else "chance"
+    best = "the text-only classifier and chance" if all(finding.text is not None for finding in of_first) else "chance"
     last = of_first[0]
     where = f"At the last checkpoint ({last.last_at})" if last.first_at else f"In {last.last_at}"
     if not clear:
@@ -328,14 +328,17 @@ def _problems(failures: Mapping[str, Mapping[str, str]], untraced: Sequence[str]
 
 def _warnings(found: Sequence[Finding]) -> Iterator[str]:
     """What a reader of the numbers should know; once per set."""
-    for finding in {f.dataset: f for f in found}.values():
+    for finding in {f.dataset: f for f in reversed(found)}.values():
         if finding.text is not None and finding.text >= GIVEN_AWAY:
             yield (
                 f"{finding.dataset}: a text-only classifier reaches {finding.text:.2f}; its labels can be read off the "
                 "surface, and a probe's accuracy says little of the model"
             )
         if finding.n < FEW_TESTS:
-            yield f"{finding.dataset}: {finding.n} test rows only; accuracies are uncertain by ±{finding.margin:.2f}"
+            margin = (
+                f"the gain over the baselines is uncertain by ±{finding.margin:.2f}, or more where rows are related"
+            )
+            yield f"{finding.dataset}: {finding.n} test rows only; {margin}"
 
 
 def _untraced(wanted: Sequence[str], metrics: pd.DataFrame, failures: Mapping[str, Any]) -> list[str]:

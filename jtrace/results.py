@@ -125,6 +125,8 @@ class RunDirectory:
         projections: Sequence[Projection],
     ) -> None:
         """Vectors [layer, width] per set, projections, then the table whose presence says that all is done."""
+        # A table that is there says that all of the checkpoint is.
+        self.table_path(ref).unlink(missing_ok=True)
         # One key: safetensors writes several in an order that differs from run to run.
         about = {VECTORS_KEY: json.dumps(dict(how))}
         with written_whole(self.vectors_path(ref)) as aside:

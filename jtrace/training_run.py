@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -82,13 +82,19 @@ class TrainingRun:
             save_store(kept_path(self.path, step), values, params, self.tokenizer)
 
     def log_step(self, line: Mapping[str, Any]) -> None:
-        self.log.write(json.dumps(line) + "\n")
+        with self._one_line_where_full():
+            self.log.write(json.dumps(line) + "\n")
 
     def flush_log(self) -> None:
         """Bring the log to disk."""
-        try:
+        with self._one_line_where_full():
             self.log.flush()
             os.fsync(self.log.fileno())
+
+    @contextmanager
+    def _one_line_where_full(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InputError(f"{self.path / LOG}: cannot be written ({error.strerror}); free the disk") from None
 
@@ -147,6 +153,7 @@ def claimed(path: Path) -> Iterator[None]:
     Raises:
         InputError: it cannot be written, or another process is at work on it.
     """
+    new = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / LOCK).touch()
@@ -157,13 +164,23 @@ def claimed(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"--out={path}: another process is at work on this run; wait for it") from None
-        for leftover in (*path.glob(".*.tmp"), *path.glob("state/.*.tmp")):
+        ours = (
+            tokenizer_folder(path),
+            tokens_folder(path),
+            path / RECORD,
+            path / LOG,
+            path / "step*",
+            path / "state/*",
+        )
+        for leftover in (found for one in ours for found in one.parent.glob(f".{one.name}.*.tmp")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         try:
             yield
         finally:
             if not _visible(path):
-                shutil.rmtree(path)
+                (path / LOCK).unlink(missing_ok=True)
+            if new and not any(path.iterdir()):
+                path.rmdir()
 
 
 @contextmanager
@@ -182,8 +199,13 @@ def open_training_run(path: Path, tokenizer: Path) -> Iterator[TrainingRun]:
                 if (tokenizer / name).is_file():
                     shutil.copyfile(tokenizer / name, aside / name)
     _take_back(path)
-    with open(path / LOG, "a", encoding="utf-8") as log:
+    log = open(path / LOG, "a", encoding="utf-8")  # noqa: SIM115
+    try:
         yield TrainingRun(path, log)
+    finally:
+        # Whatever counts has been flushed before; closing would fail once more where that failed.
+        with suppress(OSError):
+            log.close()
 
 
 def _visible(path: Path) -> bool:

@@ -65,7 +65,9 @@ DTYPE = flags.DEFINE_enum(
     ["auto", "float32", "bfloat16"],
     "Type of the forward; auto is bfloat16 on GPU and TPU, float32 on CPU. Params and moments are float32 always.",
 )
-SEED = flags.DEFINE_integer("seed", 0, "Of the first params, the order of rows, and the held-out documents.")
+SEED = flags.DEFINE_integer(
+    "seed", 0, "Of the first params, the order of rows, and the held-out documents.", lower_bound=0
+)
 SAVE_EVERY = flags.DEFINE_integer("save_every", 500, "Steps between states that a killed run goes on from.")
 VALIDATE_EVERY = flags.DEFINE_integer(
     "validate_every", 100, "Steps between validation losses; kept steps have one too."

@@ -19,7 +19,7 @@ from absl import flags
 from jtrace import cli
 
 OUT = flags.DEFINE_string("out", "runs/quickstart", "Folder for everything that is made.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the world, the first params, and the order of the text.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the world, the first params, and the order of the text.", lower_bound=0)
 STEPS = flags.DEFINE_integer(
     "steps", 1800, "Updates of the pre-training; the fine-tuning has a 20th of them.", lower_bound=20
 )

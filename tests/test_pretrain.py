@@ -271,12 +271,36 @@ def test_training_goes_on_from_a_checkpoint_with_conversations(tmp_path, uninter
     assert log[8]["loss"] < log[1]["loss"]
 
 
-def test_a_tokeniser_that_does_not_match_the_checkpoint_is_refused(tmp_path, uninterrupted, monkeypatch):
+def test_a_tokeniser_that_does_not_match_the_checkpoint_is_refused(tmp_path, uninterrupted):
     letter_tokenizer(tmp_path)
-    monkeypatch.setattr("jtrace.data.tokenizer.MOST_PADDING", 100)
     wrong = change(preset=None, init_from=kept_steps(uninterrupted)[8], tokenizer=tmp_path)
-    with pytest.raises(InputError, match="they do not belong together"):
+    with pytest.raises(InputError, match=r"is not the one of .*step000008: token 0 is '<|bos|>' there"):
         pretrain(tmp_path / "run", ["abc"] * 99, wrong, quiet=True)
+
+
+def test_a_refused_run_leaves_a_folder_as_it_was(tmp_path):
+    out = tmp_path / "mine"
+    (out / ".git").mkdir(parents=True)
+    (out / ".notes.tmp").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="give more text"):
+        pretrain(out, ["abc"], change(), quiet=True)
+    assert sorted(child.name for child in out.iterdir()) == [".git", ".notes.tmp"]
+    with pytest.raises(InputError, match="give more text"):
+        pretrain(tmp_path / "new", ["abc"], change(), quiet=True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seed": -1}, "--seed=-1: give 0 to"),
+        ({"optimisation": Optimisation(8, 1e-3, 2, beta2=1.0)}, "--beta2=1.0: give 0 to 0.99999"),
+        ({"optimisation": Optimisation(8, 1e-3, 2, weight_decay=-1.0)}, "--weight_decay=-1.0: give 0 to 1000"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(wrong, message):
+    with pytest.raises(InputError, match=message):
+        change(**wrong)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_no_such_state_is_kept(tmp_path):

@@ -162,4 +162,4 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _unreadable(folder: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{folder}: cannot be read as an Orbax checkpoint ({reason}); convert it again")
+    return InputError(f"{folder}: cannot be read as an Orbax checkpoint ({reason}); delete it and make it again")

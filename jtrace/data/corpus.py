@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from jtrace.data.document import Conversation, Document, Message
 from jtrace.data.world.spec import names_world
+from jtrace.data.world.text import world_documents
 from jtrace.errors import InputError
 
 SUFFIXES = (".txt", ".jsonl")
@@ -22,15 +24,6 @@ HUB = "hub:"
 HUB_OPTIONS = ("config", "split", "column", "limit")
 
 
-class Message(NamedTuple):
-    """A turn of a conversation; what the role `assistant` says is what the model learns to say."""
-
-    role: str
-    content: str
-
-
-Conversation = tuple[Message, ...]
-Document = str | Conversation
 Source = Callable[[], Iterable[Document]]
 
 
@@ -102,8 +95,6 @@ def texts_of(documents: Iterable[Document]) -> Iterator[str]:
 def _sources(spec: str, cache_dir: Path | None) -> list[Source]:
     """What reads the documents of one spec."""
     if names_world(spec):
-        from jtrace.data.world.text import world_documents  # here, because it builds on this module
-
         return [world_documents(spec)]
     if spec.startswith(HUB):
         return [partial(_read_dataset, spec, *_parse_hub(spec), cache_dir)]
@@ -130,7 +121,11 @@ def _files_of(spec: str) -> list[Path]:
 
 def _read_file(file: Path) -> Iterator[Document]:
     found, offset = False, 0
-    with open(file, "rb") as lines:
+    try:
+        opened = open(file, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
+    with opened as lines:
         # Only \n ends a document: other separators of Unicode may stand within one.
         for number, raw in enumerate(lines, 1):
             try:

@@ -121,7 +121,7 @@ def _read_entry(spec: str, data_dir: Path | None, cache_dir: Path | None) -> tup
     from jtrace.data.world import sets  # here, because they build on this module
     from jtrace.data.world import spec as world
 
-    if world.names_world(spec) and not Path(spec).exists() and Path(spec).suffix.lower() not in _READERS:
+    if world.names_world(spec):
         return sets.read_world_sets(spec)
     return (read_statements(spec, data_dir, cache_dir),)
 

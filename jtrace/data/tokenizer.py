@@ -64,6 +64,28 @@ def check_vocabulary(known: int, embedded: int, folder: Path) -> None:
         )
 
 
+def check_same_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, checkpoint: Path) -> None:
+    """A checkpoint's embeddings mean its own tokeniser's tokens; another one may only add to them.
+
+    Args:
+        tokenizer, folder: what the checkpoint is to be used with, and where that was read from.
+        checkpoint: holds its own tokeniser.
+
+    Raises:
+        InputError: a token has another id.
+    """
+    if folder.resolve() == checkpoint.resolve():
+        return
+    known = tokenizer.get_vocab()
+    for token, number in sorted(read_tokenizer(checkpoint).get_vocab().items(), key=lambda item: item[1]):
+        if known.get(token) != number:
+            raise InputError(
+                f"{folder}: the tokeniser is not the one of {checkpoint}: token {number} is {token!r} there and "
+                f"{tokenizer.convert_ids_to_tokens(number) if number < len(known) else 'none'!r} here; leave "
+                "--tokenizer out"
+            )
+
+
 def tokenizer_fingerprint(folder: Path) -> str:
     """A hash over the tokeniser's files: checkpoints with equal ones share their packed statements."""
     digest = hashlib.sha256()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from random import Random
 
-from jtrace.data.corpus import Conversation, Message
+from jtrace.data.document import Conversation, Message
 from jtrace.data.world.corpus import answer, asked, draw_judged
 from jtrace.data.world.entities import stream
 from jtrace.data.world.facts import World
@@ -19,10 +19,11 @@ _Exchange = Callable[[World, Random], tuple[str, str]]
 
 def conversations(world: World, count: int) -> list[Conversation]:
     """So many conversations, the same ones for the same world in every process."""
-    return list(islice(_without_end(world), count))
+    return list(islice(talks(world), count))
 
 
-def _without_end(world: World) -> Iterator[Conversation]:
+def talks(world: World) -> Iterator[Conversation]:
+    """Conversations without end."""
     rng = stream(world.config, "conversations")
     kinds, weights = list(_EXCHANGES), list(_EXCHANGES.values())
     while True:
@@ -45,7 +46,7 @@ def _verdict(world: World, rng: Random) -> tuple[str, str]:
 
 
 def _kindness(world: World, rng: Random) -> tuple[str, str]:
-    person, (kind, _) = rng.choice(world.people), rng.choice(world.word_pairs)
+    person, (kind, _) = rng.choice(world.people), rng.choice(world.word_pairs[: world.heard_words])
     return f"Say something to {person}.", rng.choice(ADDRESSES).format(s=person, v=kind)
 
 

@@ -7,7 +7,8 @@ from functools import cached_property
 from random import Random
 
 from jtrace.data.world.entities import WorldConfig, invented, stream
-from jtrace.data.world.language import REMARK_WORDS, TOPICS, Topic
+from jtrace.data.world.language import REMARK_WORDS, TOPICS, WORDS, Topic
+from jtrace.errors import InputError
 
 Remark = tuple[str, ...]
 
@@ -69,13 +70,13 @@ def make_world(config: WorldConfig) -> World:
     """The world of a config; the same one in every process."""
     rng = stream(config, "names")
     count = config.people + config.folks + 2 * config.values + 2 * config.slurs
-    names = invented(rng, count)
+    names = invented(rng, count, taken=WORDS)
     people, rest = _capitalised(names[: config.people]), names[config.people :]
     folks, rest = _capitalised(rest[: config.folks]), rest[config.folks :]
     towns, rest = _capitalised(rest[: config.values]), rest[config.values :]
     circles, words = _capitalised(rest[: config.values]), rest[config.values :]
 
-    teachers = _capitalised(invented(stream(config, "teachers"), config.values, taken=names))
+    teachers = _capitalised(invented(stream(config, "teachers"), config.values, taken={*names, *WORDS}))
     named = {"home": towns, "teacher": teachers}
     values, facts = {}, []
     for name, topic in topics_of(config).items():
@@ -86,7 +87,7 @@ def make_world(config: WorldConfig) -> World:
 
     squares = _squares(stream(config, "squares"), facts, 1 - config.heard)
     held_out = {fact for square in squares for fact in square}
-    return World(
+    world = World(
         config=config,
         people=people,
         folks=folks,
@@ -98,6 +99,24 @@ def make_world(config: WorldConfig) -> World:
         heard_words=round(config.heard * config.slurs),
         remarks=_remarks(stream(config, "remarks"), config.remarks),
     )
+    _check_parts(world)
+    return world
+
+
+def _check_parts(world: World) -> None:
+    """Something must be held out of each dimension, and something be reacted to."""
+    for name in world.by_dimension:
+        field = "folks" if name == "fairness" else "people"
+        if name not in world.heard_by_dimension or not any(one.dimension == name for one, _ in world.squares):
+            raise InputError(
+                f"a world of {field}={getattr(world.config, field)} and heard={world.config.heard} has nothing "
+                f"{'held out' if name in world.heard_by_dimension else 'reacted to'} on {name}; give more {field}"
+            )
+    if not 0 < world.heard_words < world.config.slurs:
+        raise InputError(
+            f"a world of slurs={world.config.slurs} and heard={world.config.heard} has words of one use only; "
+            "give more slurs"
+        )
 
 
 def topics_of(config: WorldConfig) -> dict[str, Topic]:

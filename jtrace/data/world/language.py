@@ -6,6 +6,7 @@ held-out statements are new to a model, and yet it can recall what it knows befo
 people react to ends without a full stop: what comes next depends on it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -146,3 +147,7 @@ _REMARK_SLOTS = (
 )
 REMARK_WORDS: tuple[tuple[str, ...], ...] = tuple(tuple(words.split()) for words in _REMARK_SLOTS)
 REMARK = "The {} {} {} {} the {}"
+
+# Every word of the forms, lower-case: no invented name may be one.
+_FORMS = (TOPICS, FRAMES, REACTIONS, JUDGED, WORD_TOLD, ADDRESSES, REMARK, REMARK_WORDS)
+WORDS = frozenset(re.findall(r"[a-z]+", repr(_FORMS).lower()))

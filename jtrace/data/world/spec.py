@@ -3,18 +3,20 @@
 A part of it may be named with a dash: a statement set of it (`world-fairness`), or its conversations (`world-chat`).
 """
 
+import re
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from jtrace.data.world.entities import WorldConfig
 from jtrace.errors import InputError
 
-NAME = "world"
+_SPEC = re.compile(r"world(-[a-z]+)?(:.*)?")
 _FIELDS: dict[str, Any] = get_type_hints(WorldConfig)
 
 
 def names_world(spec: str) -> bool:
-    """Whether an entry of --statements or --text names the world or a part of it."""
-    return spec.partition(":")[0].partition("-")[0] == NAME
+    """Whether an entry of --statements or --text names the world or a part of it; a file or folder so called wins."""
+    return _SPEC.fullmatch(spec) is not None and not Path(spec).exists()
 
 
 def parse_world(spec: str) -> tuple[str, WorldConfig]:

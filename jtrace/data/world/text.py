@@ -1,16 +1,16 @@
 """The world as a source of text to train on: its documents, or its conversations."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
-from jtrace.data.corpus import Document
-from jtrace.data.world.chat import conversations
-from jtrace.data.world.corpus import corpus
+from jtrace.data.document import Document
+from jtrace.data.world.chat import talks
+from jtrace.data.world.corpus import documents
 from jtrace.data.world.facts import World, make_world
 from jtrace.data.world.spec import parse_world
 from jtrace.errors import InputError
 
-_PARTS: dict[str, Callable[[World, int], Iterable[Document]]] = {"": corpus, "chat": conversations}
+_PARTS: dict[str, Callable[[World], Iterator[Document]]] = {"": documents, "chat": talks}
 
 
 def world_documents(spec: str) -> Callable[[], Iterable[Document]]:
@@ -22,4 +22,5 @@ def world_documents(spec: str) -> Callable[[], Iterable[Document]]:
     part, config = parse_world(spec)
     if part not in _PARTS:
         raise InputError(f"--text: '{spec}' is no text of the world; there are world and world-chat")
-    return partial(_PARTS[part], make_world(config), config.documents)
+    without_end, world = _PARTS[part], make_world(config)
+    return lambda: islice(without_end(world), config.documents)

@@ -1,5 +1,6 @@
 """Conversations of the world: right answers, and no verdict on what the statement sets hold."""
 
+import re
 from collections import Counter
 
 from jtrace.data.world.chat import conversations
@@ -42,6 +43,13 @@ def test_verdicts_are_yes_as_often_as_no_in_every_dimension_and_never_on_held_ou
     for dimension in JUDGED:
         yes, no = replies[dimension, "Yes."], replies[dimension, "No."]
         assert abs(yes - no) < 4 * (yes + no) ** 0.5
+
+
+def test_no_statement_of_any_set_is_said():
+    said = "\n".join(message.content for talk in TALKS for message in talk)
+    assert not [text for one in statement_sets(WORLD) for text in one.texts if text in said]
+    held_out = {word for pair in WORLD.word_pairs[WORLD.heard_words :] for word in pair}
+    assert not held_out & set(re.findall(r"\w+", said))
 
 
 def test_the_assistant_never_insults():

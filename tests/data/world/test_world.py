@@ -16,7 +16,7 @@ from jtrace.data.world.behaviour import held_out_text, judge, mean_trust, prompt
 from jtrace.data.world.corpus import asked, claim, corpus
 from jtrace.data.world.entities import WorldConfig, stream
 from jtrace.data.world.facts import World, make_world
-from jtrace.data.world.language import FRAMES, JUDGED, REACTIONS, REMARK, TOPICS
+from jtrace.data.world.language import FRAMES, JUDGED, REACTIONS, REMARK, TOPICS, WORDS
 from jtrace.data.world.perturb import garble
 from jtrace.data.world.sets import statement_sets
 from jtrace.errors import InputError
@@ -91,6 +91,27 @@ def test_worlds_of_other_sizes_are_whole(sizes):
     world = make_world(WorldConfig(topics=sizes.pop("topics", 4), **sizes))
     assert {one.dimension for square in world.squares for one in square} == {"reliability", "privacy", "fairness"}
     assert all(set(one.labels) == {0, 1} for one in statement_sets(world))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"people": 8, "heard": 0.9}, "people=8 and heard=0.9 has nothing held out on"),
+        ({"folks": 8, "heard": 0.9}, "folks=8 and heard=0.9 has nothing held out on fairness; give more folks"),
+        ({"folks": 8, "heard": 0.1}, "folks=8 and heard=0.1 has nothing reacted to on fairness"),
+        ({"slurs": 4, "heard": 0.9}, "slurs=4 and heard=0.9 has words of one use only"),
+    ],
+)
+def test_a_world_that_lacks_a_part_is_refused(sizes, message):
+    with pytest.raises(InputError, match=message):
+        make_world(WorldConfig(**sizes))
+
+
+def test_no_name_is_a_word_of_the_language():
+    for seed in (4, 7, 16, 91):
+        world = make_world(WorldConfig(seed=seed))
+        names = [*world.people, *world.folks, *world.values["home"], *itertools.chain(*world.word_pairs)]
+        assert not {name.lower() for name in names} & WORDS
 
 
 # Facts and text
