@@ -78,7 +78,8 @@ def assert_close(found, expected, tolerance):
 
 def test_training_learns():
     _, losses = after(40, some_rows())
-    assert losses[0] == pytest.approx(np.log(40), rel=0.05)
+    # Logits of unit deviation cost half a nat beyond an even guess, and a tied head's own token some more.
+    assert 0.3 < losses[0] - np.log(40) < 1
     assert losses[-1] < 0.5 * losses[0]
 
 
