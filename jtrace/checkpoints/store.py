@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from jtrace.models.families import read_model_config
 from jtrace.whole import folder_written_whole
 
 PARAMS = "params"
+LONGEST_WAIT = 10.0  # seconds, for one of Orbax's threads to give up
 OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
@@ -134,12 +136,20 @@ def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -
 
 @contextmanager
 def _told_once() -> Iterator[None]:
-    """Orbax logs a traceback from each of its threads for a fault that it raises as well."""
+    """Orbax logs a traceback from each of its threads for a fault that it raises as well.
+
+    It raises the first one; the others are waited for, so that none still writes, or complains, afterwards.
+    """
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
+    except BaseException:
+        for thread in threading.enumerate():
+            if type(thread).__module__.startswith("orbax."):
+                thread.join(LONGEST_WAIT)
+        raise
     finally:
         logger.setLevel(level)
 
