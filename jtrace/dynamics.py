@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from jtrace.data.splits import evenly_spread
+
 AXES = {"tokens": "pre-training tokens", "step": "pre-training step"}
 BY_CHECKPOINT = "checkpoint"
 # Fisher's z has the variance 1 / (n − 3).
@@ -66,8 +68,7 @@ def briefly_named(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def evenly_chosen(values: Sequence[Value], most: int) -> list[Value]:
     """At most `most` of the values, first and last included, evenly spread."""
-    picks = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))
-    return [values[i] for i in picks]
+    return [values[i] for i in evenly_spread(len(values), most)]
 
 
 def trajectories(metrics: pd.DataFrame) -> list[Trajectory]:

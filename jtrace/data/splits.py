@@ -48,5 +48,5 @@ def leading_rows(labels: np.ndarray, fraction: float, name: str = "statements") 
 
 
 def evenly_spread(count: int, most: int) -> np.ndarray:
-    """At most `most` of `count` rows, first and last included, evenly spread: int64."""
+    """Indices of at most `most` out of `count`, first and last included, evenly spread: int64."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))

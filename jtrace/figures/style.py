@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 
+from jtrace.data.splits import evenly_spread
 from jtrace.dynamics import BY_CHECKPOINT, Trajectory, evenly_chosen
 from jtrace.whole import written_whole
 
@@ -118,7 +119,7 @@ def training_axis(ax: Axes, trajectory: Trajectory) -> None:
     """The x-axis of a curve over pre-training: logarithmic where early checkpoints would be squeezed, 0 included."""
     if trajectory.axis == BY_CHECKPOINT:
         names = brief_names(trajectory)
-        picks = np.unique(np.linspace(0, len(names) - 1, min(8, len(names))).round().astype(int))
+        picks = evenly_spread(len(names), 8)
         ax.set_xticks(picks, [plain(clipped(names[i])) for i in picks], rotation=40, ha="right")
         return
     places = trajectory.places
