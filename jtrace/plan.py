@@ -24,7 +24,7 @@ from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.results import RunDirectory
-from jtrace.sweep import Packer, SweepConfig, look_at_all, read_architecture, wanted_layers
+from jtrace.sweep import Packer, SweepConfig, is_traced, look_at_all, read_architecture, wanted_layers
 from jtrace.trace import check_paper_rows
 
 
@@ -107,8 +107,8 @@ def make_plan(
     """
     for statements in sets:
         check_paper_rows(statements)
-    run, activations = RunDirectory(out), [s.name for s in sets] if config.keep_activations else []
-    done = {ref for ref in refs if run.is_done(ref, activations)}
+    run = RunDirectory(out)
+    done = {ref for ref in refs if is_traced(ref, sets, config, run)}
     todo = [ref for ref in refs if ref not in done]
     listings = dict(zip(todo, look_at_all(todo, hub), strict=True))
     works = _Works(sets, config, hub)

@@ -26,6 +26,7 @@ from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.trace import Metric, Projection
+from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
 from jtrace.whole import written_whole
 
 SCHEMA = pa.schema(
@@ -64,7 +65,6 @@ STEERING_COLUMNS = (
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
-VECTORS_KEY = "jtrace"
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class RunDirectory:
     def table_path(self, ref: CheckpointRef) -> Path:
         return self.path / "metrics" / f"{ref.name}.parquet"
 
-    def vectors_path(self, ref: CheckpointRef) -> Path:
-        return self.path / "vectors" / f"{ref.name}.safetensors"
+    def vectors_path(self, ref: CheckpointRef, kind: str = MASS_MEAN) -> Path:
+        return self.path / "vectors" / ("" if kind == MASS_MEAN else kind) / f"{ref.name}.safetensors"
 
     def projections_path(self, name: str) -> Path:
         return self.path / "projections" / f"{name}.parquet"
@@ -89,8 +89,8 @@ class RunDirectory:
         """The tables of all checkpoints traced so far."""
         return sorted((self.path / "metrics").glob("*.parquet"))
 
-    def is_done(self, ref: CheckpointRef, activations: Sequence[str] = ()) -> bool:
-        """Whether the checkpoint's table is there and readable, and vectors, projections, named activations with it.
+    def is_done(self, ref: CheckpointRef, activations: Sequence[str] = (), kinds: Sequence[str] = (MASS_MEAN,)) -> bool:
+        """Whether the table is there and readable, and projections, vectors of these kinds, named activations with it.
 
         Raises:
             InputError: the table is of another checkpoint of the same name.
@@ -104,7 +104,7 @@ class RunDirectory:
             raise InputError(
                 f"{path}: made from {source}, not from {ref.source}; rename the folder or take another --out"
             )
-        beside = [self.vectors_path(ref), self.projections_path(ref.name)]
+        beside = [self.projections_path(ref.name), *(self.vectors_path(ref, kind) for kind in kinds)]
         parts = [*beside, *(self.activations_path(ref, dataset) for dataset in activations)]
         return all(part.is_file() for part in parts)
 
@@ -115,6 +115,16 @@ class RunDirectory:
         with written_whole(path) as aside:
             save_file({"activations": np.ascontiguousarray(activations)}, aside)
 
+    def write_vectors(
+        self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], kind: str = MASS_MEAN
+    ) -> None:
+        """`vectors` [layer, width] per set, and how they were made (JSON values); all kinds before the table."""
+        path = self.vectors_path(ref, kind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as aside:
+            arrays = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
+            save_file(arrays, aside, metadata={VECTORS_KEY: json.dumps(dict(how))})
+
     def write_checkpoint(
         self,
         ref: CheckpointRef,
@@ -124,13 +134,10 @@ class RunDirectory:
         fingerprint: Fingerprint,
         projections: Sequence[Projection],
     ) -> None:
-        """Vectors [layer, width] per set, projections, then the table whose presence says that all is done."""
+        """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done."""
         # A table that is there says that all of the checkpoint is.
         self.table_path(ref).unlink(missing_ok=True)
-        # One key: safetensors writes several in an order that differs from run to run.
-        about = {VECTORS_KEY: json.dumps(dict(how))}
-        with written_whole(self.vectors_path(ref)) as aside:
-            save_file({name: np.ascontiguousarray(array) for name, array in vectors.items()}, aside, metadata=about)
+        self.write_vectors(ref, vectors, how)
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
@@ -139,7 +146,8 @@ class RunDirectory:
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside)
         except InputError:
-            self.vectors_path(ref).unlink(missing_ok=True)
+            for kind in KINDS:
+                self.vectors_path(ref, kind).unlink(missing_ok=True)
             self.projections_path(ref.name).unlink(missing_ok=True)
             raise
 

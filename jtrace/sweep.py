@@ -34,9 +34,9 @@ from jtrace.figures import draw_all
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import read_model_config
 from jtrace.results import RunDirectory, open_run
-from jtrace.steering import HOW_MADE
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import SetTrace, check_paper_rows, paper_trace
+from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
 
 LOOKS_AT_ONCE = 8
 
@@ -50,6 +50,7 @@ class SweepConfig:
         layers: which layers to report; None for all.
         tokenizer: folder of the tokeniser; None for each checkpoint's own.
         keep_activations: also write the residuals themselves.
+        vector_kinds: of steering vectors (`jtrace.vectors.KINDS`), the published one among them.
     """
 
     dtype: str = "bfloat16"
@@ -57,15 +58,19 @@ class SweepConfig:
     layers: tuple[int, ...] | None = None
     tokenizer: Path | None = None
     keep_activations: bool = False
+    vector_kinds: tuple[str, ...] = (MASS_MEAN,)
 
     def record(self) -> dict[str, Any]:
         """As JSON values, for run.json."""
+        # Left out where it is the default: runs of earlier releases, which know no other, can be taken up.
+        kinds = {} if self.vector_kinds == (MASS_MEAN,) else {"vector_kinds": list(self.vector_kinds)}
         return {
             "dtype": self.dtype,
             "protocols": list(self.protocols),
             "layers": "all" if self.layers is None else list(self.layers),
             "tokenizer": None if self.tokenizer is None else str(self.tokenizer.resolve()),
             "keep_activations": self.keep_activations,
+            **kinds,
         }
 
 
@@ -114,14 +119,16 @@ def trace_into(
         {s.name: _about(s) for s in sets},
     )
     hub = hub or Hub()
-    _check_space(refs, run, hub)
+    _check_space(refs, sets, config, run, hub)
     failures = sweep(refs, sets, config, run, hub)
     metrics = run.read_metrics()
     if len(metrics):
         for protocol in config.protocols:
             print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
             print(as_text(best_layers(metrics, protocol)))
-        print(f"\ntables   {run.path}/metrics/*.parquet\nvectors  {run.path}/vectors/*.safetensors")
+        vectors = [run.path / "vectors" / ("" if kind == MASS_MEAN else kind) for kind in config.vector_kinds]
+        print(f"\ntables   {run.path}/metrics/*.parquet")
+        print("vectors  " + "\n         ".join(f"{folder}/*.safetensors" for folder in vectors))
         figures = draw_all(run, metrics)
         print("figures  " + "\n         ".join(str(figure.path) for figure in figures))
         for warning in run.audit():
@@ -175,7 +182,7 @@ def sweep(
     for at, ref in enumerate(refs, 1):
         label = f"[{at}/{len(refs)}] {ref.name}"
         try:
-            if run.is_done(ref, [s.name for s in sets] if config.keep_activations else ()):
+            if is_traced(ref, sets, config, run):
                 _say(f"{label}: already traced", quiet)
                 run.clear_failure(ref)
                 continue
@@ -194,6 +201,15 @@ def sweep(
             run.record_failure(ref, failures[ref.name])
         gc.collect()
     return failures
+
+
+def is_traced(ref: CheckpointRef, sets: Sequence[Statements], config: SweepConfig, run: RunDirectory) -> bool:
+    """Whether the run directory holds all that this configuration writes of a checkpoint.
+
+    Raises:
+        InputError: it holds another checkpoint of the same name.
+    """
+    return run.is_done(ref, [s.name for s in sets] if config.keep_activations else (), config.vector_kinds)
 
 
 def trace_checkpoint(
@@ -234,23 +250,29 @@ def trace_checkpoint(
     for statements in sets:
         name = statements.name
         label = None if progress is None else f"{progress} {name}"
-        traces[name] = paper_trace(residuals, packed.members[name], statements, layers, label)
+        traces[name] = paper_trace(residuals, packed.members[name], statements, layers, label, config.vector_kinds)
         if config.keep_activations:
             kept = np.asarray(residuals[np.asarray(layers)][:, packed.members[name]])
             run.write_activations(ref, name, kept)
+    how = {
+        "checkpoint": ref.name,
+        "source": str(ref.source),
+        "commit": listing.commit if listing else None,
+        "dtype": config.dtype,
+        "layers": list(layers),
+        "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
+        "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
+        "model": dataclasses.asdict(ModelFacts(read_config_json(folder)["model_type"], full.width, full.depth)),
+    }
+    vectors = {kind: {name: trace.vectors[kind] for name, trace in traces.items()} for kind in config.vector_kinds}
+    how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
+    for kind in config.vector_kinds:
+        if kind != MASS_MEAN:
+            run.write_vectors(ref, vectors[kind], how_made[kind], kind)
     run.write_checkpoint(
         ref,
-        vectors={name: trace.vectors for name, trace in traces.items()},
-        how={
-            "made": HOW_MADE,
-            "checkpoint": ref.name,
-            "source": str(ref.source),
-            "commit": listing.commit if listing else None,
-            "dtype": config.dtype,
-            "layers": list(layers),
-            "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
-            "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
-        },
+        vectors=vectors[MASS_MEAN],
+        how=how_made[MASS_MEAN],
         metrics=[
             metric
             for statements in sets
@@ -302,9 +324,11 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
         return list(tqdm(pool.map(look, refs), "sizes", len(refs), unit=" checkpoints", leave=False, disable=disable))
 
 
-def _check_space(refs: Sequence[CheckpointRef], run: RunDirectory, hub: Hub) -> None:
+def _check_space(
+    refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, run: RunDirectory, hub: Hub
+) -> None:
     """Refuse a sweep whose downloads the disk cannot hold, before the first of several starts."""
-    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not run.is_done(ref)]
+    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not is_traced(ref, sets, config, run)]
     if len(remote) > 1:
         hub.check_space([found for found in look_at_all(remote, hub) if isinstance(found, Listing)])
 

@@ -3,7 +3,7 @@
 Axes: L layers, U distinct statements, N rows, M shown rows, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from jtrace.information import paper_information, paper_smoother
 from jtrace.kernels.projection import principal_plane
 from jtrace.kernels.standardise import standardise
 from jtrace.probes import paper_probe
-from jtrace.steering import mass_mean_vector
+from jtrace.vectors import KINDS, MASS_MEAN
 
 PROTOCOLS = ("paper",)
 # Rows of a set whose activations are projected: as many points as a panel can show apart.
@@ -65,10 +65,15 @@ class Projection:
 
 @dataclass(frozen=True)
 class SetTrace:
-    """What one statement set yields at one checkpoint: table rows, vectors [layer, width], points, any warnings."""
+    """What one statement set yields at one checkpoint.
+
+    Attributes:
+        metrics: rows of the table.
+        vectors: by kind (`jtrace.vectors.KINDS`), float32 [layer, width].
+    """
 
     metrics: tuple[Metric, ...]
-    vectors: np.ndarray
+    vectors: Mapping[str, np.ndarray]
     projection: Projection
     warnings: tuple[str, ...] = ()
 
@@ -90,7 +95,7 @@ class _LayerResult(NamedTuple):
     mi_xt: Float[Array, ""]
     mi_yt: Float[Array, ""]
     converged: Bool[Array, ""]
-    vector: Float[Array, " D"]
+    vectors: dict[str, Float[Array, " D"]]
     points: Float[Array, "M 2"]
 
 
@@ -100,18 +105,22 @@ def _input_smoother(residuals: Float[Array, "L U D"], rows: _Rows) -> Float[Arra
     return paper_smoother(standardise(residuals[0][rows.members].astype(jnp.float32))[rows.train])
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="kinds")
 def _paper_layer(
-    residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _Rows, smoother_x: Float[Array, "Ntrain Ntrain"]
+    residuals: Float[Array, "L U D"],
+    layer: Int[Array, ""],
+    rows: _Rows,
+    smoother_x: Float[Array, "Ntrain Ntrain"],
+    kinds: tuple[str, ...],
 ) -> _LayerResult:
     raw = residuals[layer][rows.members].astype(jnp.float32)
     z = standardise(raw)
     train, train_labels = z[rows.train], rows.labels[rows.train]
     probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
     information = paper_information(smoother_x, train, train_labels)
-    vector = mass_mean_vector(raw, rows.labels, rows.leading)
+    vectors = {kind: KINDS[kind].vector(raw, rows.labels, rows.leading) for kind in kinds}
     points = principal_plane(z[rows.shown], rows.labels[rows.shown])
-    return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vector, points)
+    return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, points)
 
 
 def check_paper_rows(statements: Statements) -> Split:
@@ -130,6 +139,7 @@ def paper_trace(
     statements: Statements,
     layers: Sequence[int],
     progress: str | None = None,
+    kinds: tuple[str, ...] = (MASS_MEAN,),
 ) -> SetTrace:
     """The published procedure on one statement set (protocol `paper` of the design; arXiv 2402.19465).
 
@@ -138,6 +148,7 @@ def paper_trace(
         members: which distinct statement each row of the set is.
         layers: which layers to report.
         progress: label of a progress bar; none is shown if None.
+        kinds: of steering vectors (`jtrace.vectors.KINDS`); the published one, whose norm is reported, among them.
 
     Raises:
         InputError: too few rows for the split, or a statistic that is not finite.
@@ -157,15 +168,15 @@ def paper_trace(
     smoother_x = _input_smoother(residuals, rows)
     results: list[_LayerResult] = []
     for layer in tqdm(layers, desc=progress, unit=" layers", disable=None if progress else True, leave=False):
-        results.append(_paper_layer(residuals, np.int32(layer), rows, smoother_x))
-        results[-1].vector.block_until_ready()
+        results.append(_paper_layer(residuals, np.int32(layer), rows, smoother_x, kinds))
+        jax.block_until_ready(results[-1].vectors)
     found = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
 
     both_tested = len(np.unique(statements.labels[split.test])) == 2
     metric = partial(Metric, statements.name, statements.dimension, protocol="paper")
     table: list[Metric] = []
     for at, layer in enumerate(layers):
-        norm = float(np.linalg.norm(found.vector[at].astype(np.float64)))
+        norm = float(np.linalg.norm(found.vectors[MASS_MEAN][at].astype(np.float64)))
         for name, value, n in (
             ("probe_accuracy", found.probe_accuracy[at], len(split.test)),
             ("probe_auroc", found.probe_auroc[at], len(split.test)),
@@ -190,4 +201,4 @@ def paper_trace(
         np.asarray(layers, np.int32),
         found.points,
     )
-    return SetTrace(tuple(table), found.vector, projection, warnings)
+    return SetTrace(tuple(table), found.vectors, projection, warnings)

@@ -26,6 +26,7 @@ from jtrace.errors import InputError
 from jtrace.plan import as_text, make_plan
 from jtrace.sweep import SweepConfig, trace_into
 from jtrace.trace import PROTOCOLS
+from jtrace.vectors import KINDS, MASS_MEAN
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",
@@ -71,6 +72,11 @@ DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
 )
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
+VECTOR_KINDS = flags.DEFINE_list(
+    "vector_kinds",
+    [MASS_MEAN],
+    f"Steering vectors to make: {', '.join(KINDS)}. {MASS_MEAN}, the published one, is always made.",
+)
 
 __doc__ = f"{__doc__}\n{describe()}\n"
 
@@ -79,6 +85,9 @@ def main() -> int:
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
         raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")
+    unknown = [kind for kind in VECTOR_KINDS.value if kind not in KINDS]
+    if unknown:
+        raise InputError(f"--vector_kinds={','.join(VECTOR_KINDS.value)}: known are {', '.join(KINDS)}")
     dtype = DTYPE.value
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
@@ -88,6 +97,7 @@ def main() -> int:
         layers=cli.parse_layers(LAYERS.value),
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
         keep_activations=KEEP_ACTIVATIONS.value,
+        vector_kinds=tuple(kind for kind in KINDS if kind in {MASS_MEAN, *VECTOR_KINDS.value}),
     )
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
     hub = Hub(cache_dir / "hub" if cache_dir else None)

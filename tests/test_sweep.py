@@ -24,6 +24,7 @@ from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.sweep import SweepConfig, trace_into
+from jtrace.vectors import KINDS, ModelFacts, read_vectors
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
 
 CONFIG = SweepConfig(dtype="float32")
@@ -50,7 +51,8 @@ def files(run: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(run)): path.read_bytes()
         for folder in ("metrics", "vectors", "projections")
-        for path in sorted((run / folder).iterdir())
+        for path in sorted((run / folder).rglob("*"))
+        if path.is_file()
     }
 
 
@@ -99,6 +101,47 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
     assert trace(steps) == 0
     assert traced == ["tiny@step10"]
     assert files(steps / "run") == before
+
+
+def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monkeypatch):
+    config = SweepConfig(dtype="float32", layers=(0, 2), vector_kinds=tuple(KINDS))
+    assert trace(steps, "plain", config=SweepConfig(dtype="float32", layers=(0, 2))) == 0
+    assert trace(steps, config=config) == 0
+    before, name = files(steps / "run"), "tiny@step10.safetensors"
+    assert files(steps / "plain").items() <= before.items()
+    for kind in KINDS:
+        found = read_vectors(steps / "run/vectors" / ("" if kind == "mass_mean" else kind) / name)
+        assert (found.checkpoint, found.kind, found.layers) == ("tiny@step10", kind, (0, 2))
+        assert found.arrays["mine"].shape == (2, 24)
+        assert found.model == ModelFacts("llama", width=24, depth=3)
+        assert found.one_is_good == {"mine": None}
+
+    (steps / "run/vectors/pca" / name).unlink()
+    traced = []
+    original = sweep.trace_checkpoint
+    monkeypatch.setattr(
+        sweep, "trace_checkpoint", lambda ref, *args, **kw: traced.append(ref.name) or original(ref, *args, **kw)
+    )
+    assert trace(steps, config=config) == 0
+    assert traced == ["tiny@step10"]
+    assert files(steps / "run") == before
+
+
+def test_a_table_that_cannot_be_written_takes_vectors_of_every_kind_along(steps, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jtrace.results.pq.write_table", full)
+    config = SweepConfig(dtype="float32", layers=(0,), vector_kinds=("mass_mean", "pca"))
+    assert trace(steps, spec="tiny/step10", config=config) == 1
+    assert files(steps / "run") == {}
+
+
+def test_kinds_of_vectors_are_part_of_a_run_s_settings_unless_they_are_the_default(steps):
+    assert "vector_kinds" not in CONFIG.record()
+    trace(steps)
+    with pytest.raises(InputError, match=r"vector_kinds was null in this run and is \["):
+        trace(steps, config=SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca")))
 
 
 def test_one_compilation_serves_the_whole_sweep(steps):
@@ -228,7 +271,8 @@ def test_help_explains_every_flag():
     done = subprocess.run(
         [sys.executable, str(ROOT / "launch/trace.py"), "--help"], capture_output=True, text=True, check=False
     )
-    for flag in ("checkpoints", "statements", "out", "protocol", "layers", "dtype", "data_dir", "tokenizer", "keep_"):
+    flags = "checkpoints statements out protocol layers dtype data_dir tokenizer keep_activations vector_kinds"
+    for flag in flags.split():
         assert f"--{flag}" in done.stdout.replace("--[no]", "--")
 
 
@@ -274,6 +318,7 @@ def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
     for flags, cause in (
         (["--protocol=sound"], "error: --protocol=sound: known are paper"),
         (["--layers=0-x"], "error: --layers=0-x"),
+        (["--vector_kinds=pca,mean"], "error: --vector_kinds=pca,mean: known are mass_mean, whitened, probe, pca"),
         (["--statements=nothing.csv"], "nothing.csv"),
     ):
         done = subprocess.run(command(steps, *flags), capture_output=True, text=True, check=False)

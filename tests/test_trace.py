@@ -12,6 +12,7 @@ from jtrace.data.statements import Statements, read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.trace import MOST_SHOWN, paper_trace
+from jtrace.vectors import KINDS
 from tests.bars import within
 from tests.conftest import relative_error
 
@@ -46,7 +47,7 @@ def test_every_layer_gets_every_metric_with_its_n():
         )
     }
     assert {row.protocol for row in trace.metrics} == {"paper"}
-    assert trace.vectors.shape == (2, 12)
+    assert {kind: vectors.shape for kind, vectors in trace.vectors.items()} == {"mass_mean": (2, 12)}
     assert not trace.warnings
 
 
@@ -73,6 +74,19 @@ def test_wanted_layers_alone_equal_the_same_layers_of_all():
     every = paper_trace(residuals, np.arange(60), statements, [0, 1])
     one = paper_trace(residuals, np.arange(60), statements, [1])
     assert list(one.metrics) == [row for row in every.metrics if row.layer == 1]
+
+
+def test_more_kinds_of_vectors_leave_all_else_as_it_is():
+    statements, residuals = made_up()
+    plain = paper_trace(residuals, np.arange(60), statements, [0, 1])
+    every = paper_trace(residuals, np.arange(60), statements, [0, 1], kinds=tuple(KINDS))
+    assert every.metrics == plain.metrics
+    assert every.vectors.keys() == KINDS.keys()
+    np.testing.assert_array_equal(every.vectors["mass_mean"], plain.vectors["mass_mean"])
+    leading, rows = jnp.arange(60) < 30, jnp.asarray(statements.labels, jnp.float32)
+    for kind, vectors in every.vectors.items():
+        alone = KINDS[kind].vector(residuals[1], rows, leading)
+        np.testing.assert_allclose(vectors[1], alone, rtol=1e-4, atol=1e-4, err_msg=kind)
 
 
 def test_rows_that_share_a_statement_read_the_same_residual():
@@ -118,6 +132,7 @@ def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
         error = np.abs(np.array(values(trace, metric)) / expected[metric] - 1).max()
         within(f"SmolLM2: {metric} against the float64 reference", error, bar)
     head = max(
-        relative_error(vector[:4], row["vector_head"]) for vector, row in zip(trace.vectors, reference, strict=True)
+        relative_error(vector[:4], row["vector_head"])
+        for vector, row in zip(trace.vectors["mass_mean"], reference, strict=True)
     )
     within("SmolLM2: first entries of the vectors", head, 1e-4)

@@ -51,7 +51,7 @@ def fit_logistic(
     Args:
         x: float32 features.
         labels: 0 or 1.
-        c: inverse regularisation strength, as scikit-learn's C.
+        c: inverse regularisation strength, as scikit-learn's C; one per row weighs the rows, 0 leaves a row out.
         tolerance: stop after a full Newton step that moves no margin by more than this share of the largest one; what
             is left is then about CG_TOLERANCE of it, or less.
     """
@@ -169,7 +169,7 @@ def _newton(
     """
 
     def objectives(penalty: Array, margins: Array) -> Array:
-        return 0.5 * penalty + c * jnp.sum(jax.nn.softplus(margins) - labels * margins, axis=-1)
+        return 0.5 * penalty + jnp.sum(c * (jax.nn.softplus(margins) - labels * margins), axis=-1)
 
     def body(state: _State) -> _State:
         step = direction(state)
