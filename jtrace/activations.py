@@ -101,7 +101,10 @@ def extract(
         batches = math.ceil(packed.rows / rows)
         for index in range(batches):
             batch = slice(index * rows, (index + 1) * rows)
-            residuals, ok = _forward(params, residuals, *_padded_batch(packed, batch, rows), decoder=decoder)
+            slots, _ = padded_rows(packed, batch, rows)
+            reads = _filled(packed.reads[batch], 0, rows)
+            read_of = _filled(packed.read_of[batch], packed.count, rows)  # padding rows read nothing
+            residuals, ok = _forward(params, residuals, slots, reads, read_of, decoder=decoder)
             usable.append(ok)
             # One batch stays queued while the device works on another.
             if index:
@@ -116,17 +119,17 @@ def extract(
     return residuals
 
 
-def _padded_batch(packed: Packed, batch: slice, rows: int) -> tuple[Slots, np.ndarray, np.ndarray]:
-    """One batch of rows, filled up to the common shape with rows of padding slots that read nothing."""
-    short = rows - len(packed.tokens[batch])
-
-    def fill(array: np.ndarray, value: int | np.ndarray) -> np.ndarray:
-        part = array[batch]
-        return (
-            np.concatenate([part, np.broadcast_to(value, (short, part.shape[1])).astype(np.int32)]) if short else part
-        )
-
+def padded_rows(packed: Packed, batch: slice, rows: int) -> tuple[Slots, Int[Array, "B T"]]:
+    """One batch of rows and its slots' conditions, filled up to the common shape with rows of padding slots."""
     alone = np.arange(1, packed.width + 1)
-    parts = fill(packed.tokens, 0), fill(packed.positions, 0), fill(packed.ends, alone)
-    slots = Slots(*map(jnp.asarray, parts))
-    return slots, fill(packed.reads, 0), fill(packed.read_of, packed.count)
+
+    def filled(array: np.ndarray, value: int | np.ndarray = 0) -> Array:
+        return jnp.asarray(_filled(array[batch], value, rows))
+
+    slots = Slots(filled(packed.tokens), filled(packed.positions), filled(packed.ends, alone))
+    return slots, filled(packed.conditions)
+
+
+def _filled(part: np.ndarray, value: int | np.ndarray, rows: int) -> np.ndarray:
+    short = rows - len(part)
+    return np.concatenate([part, np.broadcast_to(value, (short, part.shape[1])).astype(np.int32)]) if short else part

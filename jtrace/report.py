@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from jtrace.dynamics import agreement, evenly_chosen, trajectories, with_checkpoints
+from jtrace.dynamics import evenly_chosen, with_checkpoints
 from jtrace.figures import Drawn, draw_all
 from jtrace.findings import Finding, findings
 from jtrace.page import Section, definitions, figure, items, page, paragraph, table
 from jtrace.results import RunDirectory
+from jtrace.steering_report import agreement_table, steering_section
 from jtrace.summary import best_layers
 from jtrace.whole import written_whole
 
@@ -302,14 +303,11 @@ def _information_table(found: Sequence[Finding], protocol: str) -> str:
 def _steered(
     by_protocol: Mapping[str, pd.DataFrame], steering: pd.DataFrame, figures: Sequence[Drawn]
 ) -> Iterator[Section]:
-    drawn = _figures(figures, "steering")
-    if drawn:
-        yield Section("steering", "Steering", drawn)
-    tables = [agreement(curve, steering) for rows in by_protocol.values() for curve in trajectories(rows)]
-    rows = [row for found in tables for row in found.to_numpy().tolist()]
-    if rows:
-        columns = ["set", "layer", "task", "measure", "r", "95 % from", "to", "checkpoints"]
-        correlated = table("Pearson's r over checkpoints, with Fisher's interval", columns, rows)
+    steered = steering_section(steering, _figures(figures, "comparison"), _figures(figures, "steering"))
+    if steered:
+        yield Section("steering", "Steering", steered)
+    correlated = agreement_table(by_protocol.values(), steering)
+    if correlated:
         yield Section("agreement", "Probes and behaviour", _figures(figures, "agreement") + correlated)
 
 

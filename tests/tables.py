@@ -112,6 +112,32 @@ def steering_table(targets, strengths=(0.0,), source="", dataset="", metrics=(("
     return pd.DataFrame(rows, columns=list(STEERING_COLUMNS))
 
 
+def steered(values, task="stereoset", metric="accuracy", source="ckpt_1", dataset="stereoset", layer=1, **others):
+    """Rows of one vector in the target `chat`: `values` by strength, each ± `half`; `others` override columns."""
+    half = others.pop("half", 0.02)
+    rows = [
+        {
+            "target": "chat",
+            "vector_from": source,
+            "vector_set": dataset,
+            "layer": layer,
+            "strength": float(strength),
+            "positions": "last",
+            "task": task,
+            "metric": metric,
+            "value": value,
+            "ci_low": value - half,
+            "ci_high": value + half,
+            "n": 100,
+            "protocol": "paper",
+            "seed": 0,
+        }
+        | others
+        for strength, value in values.items()
+    ]
+    return pd.DataFrame(rows, columns=list(STEERING_COLUMNS))
+
+
 def write_steering(run: RunDirectory, table: pd.DataFrame, name: str = "a") -> None:
     (run.path / "steering").mkdir(exist_ok=True)
     table.to_parquet(run.path / "steering" / f"{name}.parquet")

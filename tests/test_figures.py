@@ -12,7 +12,6 @@ from jtrace.figures.correlation import correlations
 from jtrace.figures.information import information_over_checkpoints, information_plane
 from jtrace.figures.probes import accuracy_maps, accuracy_over_checkpoints, accuracy_over_layers
 from jtrace.figures.projections import projected
-from jtrace.figures.steering import behaviour_over_strength
 from tests.tables import metrics_table, steering_table, write_projections, write_run, write_steering
 
 LONG = "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints"
@@ -156,18 +155,6 @@ def test_projections_are_coloured_by_label():
     np.testing.assert_allclose(zero.get_offsets(), [[1, 0]])
     np.testing.assert_allclose(one.get_offsets(), [[2, 1], [3, 2]])
     assert not np.array_equal(zero.get_facecolor(), one.get_facecolor())
-
-
-def test_behaviour_is_drawn_against_strength_with_its_band():
-    measures = [("questions", "accuracy"), ("text", "perplexity")]
-    table = steering_table(["chat"], [1.0, -1.0, 0.0], "llama@step3", "mine", measures)
-    figure = behaviour_over_strength(table)
-    drawn = lines(figure)
-    np.testing.assert_allclose(drawn["layer 1"].get_xdata(), [-1, 0, 1])
-    np.testing.assert_allclose(drawn["layer 1"].get_ydata(), [0.25, 0.3, 0.35])
-    band = figure.axes[0].collections[0].get_datalim(figure.axes[0].transData)
-    np.testing.assert_allclose([band.y0, band.y1], [0.15, 0.45])
-    assert [ax.get_title() for ax in figure.axes] == ["questions, accuracy", "text, perplexity"]
 
 
 def test_a_correlation_shows_its_interval_and_n():

@@ -75,10 +75,7 @@ def _load(name: str, source: Source, cache_dir: Path | None) -> list[Any]:
             table = load_dataset(reader, data_files=path, split="train", cache_dir=cache)
         # The libraries raise dozens of types, and every one means here that this file is not to be had.
         except Exception as error:
-            cause = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
-            raise InputError(
-                f"{name}: cannot load {file} of {source} ({cause}); check the connection, or {way_out(name)}"
-            ) from error
+            raise cannot_load(name, f"{file} of {source}", error, way_out(name)) from error
         for column in source.columns:
             if column not in table.column_names:
                 refuse(name, f"{file} of {source} has no column {column!r}; it has {', '.join(table.column_names)}")
@@ -86,15 +83,36 @@ def _load(name: str, source: Source, cache_dir: Path | None) -> list[Any]:
     return tables
 
 
+def fetch(repository: str, revision: str, file: str, cache_dir: Path | None) -> str:
+    """The local path of a file of a dataset on the hub; what a commit holds is downloaded once.
+
+    Args:
+        repository: `owner/name`.
+        revision: commit, or a branch, which is asked for news each time.
+        file: path inside the repository.
+        cache_dir: as for `build`.
+
+    Raises:
+        Exception: of the client's dozens of types: the file is not to be had; see `cannot_load`.
+    """
+    from huggingface_hub import hf_hub_download
+
+    hub_cache = cache_dir / "hub" if cache_dir else None
+    return hf_hub_download(repository, file, repo_type="dataset", revision=revision, cache_dir=hub_cache)
+
+
+def cannot_load(name: str, what: str, error: Exception, otherwise: str) -> InputError:
+    """One line for whatever a download ended in; `otherwise` is what to do where checking the connection is no help."""
+    cause = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
+    return InputError(f"{name}: cannot load {what} ({cause}); check the connection, or {otherwise}")
+
+
 def _fetch(source: Source, file: str, cache_dir: Path | None) -> str:
     """The local path of a file. One that is cached is not asked for again: a commit's files do not change."""
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants
 
     if not source.on_github:
-        hub_cache = cache_dir / "hub" if cache_dir else None
-        return hf_hub_download(
-            source.repository, file, repo_type="dataset", revision=source.revision, cache_dir=hub_cache
-        )
+        return fetch(source.repository, source.revision, file, cache_dir)
     # Not by its address through `datasets`: that needs aiohttp, which `datasets` does not bring.
     path = (cache_dir or Path(constants.HF_HOME)) / "github" / source.repository / source.revision / file
     if not path.is_file():

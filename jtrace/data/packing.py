@@ -3,7 +3,8 @@
 Sequences are sorted and laid out depth first, each distinct prefix once per row. A slot is three integers: its token,
 its position (depth in the tree) and `end`, the first slot after its subtree; slot j sees slot i exactly when
 i ≤ j < end[i]. A sequence is read at its last slot. Equal sequences share one slot, a sequence that is a prefix of
-another is read at an interior slot. Padding slots see only themselves.
+another is read at an interior slot. Padding slots see only themselves. Where tokens are computed under different
+conditions (strengths of an intervention), slots are shared as far as tokens and conditions are the same.
 Axes: B rows, T slots, R reads per row, U distinct sequences, N sequences.
 """
 
@@ -16,6 +17,8 @@ from jaxtyping import Int
 
 from jtrace.models.config import DecoderConfig
 
+_BITS = 32
+_TOKEN = (1 << _BITS) - 1
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -27,6 +30,9 @@ class Packed:
         tokens, positions, ends: int32 [B, T], the slots.
         reads: int32 [B, R], slots to read; entries beyond a row's own repeat slot 0.
         read_of: int32 [B, R], which distinct sequence each read is; U (one past the last) where it is none.
+        conditions: int32 [B, T], of each slot; 0 for padding.
+        row_of: int32 [U], the row that each distinct sequence lies in.
+        paths: for each distinct sequence the slots of its row that its tokens lie in, int32, in order.
         distinct: int32 [N], the distinct sequence that each given sequence is.
         used: int32 [B], slots of each row that are not padding.
         count: U.
@@ -37,6 +43,9 @@ class Packed:
     ends: Int[np.ndarray, "B T"]
     reads: Int[np.ndarray, "B R"]
     read_of: Int[np.ndarray, "B R"]
+    conditions: Int[np.ndarray, "B T"]
+    row_of: Int[np.ndarray, " U"]
+    paths: Sequence[np.ndarray]
     distinct: Int[np.ndarray, " N"]
     used: Int[np.ndarray, " B"]
     count: int
@@ -61,7 +70,10 @@ class _Run:
 
 
 def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
-    """Lay sequences of token ids (int32, one dimension, not empty) out in rows of `width` slots.
+    """Lay sequences of token ids (integers, one dimension, not empty) out in rows of `width` slots.
+
+    Args:
+        sequences: tokens, or tokens `under` conditions.
 
     Raises:
         ValueError: a sequence is empty or longer than a row.
@@ -72,28 +84,37 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     runs = _layout(ordered, _shared_prefixes(ordered), width)
     rows = runs[-1].row + 1 if runs else 0
 
-    tokens = np.zeros((rows, width), np.int32)
+    slots = np.zeros((rows, width), np.int64)
     positions = np.zeros((rows, width), np.int32)
     ends = np.tile(np.arange(1, width + 1, dtype=np.int32), (rows, 1))
     read_lists: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
     used = np.zeros(rows, np.int32)
     path = np.zeros(width, np.int32)
+    paths = []
     for index, (ids, run) in enumerate(zip(ordered, runs, strict=True)):
         stop = run.start + run.fresh
-        tokens[run.row, run.start : stop] = ids[run.shared :]
+        slots[run.row, run.start : stop] = ids[run.shared :]
         positions[run.row, run.start : stop] = np.arange(run.shared, len(ids))
         path[run.shared : len(ids)] = np.arange(run.start, stop)
         used[run.row] = stop
         # Every slot on the path has this sequence below it, so its subtree reaches at least to here.
         ends[run.row, path[: len(ids)]] = stop
         read_lists[run.row].append((int(path[len(ids) - 1]), index))
+        paths.append(path[: len(ids)].copy())
 
     most = max(map(len, read_lists), default=0)
     reads = np.zeros((rows, most), np.int32)
     read_of = np.full((rows, most), len(ordered), np.int32)
     for row, pairs in enumerate(read_lists):
         reads[row, : len(pairs)], read_of[row, : len(pairs)] = zip(*pairs, strict=True)
-    return Packed(tokens, positions, ends, reads, read_of, distinct, used, len(ordered))
+    tokens, of_slots = (part.astype(np.int32) for part in (slots & _TOKEN, slots >> _BITS))
+    row_of = np.array([run.row for run in runs], np.int32)
+    return Packed(tokens, positions, ends, reads, read_of, of_slots, row_of, paths, distinct, used, len(ordered))
+
+
+def under(tokens: np.ndarray, conditions: np.ndarray | int) -> np.ndarray:
+    """Tokens with the conditions that they are computed under, int64: slots are shared where both are equal."""
+    return tokens.astype(np.int64) | (np.asarray(conditions, np.int64) << _BITS)
 
 
 def cheapest_width(sequences: Sequence[np.ndarray], config: DecoderConfig) -> int:
@@ -119,11 +140,11 @@ def operations_per_slot(config: DecoderConfig, width: int) -> int:
 
 def _sorted_distinct(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
     """Distinct sequences in lexicographic order (a prefix before what continues it), and each input's place there."""
-    keys = [np.asarray(ids).astype(">u4").tobytes() for ids in sequences]
+    keys = [np.asarray(ids).astype(">i8").tobytes() for ids in sequences]
     ordered = sorted(set(keys))
     place = {key: i for i, key in enumerate(ordered)}
     distinct = np.fromiter((place[key] for key in keys), np.int32, len(keys))
-    return [np.frombuffer(key, ">u4").astype(np.int32) for key in ordered], distinct
+    return [np.frombuffer(key, ">i8").astype(np.int64) for key in ordered], distinct
 
 
 def _shared_prefixes(ordered: Sequence[np.ndarray]) -> list[int]:

@@ -14,9 +14,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from jtrace.data.splits import evenly_spread
 from jtrace.dynamics import BY_CHECKPOINT, Trajectory, evenly_chosen
@@ -51,7 +59,7 @@ class Drawn:
 
     Attributes:
         path: the PNG file; a PDF lies beside it.
-        section: what it is about: probes, information, projections, steering or agreement.
+        section: what it is about: probes, information, projections, comparison, steering or agreement.
         alt: what it shows, for those who do not see it.
         caption: how to read it.
     """
@@ -168,6 +176,20 @@ def set_title(rows: pd.DataFrame, dataset: str) -> str:
     """`stereoset (fairness)`; without the dimension where the set is named after it."""
     dimension = rows.loc[rows["dataset"] == dataset, "dimension"].iloc[0]
     return dataset if dimension in dataset else f"{dataset} ({dimension})"
+
+
+def measure_title(task: str, metric: str) -> str:
+    """`stereoset, accuracy`; on two lines where one would not fit above a panel."""
+    if task == metric:
+        return task
+    return f"{task}\n{metric}" if len(task) + len(metric) > 28 else f"{task}, {metric}"
+
+
+def plain_powers(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as numbers: 1, 2, 5, 10."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def line_style(number: int, count: int, points: int) -> dict[str, Any]:

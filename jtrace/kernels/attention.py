@@ -2,12 +2,22 @@
 
 A slot j of a row sees slot i exactly when i ≤ j < end[i], `end[i]` being the first slot after i's subtree. Plain
 causal rows, packing and prefix sharing are this one rule (`jtrace.data.packing` builds the slots).
-Axes: B rows, T slots, N query heads, K key/value heads, H head_dim.
+Axes: B rows, T slots, N query heads, K key/value heads, H head_dim; in generation, a row is a prompt of S slots and its
+C slots are conditions, each with G slots of its own.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+
+class Keys(NamedTuple):
+    """Keys, rotated, and values of some slots."""
+
+    k: Float[Array, "*T K H"]
+    v: Float[Array, "*T K H"]
 
 
 def visible_slots(
@@ -43,3 +53,55 @@ def attend(
     logits = jnp.where(visible[:, None, None], logits * head_dim**-0.5, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return jnp.einsum("bkgts,bskh->btkgh", weights, v, precision=precision).reshape(q.shape)
+
+
+def visible_past(
+    lengths: Int[Array, " B"], held: Int[Array, ""], sizes: tuple[int, int], window: int | None = None
+) -> Bool[Array, "B S+G"]:
+    """Which slots of its prompt, and then of its own, the newest token of each row may attend to.
+
+    Args:
+        lengths: of the prompts.
+        held: tokens of its own before the newest one, which every row has as many of.
+        sizes: S and G, how many slots there are room for.
+        window: how many positions back a slot sees, itself included; None for all of them.
+    """
+    prompt, own = (jnp.arange(size) for size in sizes)
+    behind = jnp.concatenate(
+        [
+            jnp.where(prompt < lengths[:, None], lengths[:, None] + held - prompt, -1),
+            jnp.broadcast_to(held - own, (len(lengths), sizes[1])),
+        ],
+        axis=1,
+    )
+    return (behind >= 0) & (behind < (window or sum(sizes) + 1))
+
+
+def attend_to_past(
+    q: Float[Array, "B C N H"],
+    prompt: Keys,
+    own: Keys,
+    visible: Bool[Array, "B S+G"],
+    *,
+    precision: jax.lax.Precision = jax.lax.Precision.DEFAULT,
+) -> Float[Array, "B C N H"]:
+    """As `attend`, for one new token per row and condition over the row's prompt and the condition's own tokens.
+
+    The prompt's keys are read once for all conditions of a row, which share them.
+
+    Args:
+        prompt: [B, S, K, H] each.
+        own: [B, C, G, K, H] each, the newest token's among them.
+    """
+    rows, conditions, heads, head_dim = q.shape
+    kv_heads, split = prompt.k.shape[-2], prompt.k.shape[1]
+    grouped = q.reshape(rows, conditions, kv_heads, heads // kv_heads, head_dim)
+    to_prompt = jnp.einsum("bckgh,bskh->bckgs", grouped, prompt.k, precision=precision,
+                           preferred_element_type=jnp.float32)  # fmt: skip
+    to_own = jnp.einsum("bckgh,bcukh->bckgu", grouped, own.k, precision=precision, preferred_element_type=jnp.float32)
+    logits = jnp.concatenate([to_prompt, to_own], axis=-1) * head_dim**-0.5
+    logits = jnp.where(visible[:, None, None, None], logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(q.dtype)
+    mixed = jnp.einsum("bckgs,bskh->bckgh", weights[..., :split], prompt.v, precision=precision)
+    mixed = mixed + jnp.einsum("bckgu,bcukh->bckgh", weights[..., split:], own.v, precision=precision)
+    return mixed.reshape(q.shape)

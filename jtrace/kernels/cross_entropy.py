@@ -84,3 +84,20 @@ def _split(tokens_at_once: int, *arrays: Array) -> tuple[Array, ...]:
     rows, slots = arrays[0].shape[:2]
     width = max(n for n in range(1, slots + 1) if slots % n == 0 and (n == 1 or rows * n <= tokens_at_once))
     return tuple(jnp.moveaxis(a.reshape(rows, slots // width, width, *a.shape[2:]), 1, 0) for a in arrays)
+
+
+def log_normalisers(
+    hidden: Float[Array, "R D"], head: Float[Array, "V D"], rows_at_once: int, precision: jax.lax.Precision
+) -> Float[Array, " R"]:
+    """log Σ exp(hidden headᵀ) of every row, in float32.
+
+    Args:
+        rows_at_once: of how many rows there are logits at a time, as far as R can be divided so.
+    """
+
+    def of_some(part: Array) -> Array:
+        logits = jnp.einsum("rd,vd->rv", part, head, precision=precision, preferred_element_type=jnp.float32)
+        return jax.nn.logsumexp(logits, axis=-1)
+
+    (parts,) = _split(rows_at_once, hidden[None])
+    return jax.lax.map(of_some, parts[:, 0]).reshape(-1)

@@ -6,14 +6,15 @@ Float32 models multiply at precision "highest" (no TF32, no bf16 passes); bfloat
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from jtrace.kernels.attention import attend
+from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig, NormKind
 from jtrace.models.rotary import Rotation, rotate
 
@@ -72,15 +73,17 @@ class Norm(nn.Module):
         return normed.astype(x.dtype)
 
 
+# Rotated queries [B T N H], rotated keys and values [B T K H] → what the heads read [B T N H], and what to remember.
+Mix = Callable[[Array, Keys], tuple[Array, Any]]
+
+
 class Attention(nn.Module):
-    """Multi-head, grouped or multi-query self-attention over the slots that `visible` allows."""
+    """Multi-head, grouped or multi-query self-attention; `mix` says over which slots."""
 
     config: DecoderConfig
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T D"], rotation: Rotation, visible: Bool[Array, "B T T"]
-    ) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T D"], rotation: Rotation, mix: Mix) -> tuple[Float[Array, "B T D"], Any]:
         c = self.config
         rows, slots, _ = x.shape
         q = Linear(c.heads * c.head_dim, c.qkv_bias, name="q")(x)
@@ -94,8 +97,9 @@ class Attention(nn.Module):
         q, k, v = (part.reshape(rows, slots, -1, c.head_dim) for part in (q, k, v))
         if c.qk_norm == "head":
             q, k = q_norm(q), k_norm(k)
-        mixed = attend(rotate(q, rotation), rotate(k, rotation), v, visible, precision=precision_for(x.dtype))
-        return Linear(c.width, c.out_bias, name="o")(mixed.reshape(rows, slots, c.heads * c.head_dim))
+        mixed, remembered = mix(rotate(q, rotation), Keys(rotate(k, rotation), v))
+        out = Linear(c.width, c.out_bias, name="o")(mixed.reshape(rows, slots, c.heads * c.head_dim))
+        return out, remembered
 
 
 class MLP(nn.Module):

@@ -7,7 +7,8 @@ import pytest
 
 from jtrace.checkpoints.convert import load_params
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
-from jtrace.models.decoder import Decoder, Intervention, Slots, abstract_params
+from jtrace.models.decoder import Decoder, Slots, abstract_params
+from jtrace.models.intervention import Edit, Intervention
 from tests.bars import within
 from tests.conftest import relative_error
 
@@ -66,18 +67,27 @@ def tiny():
     return config, forward
 
 
+def adding(vector, strengths):
+    """Condition c adds strengths[c] times the vector [L, D] in every layer."""
+    depth, count = len(vector), len(strengths)
+    vectors = jnp.broadcast_to(vector[:, None], (depth, count, vector.shape[1]))
+    push = jnp.broadcast_to(jnp.asarray(strengths, jnp.float32), (depth, count))
+    return Edit(vectors, push, jnp.zeros_like(push), jnp.zeros_like(push))
+
+
 def test_strength_zero_changes_no_bit(tiny):
     config, forward = tiny
     plain = forward()
-    steered = forward(Intervention(jnp.ones((config.depth, config.width)), jnp.zeros((2, 12))))
+    edit = adding(jnp.ones((config.depth, config.width)), [0.0, 3.0])
+    steered = forward(Intervention(edit, jnp.zeros((2, 12), jnp.int32)))
     np.testing.assert_array_equal(plain.reads, steered.reads)
 
 
 def test_intervention_adds_strength_times_vector_to_one_block_output(tiny):
     config, forward = tiny
     vector = jnp.zeros((config.depth, config.width)).at[1].set(jnp.arange(config.width) / 10)
-    strength = jnp.zeros((2, 12)).at[0, 5].set(-2.0)
-    plain, steered = forward().reads, forward(Intervention(vector, strength)).reads
+    condition = jnp.zeros((2, 12), jnp.int32).at[0, 5].set(1)
+    plain, steered = forward().reads, forward(Intervention(adding(vector, [0.0, -2.0]), condition)).reads
     np.testing.assert_array_equal(steered[0], plain[0])  # nothing below the layer changes
     np.testing.assert_allclose(steered[1, 0, 5], plain[1, 0, 5] - 2 * vector[1], rtol=1e-6)
     np.testing.assert_array_equal(steered[1, 0, :5], plain[1, 0, :5])
@@ -86,7 +96,7 @@ def test_intervention_adds_strength_times_vector_to_one_block_output(tiny):
     np.testing.assert_array_equal(steered[2, 0, :5], plain[2, 0, :5])  # earlier ones do not
 
 
-def test_an_intervention_of_other_layers_positions_or_strengths_compiles_once(tiny):
+def test_an_intervention_of_other_layers_positions_strengths_or_operators_compiles_once(tiny):
     config, forward = tiny
     traces = []
 
@@ -97,7 +107,9 @@ def test_an_intervention_of_other_layers_positions_or_strengths_compiles_once(ti
 
     for layer, strength in ((0, 1.0), (1, -2.0), (2, 0.0)):
         vector = jnp.zeros((config.depth, config.width)).at[layer].set(1.0)
-        run(Intervention(vector, jnp.full((2, 12), strength)))
+        edit = adding(vector, [0.0, strength])
+        for operator in (edit, edit._replace(push=edit.shrink, shrink=edit.push)):
+            run(Intervention(operator, jnp.full((2, 12), layer % 2)))
     assert len(traces) == 1
 
 

@@ -1,0 +1,212 @@
+"""What steering did, in numbers: each vector's setting on each task, what it cost, and which source steers best."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from jtrace.behaviour import (
+    CHOSEN,
+    CONTROLS,
+    LOWER_IS_BETTER,
+    VALIDATION,
+    Estimate,
+    Vector,
+    better_by,
+    dimension_of,
+    in_order,
+    is_trust,
+    main_metric,
+)
+
+GAINS = ("task", "metric", "source", "layer", "strength", "gain", "apart", "perplexity_ratio", "capability_change")
+UNSTEERED, OWN, BEST, RANDOM = "unsteered", "its own vector", "best other checkpoint's vector", "random control"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one vector did to a task's main metric at one layer and strength.
+
+    Under the protocol `sound` the setting was chosen on validation rows and the values are of the other rows; under
+    `paper` it is the best of all settings on the very rows that are reported.
+
+    Attributes:
+        merit: the gain on the rows that the setting was chosen on; −∞ where it is not known.
+        controls: by kind, the metric with a control vector at the same layer and strength; of several random ones the
+            best.
+    """
+
+    vector: Vector
+    task: str
+    metric: str
+    layer: int
+    strength: float
+    unsteered: Estimate
+    steered: Estimate
+    merit: float
+    controls: Mapping[str, Estimate]
+
+    @property
+    def gain(self) -> float:
+        """Positive where steering made the metric better, whichever way that is."""
+        return better_by(self.metric, self.steered.value, self.unsteered.value)
+
+    @property
+    def apart(self) -> bool | None:
+        """Whether the intervals with and without steering have nothing in common; None where they are not known."""
+        return self.steered.apart_from(self.unsteered)
+
+    @property
+    def improves(self) -> bool:
+        """Beyond the intervals."""
+        return self.gain > 0 and bool(self.apart)
+
+    @property
+    def perplexity_ratio(self) -> float | None:
+        return self.vector.perplexity_ratio(self.layer, self.strength)
+
+    @property
+    def capability_change(self) -> float | None:
+        return self.vector.capability_change(self.layer, self.strength)
+
+    @property
+    def unparsable(self) -> Estimate | None:
+        """Share of the task's answers that cannot be read."""
+        return self.vector.estimate(self.task, "unparsable", self.layer, self.strength)
+
+    def control_gain(self, kind: str) -> float | None:
+        """Gain of a control at the same layer and strength."""
+        control = self.controls.get(kind)
+        return None if control is None else better_by(self.metric, control.value, self.unsteered.value)
+
+
+def effects(there: Sequence[Vector]) -> list[Effect]:
+    """An effect per vector and task of trustworthiness, of controls too; in the table's order.
+
+    Args:
+        there: as `behaviour.vectors` returns them. What has no row of strength 0 to compare with, or under `sound` no
+            chosen setting, has no effect.
+    """
+    found = []
+    for vector in there:
+        beside = [other for other in there if not vector.is_control and other.controls(vector)]
+        found += [effect for task in filter(is_trust, vector.tasks) if (effect := _effect(vector, task, beside))]
+    return found
+
+
+def strongest(found: Iterable[Effect]) -> Effect | None:
+    """The effect of the highest merit, the first of equals; None of none."""
+    return max(found, key=lambda effect: effect.merit, default=None)
+
+
+def by_task(found: Iterable[Effect]) -> dict[tuple[str, str, str, str], list[Effect]]:
+    """Effects by target, protocol, task and metric; of vectors made for the task's dimension where there are any."""
+    groups: dict[tuple[str, str, str, str], list[Effect]] = {}
+    for effect in found:
+        key = effect.vector.target, effect.vector.protocol, effect.task, effect.metric
+        groups.setdefault(key, []).append(effect)
+    for key, group in groups.items():
+        fitting = [effect for effect in group if dimension_of(effect.vector.dataset) == dimension_of(effect.task)]
+        groups[key] = fitting or group
+    return groups
+
+
+def by_source(found: Iterable[Effect]) -> dict[str, Effect]:
+    """Of each source checkpoint the strongest published vector; sources in order, the target itself last."""
+    published = [effect for effect in found if effect.vector.kind == ""]
+    others = in_order({effect.vector.source for effect in published if not effect.vector.own})
+    own = dict.fromkeys(effect.vector.source for effect in published if effect.vector.own)
+    best = {name: strongest(effect for effect in published if effect.vector.source == name) for name in [*others, *own]}
+    return {name: effect for name, effect in best.items() if effect}
+
+
+def gains(chosen: Iterable[Effect]) -> pd.DataFrame:
+    """How each effect's metric moves with the strength, at the effect's layer; columns `GAINS`.
+
+    `gain` is positive where it is better; `apart` says whether the interval parts from the unsteered model's; the last
+    two columns are NaN where they were not measured.
+    """
+    rows = []
+    for effect in chosen:
+        vector, layer = effect.vector, effect.layer
+        for strength in vector.strengths:
+            there = vector.estimate(effect.task, effect.metric, layer, strength)
+            if there is not None:
+                gain = better_by(effect.metric, there.value, effect.unsteered.value)
+                costs = vector.perplexity_ratio(layer, strength), vector.capability_change(layer, strength)
+                apart = bool(there.apart_from(effect.unsteered))
+                rows.append((effect.task, effect.metric, vector.source, layer, strength, gain, apart, *costs))
+    return pd.DataFrame(rows, columns=list(GAINS)).astype({"perplexity_ratio": float, "capability_change": float})
+
+
+def compared(found: Sequence[Effect]) -> dict[str, Estimate]:
+    """Of effects on one task: the unsteered model, and the strongest effect of each role that is there.
+
+    The control is a random one, of the same source as the best other checkpoint's vector, or else the target's own,
+    where there is such a one.
+
+    Returns:
+        Estimates by role: `UNSTEERED`, `OWN`, `BEST`, `RANDOM`, in this order.
+    """
+    published = [effect for effect in found if effect.vector.kind == ""]
+    own = strongest(effect for effect in published if effect.vector.own)
+    best = strongest(effect for effect in published if not effect.vector.own)
+    judged = best or own
+    if judged is None:
+        return {}
+    randoms = [effect for effect in found if effect.vector.kind == "random"]
+    beside = [effect for effect in randoms if effect.vector.source == judged.vector.source]
+    random = strongest(beside or randoms)
+    # A control that has no setting of its own is shown at that of the vector beside it.
+    control = random.steered if random else judged.controls.get("random")
+    roles = {
+        UNSTEERED: judged.unsteered,
+        OWN: own and own.steered,
+        BEST: best and best.steered,
+        RANDOM: control,
+    }
+    return {role: estimate for role, estimate in roles.items() if estimate}
+
+
+def _effect(vector: Vector, task: str, beside: Sequence[Vector]) -> Effect | None:
+    setting = _chosen(vector, task) if vector.protocol == "sound" else _best(vector, task)
+    if setting is None:
+        return None
+    metric, layer, strength = setting
+    sound = vector.protocol == "sound"
+    unsteered = vector.unsteered(task, metric)
+    steered = vector.estimate(task, CHOSEN + metric if sound else metric, layer, strength)
+    if unsteered is None or steered is None:
+        return None
+    judged = VALIDATION + metric if sound else metric
+    there, plain = vector.estimate(task, judged, layer, strength), vector.unsteered(task, judged)
+    merit = better_by(metric, there.value, plain.value) if there and plain else float("-inf")
+    controls = {}
+    for kind in CONTROLS:
+        of_kind = [other.estimate(task, metric, layer, strength) for other in beside if other.kind == kind]
+        known = [estimate for estimate in of_kind if estimate]
+        if known:
+            controls[kind] = max(known, key=lambda estimate: better_by(metric, estimate.value, 0))
+    return Effect(vector, task, metric, layer, strength, unsteered, steered, merit, controls)
+
+
+def _chosen(vector: Vector, task: str) -> tuple[str, int, float] | None:
+    """Metric, layer and strength that the table says were chosen."""
+    rows = vector.rows[(vector.rows["task"] == task) & vector.rows["metric"].str.startswith(CHOSEN)]
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return str(row["metric"]).removeprefix(CHOSEN), int(row["layer"]), float(row["strength"])
+
+
+def _best(vector: Vector, task: str) -> tuple[str, int, float] | None:
+    """Main metric, and the layer and strength at which it is best; of equals the gentlest push, at the lowest layer."""
+    rows = vector.rows[vector.rows["task"] == task]
+    metric = main_metric(task, set(rows["metric"]))
+    tried = rows[(rows["metric"] == metric) & (rows["strength"] != 0)]
+    if metric is None or tried.empty:
+        return None
+    tried = tried.assign(size=tried["strength"].abs()).sort_values(["size", "layer"], kind="stable")
+    values = tried["value"].to_numpy(float)
+    row = tried.iloc[int((-values if metric in LOWER_IS_BETTER else values).argmax())]
+    return metric, int(row["layer"]), float(row["strength"])

@@ -1,0 +1,44 @@
+"""What is done to the output of blocks: one affine edit of the residual along a vector, all of it data.
+
+Adding, adding with the norm kept, projecting out and clamping are values of the same three numbers, so that vectors,
+layers, strengths and operators may differ from slot to slot of one batch and nothing recompiles between them.
+Axes: L layers, C conditions, B rows, T slots, D width.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Edit(NamedTuple):
+    """h ← (h + (push − shrink · (h·v) / (v·v)) · v) · ρ, with ρ = (|h| / |edited h|) ** keep_norm.
+
+    Per layer and condition; where a layer's numbers are 0 for a condition, its residual keeps every bit.
+    """
+
+    vector: Float[Array, "*L C D"]
+    push: Float[Array, "*L C"]
+    shrink: Float[Array, "*L C"]
+    keep_norm: Float[Array, "*L C"]
+
+
+class Intervention(NamedTuple):
+    """Edits of every layer under every condition, and which condition each slot is under."""
+
+    edit: Edit
+    condition: Int[Array, "B T"]
+
+
+def edited(residual: Float[Array, "B T D"], edit: Edit, condition: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    """The residual after one layer's edit, computed in float32, in the residual's dtype."""
+    vector, push, shrink, keep_norm = (part[condition] for part in edit)
+    vector, h = vector.astype(jnp.float32), residual.astype(jnp.float32)
+    square = jnp.sum(vector * vector, axis=-1)
+    along = jnp.sum(h * vector, axis=-1) / jnp.where(square > 0, square, 1)
+    delta = (push - shrink * along)[..., None] * vector
+    moved = h + delta
+    before, after = (jnp.sqrt(jnp.sum(x * x, axis=-1)) for x in (h, moved))
+    # Where nothing was pushed both norms are one number, and their ratio is exactly 1.
+    ratio = jnp.where((keep_norm > 0) & (after > 0), before / jnp.where(after > 0, after, 1), 1)
+    return (moved * ratio[..., None]).astype(residual.dtype)

@@ -1,0 +1,128 @@
+"""The report's section on steering."""
+
+import re
+from html import unescape
+
+import pandas as pd
+import pytest
+
+from jtrace.behaviour import vectors
+from jtrace.effects import effects
+from jtrace.steering_report import MOST_OPEN, steering_section, verdicts
+from tests.tables import steered, steering_table
+
+
+def said(*tables):
+    return dict(verdicts(effects(vectors(pd.concat(tables)))))
+
+
+def words(html):
+    return " ".join(unescape(re.sub("<[^>]+>", " ", html)).split())
+
+
+def test_no_gain_is_called_none():
+    assert said(steered({0: 0.5, 1: 0.52})) == {
+        "stereoset": "no strength moved accuracy for the better beyond its interval: 0.500 unsteered, 0.520 at best "
+        "(vector of ckpt_1 for stereoset, layer 1, strength 1)."
+    }
+
+
+def test_a_loss_is_called_a_loss():
+    assert (
+        "made accuracy worse beyond its interval: 0.500 unsteered, 0.300"
+        in said(steered({0: 0.5, 1: 0.3}))["stereoset"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("control", "verdict"),
+    [
+        (0.62, "The random control does as much (0.620 at the same layer and strength): the gain is not owed"),
+        (0.58, "The random control is not told apart from it (0.580"),
+        (0.5, "The random control does not do as much (0.500"),
+        (None, "No control was run there: any push of this size might do as much."),
+    ],
+)
+def test_a_gain_is_weighed_against_the_control(control, verdict):
+    tables = [steered({0: 0.5, 1: 0.6})]
+    if control is not None:
+        tables.append(steered({0: 0.5, 1: control}, source="ckpt_1:random"))
+    text = said(*tables)["stereoset"]
+    assert text.startswith("steering improved accuracy beyond its interval: 0.500 unsteered, 0.600 at best")
+    assert verdict in text
+
+
+def test_what_a_gain_cost_is_said():
+    text = said(
+        steered({0: 0.5, 1: 0.6}),
+        steered({0: 10, 1: 25}, task="perplexity", metric="perplexity"),
+        steered({0: 0.5, 1: 0.4}, task="arc_easy"),
+        steered({0: 0.0, 1: 0.25}, metric="unparsable"),
+    )["stereoset"]
+    assert "Perplexity there is 2.50 times the unsteered model's: the text suffers." in text
+    assert "Capability changes by −0.100." in text
+    assert "25.0% of the answers there cannot be read." in text
+
+
+def test_of_several_vectors_it_says_how_many_improve_the_task():
+    tables = [steered({0: 0.5, 1: value}, source=f"ckpt_{at}") for at, value in enumerate((0.51, 0.6, 0.7))]
+    text = said(*tables)["stereoset"]
+    assert "(vector of ckpt_2 for" in text
+    assert "2 of 3 vectors improved it beyond its interval; among several, some may do so by luck." in text
+
+
+def test_under_sound_it_says_what_was_chosen_where():
+    rest = steered({0: 0.5, 1: 0.6}, protocol="sound")
+    chosen = steered({1: 0.6}, metric="chosen_accuracy", protocol="sound")
+    assert said(rest, chosen)["stereoset"].startswith("the strength chosen on validation rows improved accuracy")
+    nothing = steered({0: 0.5}, metric="chosen_accuracy", protocol="sound")
+    assert said(rest, nothing)["stereoset"] == (
+        "on the validation rows no strength had a better accuracy than none (0.500)."
+    )
+
+
+def test_without_intervals_nothing_is_claimed():
+    table = steered({0: 0.5, 1: 0.9}).assign(ci_low=float("nan"))
+    assert "without intervals nothing can be said" in said(table)["stereoset"]
+
+
+def test_the_table_has_the_setting_the_gain_and_the_control_beside_it():
+    html = steering_section(
+        pd.concat(
+            [
+                steered({0: 0.25, 2: 0.125}, task="toxigen", metric="toxicity", dataset="toxigen", half=0.03),
+                steered(
+                    {0: 0.25, 2: 0.24}, task="toxigen", metric="toxicity", dataset="toxigen", source="ckpt_1:random"
+                ),
+            ]
+        ),
+        "",
+        "",
+    )
+    text = words(html)
+    assert "protocol paper; layer and strength are the best on the very rows that are reported, which flatters" in text
+    assert (
+        "target task metric vector of set layer strength unsteered steered 95 % from to gain intervals apart "
+        "random control's gain chat toxigen (toxicity) toxicity (lower is better) ckpt_1 toxigen 1 2 0.250 0.125 "
+        "0.095 0.155 0.125 yes 0.010" in text
+    )
+
+
+def test_a_long_table_is_folded():
+    tables = [steered({0: 0.5, 1: 0.6}, source=f"ckpt_{at}") for at in range(MOST_OPEN + 1)]
+    assert f"<summary>All {MOST_OPEN + 1} vectors and tasks, protocol paper</summary>" in steering_section(
+        pd.concat(tables), "", ""
+    )
+    assert "<summary>" not in steering_section(pd.concat(tables[:-1]), "", "")
+
+
+def test_sweeps_that_were_left_out_are_counted():
+    tables = pd.concat([steered({0: 0.5, 1: 0.6}, source=f"ckpt_{at}") for at in range(3)])
+    assert "2 of 3 vectors, the target's own" in steering_section(tables, "", "<figure></figure>" * 2)
+    assert "Behaviour over steering strength</summary>" in steering_section(tables, "", "<figure></figure>" * 3)
+
+
+def test_names_are_text_and_nothing_steered_is_no_section():
+    assert "<i>" not in steering_section(steered({0: 0.5, 1: 0.6}, source="<i>"), "", "")
+    assert steering_section(steering_table([]), "", "") == ""
+    assert steering_section(steered({0: 0.5}, source=""), "", "") == ""
