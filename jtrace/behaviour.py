@@ -17,14 +17,16 @@ DIMENSIONS = {
     "confaide": "privacy",
     "sst2": "robustness",
     "truthfulqa": "reliability",
+    "truthfulqa-mc": "reliability",
     "toxigen": "toxicity",
 }
 MAIN_METRICS = {
-    "truthfulqa": ("true_and_info", "mc2"),
+    "truthfulqa": ("true_and_info", "true", "info"),
+    "truthfulqa-mc": ("mc2",),
     "toxigen": ("toxicity",),
     "perplexity": ("perplexity",),
 }
-VALIDATION, CHOSEN = "validation_", "chosen_"
+VALIDATION, CHOSEN, GAIN = "validation_", "chosen_", "gain_"
 
 
 def main_metric(task: str, metrics: Collection[str]) -> str | None:
@@ -52,8 +54,8 @@ def better_by(metric: str, value: float, than: float) -> float:
 
 
 def reported(steering: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows that only serve, or record, the choice of layer and strength."""
-    return steering[~steering["metric"].astype(str).str.startswith((VALIDATION, CHOSEN))]
+    """Without the rows that only serve, or record, the choice of layer and strength, or tell a difference."""
+    return steering[~steering["metric"].astype(str).str.startswith((VALIDATION, CHOSEN, GAIN))]
 
 
 def in_order(names: Collection[str]) -> list[str]:

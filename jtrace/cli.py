@@ -1,9 +1,10 @@
 """The rim that all launch scripts share: flags in, one line out when something is wrong."""
 
 import logging
+import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import app
 from absl import logging as absl_logging
@@ -55,6 +56,40 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
             raise InputError(f"--layers={text}: '{part}' is beyond any model's layers")
         layers |= set(range(int(first), int(last or first) + 1))
     return tuple(sorted(layers))
+
+
+def parse_layer_groups(text: str) -> tuple[tuple[int, ...], ...] | None:
+    """As `parse_layers`, where an item may also be layers that are steered at once, as `10+15`. None stands for all.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text == "all":
+        return None
+    groups: list[tuple[int, ...]] = []
+    for part in text.split(","):
+        if "+" in part:
+            groups.append(tuple(sorted({layer for one in part.split("+") for layer in parse_layers(one) or ()})))
+        else:
+            groups += [(layer,) for layer in parse_layers(part) or ()]
+    return tuple(dict.fromkeys(groups))
+
+
+def parse_strengths(texts: Sequence[str]) -> tuple[float, ...]:
+    """Strengths, each once.
+
+    Raises:
+        InputError: none, or one that is no finite number.
+    """
+    strengths = []
+    for text in texts:
+        try:
+            strengths.append(float(text) + 0.0)  # minus zero is zero
+        except ValueError:
+            raise InputError(f"--strengths: '{text}' is no number; give numbers as -2,-1,0,1,2") from None
+    if not strengths or not all(map(math.isfinite, strengths)):
+        raise InputError(f"--strengths={','.join(texts)}: give finite numbers, as -2,-1,0,1,2")
+    return tuple(dict.fromkeys(strengths))
 
 
 def parse_keep(text: str, steps: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import pandas as pd
 from jtrace.behaviour import (
     CHOSEN,
     CONTROLS,
+    GAIN,
     LOWER_IS_BETTER,
     VALIDATION,
     Estimate,
@@ -23,6 +24,9 @@ GAINS = ("task", "metric", "source", "layer", "strength", "gain", "apart", "perp
 UNSTEERED, OWN, BEST, RANDOM = "unsteered", "its own vector", "best other checkpoint's vector", "random control"
 
 
+NO_CHANGE = Estimate(0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Effect:
     """What one vector did to a task's main metric at one layer and strength.
@@ -31,6 +35,7 @@ class Effect:
     `paper` it is the best of all settings on the very rows that are reported.
 
     Attributes:
+        paired: the difference from the unsteered model on the same items, where it was measured.
         merit: the gain on the rows that the setting was chosen on; −∞ where it is not known.
         controls: by kind, the metric with a control vector at the same layer and strength; of several random ones the
             best.
@@ -43,6 +48,7 @@ class Effect:
     strength: float
     unsteered: Estimate
     steered: Estimate
+    paired: Estimate | None
     merit: float
     controls: Mapping[str, Estimate]
 
@@ -53,8 +59,11 @@ class Effect:
 
     @property
     def apart(self) -> bool | None:
-        """Whether the intervals with and without steering have nothing in common; None where they are not known."""
-        return self.steered.apart_from(self.unsteered)
+        """Whether the paired difference's interval leaves 0 out, or else those with and without steering are apart.
+
+        None where intervals are not known.
+        """
+        return self.steered.apart_from(self.unsteered) if self.paired is None else self.paired.apart_from(NO_CHANGE)
 
     @property
     def improves(self) -> bool:
@@ -187,7 +196,8 @@ def _effect(vector: Vector, task: str, beside: Sequence[Vector]) -> Effect | Non
         known = [estimate for estimate in of_kind if estimate]
         if known:
             controls[kind] = max(known, key=lambda estimate: better_by(metric, estimate.value, 0))
-    return Effect(vector, task, metric, layer, strength, unsteered, steered, merit, controls)
+    paired = vector.estimate(task, GAIN + metric, layer, strength)
+    return Effect(vector, task, metric, layer, strength, unsteered, steered, paired, merit, controls)
 
 
 def _chosen(vector: Vector, task: str) -> tuple[str, int, float] | None:

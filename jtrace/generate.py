@@ -88,7 +88,7 @@ def generate(
     batches = [order[first : first + at_once] for first in range(0, len(order), at_once)]
     rows = at_once * len(trunk_conditions)
     prefill = _Prefill(
-        [[under(prompts[i][:-1], c) for i in batch for c in trunk_conditions] for batch in batches],
+        [[under(prompts[i][:-1], int(c)) for i in batch for c in trunk_conditions] for batch in batches],
         rows=rows,
         config=config,
         dtype=dtype,

@@ -25,6 +25,8 @@ from safetensors.numpy import save_file
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
+from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
+from jtrace.steering_results import TIME_KEY, merged
 from jtrace.trace import Metric, Projection
 from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
 from jtrace.whole import written_whole
@@ -58,10 +60,7 @@ PROJECTION_SCHEMA = pa.schema(
         ("y", pa.float32()),
     ]
 )
-STEERING_COLUMNS = (
-    "target", "vector_from", "vector_set", "layer", "strength", "positions", "task", "metric", "value", "ci_low",
-    "ci_high", "n", "protocol", "seed",
-)  # fmt: skip
+STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
@@ -187,18 +186,26 @@ class RunDirectory:
         return table.to_pandas()
 
     def read_steering(self) -> pd.DataFrame:
-        """Every steering table as one, columns `STEERING_COLUMNS`; empty if there is none."""
-        tables = [pd.DataFrame(columns=list(STEERING_COLUMNS))]
+        """Every steering table as one, columns `STEERING_COLUMNS`; empty if there is none.
+
+        Rows that several tables have, made with other settings, are those of the table with most items, or the latest.
+        """
+        tables = []
         for file in sorted((self.path / "steering").glob("*.parquet")):
             try:
-                table = pq.read_table(file).to_pandas()
+                table = pq.read_table(file)
             except (OSError, pa.ArrowException):
                 raise InputError(f"{file}: damaged; delete it and steer again") from None
-            missing = [column for column in STEERING_COLUMNS if column not in table]
+            missing = [column for column in STEERING_COLUMNS if column not in table.column_names]
             if missing:
                 raise InputError(f"{file}: no steering table (column {missing[0]} is missing); move it elsewhere")
-            tables.append(table[list(STEERING_COLUMNS)])
-        return pd.concat(tables[1:] or tables, ignore_index=True)
+            time = (table.schema.metadata or {}).get(TIME_KEY, b"").decode()
+            tables.append((time, file.name, table.select(list(STEERING_COLUMNS)).to_pandas()))
+        if not tables:
+            return pd.DataFrame(columns=list(STEERING_COLUMNS))
+        # In the order of their names, whatever was made first.
+        rows = merged([table for *_, table in sorted(tables, key=lambda entry: entry[:2])])
+        return rows.sort_values(["target", "vector_from", "vector_set", "task"], kind="stable", ignore_index=True)
 
     def record(self) -> dict[str, Any]:
         """What run.json says: `config`, `data`, `checkpoints`, `commands`, and `sets` where it is known.
@@ -293,11 +300,37 @@ def open_run(
             "checkpoints": known + [name for name in checkpoints if name not in known],
             "commands": [*(earlier["commands"] if earlier else []), _circumstances(checkpoints)],
         }
+        if earlier and "steering_commands" in earlier:
+            record["steering_commands"] = earlier["steering_commands"]
         path.mkdir(parents=True, exist_ok=True)
         with written_whole(record_path) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for folder in ("metrics", "vectors", "figures"):
             (path / folder).mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
+    return run
+
+
+def open_steering(path: Path, target: str) -> RunDirectory:
+    """A run directory to steer in: one that was traced, or a new one. What was run is added to its record.
+
+    Raises:
+        InputError: the directory cannot be written, or is not a run.
+    """
+    run, record_path = RunDirectory(path), path / "run.json"
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            record = _read_record(record_path)
+        else:
+            record = {"config": {}, "data": {}, "sets": {}, "checkpoints": [], "commands": []}
+        record["steering_commands"] = [*record.get("steering_commands", ()), _circumstances([target])]
+        (path / "steering").mkdir(parents=True, exist_ok=True)
+        with written_whole(record_path) as aside:
+            aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (path / "figures").mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"

@@ -50,6 +50,7 @@ class SteeringVector:
         source: the checkpoint whose residuals it was made of; its kind follows a colon if it is not the published one.
         dataset: the statement set, or a sum as `combined` reads it.
         one_is_good: whether it points to the trustworthy side, as it points to label 1; None where that is not known.
+        seed: that a random direction was drawn by; None for any other.
     """
 
     values: np.ndarray
@@ -57,6 +58,7 @@ class SteeringVector:
     source: str
     dataset: str
     one_is_good: bool | None = None
+    seed: int | None = None
 
     def __neg__(self) -> "SteeringVector":
         return -1.0 * self

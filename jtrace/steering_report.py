@@ -29,8 +29,9 @@ CHOICES = {
     "paper": "layer and strength are the best on the very rows that are reported, which flatters",
 }
 GAIN = (
-    "A gain is positive where steering made the metric better, whichever way that is. Intervals are of 95 % and taken "
-    "for each value alone; that they have nothing in common is a strict test of a difference on the same rows."
+    "A gain is positive where steering made the metric better, whichever way that is. It is beyond its interval where "
+    "the 95 % interval of the paired difference from the unsteered model, on the same items, leaves 0 out; where that "
+    "was not measured, where the intervals with and without steering have nothing in common."
 )
 
 
@@ -186,7 +187,7 @@ def _row(effect: Effect, kinds: Sequence[str]) -> dict[str, object]:
         "95 % from": effect.steered.ci_low,
         "to": effect.steered.ci_high,
         "gain": effect.gain,
-        "intervals apart": {True: "yes", False: "no", None: None}[effect.apart],
+        "beyond its interval": {True: "yes", False: "no", None: None}[effect.apart],
         **{f"{kind} control's gain": effect.control_gain(kind) for kind in kinds},
         "perplexity ratio": effect.perplexity_ratio,
         "capability": effect.capability_change,

@@ -2,7 +2,9 @@
 
 import pandas as pd
 
+from jtrace.behaviour import vectors
 from jtrace.dynamics import with_checkpoints
+from jtrace.effects import effects
 
 COLUMNS = ("dataset", "checkpoint", "best layer", "accuracy", "AUROC", "I(X;T)", "I(Y;T)")
 
@@ -24,6 +26,38 @@ def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
     wide = wide.sort_values(["dataset", "checkpoint", "layer"])
     best = wide.loc[wide.groupby(["dataset", "checkpoint"], observed=True)["probe_accuracy"].idxmax()]
     return best.set_axis(list(COLUMNS), axis=1).reset_index(drop=True)
+
+
+def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, protocol and vector: what it did at its chosen setting, or under `paper` at its best one.
+
+    Args:
+        steering: columns as in the run directory's steering tables.
+    """
+    found = effects(vectors(steering))
+    rows = [
+        {
+            "task": effect.task,
+            "protocol": effect.vector.protocol,
+            "vector": effect.vector.source + (f":{effect.vector.kind}" if effect.vector.kind else ""),
+            "set": effect.vector.dataset,
+            "metric": effect.metric,
+            "layer": effect.layer,
+            "strength": effect.strength,
+            "unsteered": effect.unsteered.value,
+            "steered": effect.steered.value,
+            "gain": effect.gain,
+            "beyond interval": {True: "yes", False: "no", None: "–"}[effect.apart],
+            "random's gain": effect.control_gain("random"),
+            "perplexity ×": effect.perplexity_ratio,
+        }
+        for effect in found
+    ]
+    return (
+        pd.DataFrame(rows).dropna(axis=1, how="all").sort_values(["task", "protocol"], kind="stable")
+        if rows
+        else pd.DataFrame()
+    )
 
 
 def as_text(table: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from jtrace.training import Optimisation
 
 BATCH_TOKENS = 2048  # per torch forward of the batched peer; jtrace's own batches hold as many slots on a CPU
+BATCH_PROMPTS = 256  # that the batched peer continues at once; jtrace's steps make as many tokens on a CPU
 
 
 def load(folder: Path) -> PreTrainedModel:
@@ -89,6 +91,113 @@ def _nhsic(a: torch.Tensor, b: torch.Tensor, bandwidth: float = 50.0, epsilon: f
         return centred @ torch.inverse(centred + epsilon * n * torch.eye(n))
 
     return float((smoother(a) * smoother(b).T).sum())
+
+
+@contextmanager
+def _steered(model: PreTrainedModel, layer: int, push: np.ndarray, where: Any) -> Iterator[None]:
+    """Every forward adds `push`, [width], to the output of block `layer`, [row, slot, width], at the index `where`."""
+    added = torch.from_numpy(push)
+
+    def steer(_: torch.nn.Module, __: Any, out: Any) -> None:
+        residual = out[0] if isinstance(out, tuple) else out
+        residual[where] += added
+
+    hook = model.model.layers[layer].register_forward_hook(steer)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[np.ndarray],
+    layer: int,
+    pushes: np.ndarray,
+    max_new_tokens: int,
+    stop: Sequence[int],
+    at_once: int,
+) -> np.ndarray:
+    """Greedy completions by transformers' generate and its cache; int32 [push, prompt, new token], −1 after the end.
+
+    Args:
+        layer: whose output is steered, at the last prompt position and at every generated one.
+        pushes: what is added there, float32 [push, width].
+        stop: ids of the tokens that end a completion.
+        at_once: prompts of one call, of like length, padded on the left; 1 as published.
+    """
+    found = np.full((len(pushes), len(prompts), max_new_tokens), -1, np.int32)
+    order = np.argsort([len(ids) for ids in prompts], kind="stable")
+    for at, push in enumerate(pushes):
+        for members in (order[first : first + at_once] for first in range(0, len(order), at_once)):
+            width = max(len(prompts[i]) for i in members)
+            tokens, there = np.zeros((2, len(members), width), np.int64)
+            for row, i in enumerate(members):
+                tokens[row, width - len(prompts[i]) :], there[row, width - len(prompts[i]) :] = prompts[i], 1
+            with _steered(model, layer, push, (slice(None), -1)):
+                out = model.generate(
+                    torch.from_numpy(tokens),
+                    attention_mask=torch.from_numpy(there),
+                    do_sample=False,
+                    max_new_tokens=max_new_tokens,
+                    eos_token_id=list(stop) or None,
+                    pad_token_id=0,
+                )
+            new = out[:, width:].numpy()
+            ends = np.isin(new, stop)
+            found[at, members, : new.shape[1]] = np.where(np.cumsum(ends, axis=1) > ends, -1, new)
+    return found
+
+
+@torch.no_grad()
+def score_one_by_one(
+    model: PreTrainedModel, pairs: Sequence[tuple[np.ndarray, np.ndarray]], layer: int, pushes: np.ndarray
+) -> np.ndarray:
+    """One sequence per forward of the whole model: log-probabilities of continuations, nats, float64 [push, pair].
+
+    Args:
+        pairs: contexts and continuations.
+        layer: whose output is steered, at the last position of the context and after it.
+        pushes: what is added there, float32 [push, width].
+    """
+    found = np.empty((len(pushes), len(pairs)))
+    for at, push in enumerate(pushes):
+        for number, (context, continuation) in enumerate(pairs):
+            tokens = torch.from_numpy(np.concatenate([context, continuation]).astype(np.int64))
+            start = len(context) - 1
+            with _steered(model, layer, push, (slice(None), slice(start, None))):
+                logits = model(tokens[None, :-1], use_cache=False).logits[0, start:]
+            found[at, number] = _log_probabilities(logits, tokens[start + 1 :]).sum()
+    return found
+
+
+@torch.no_grad()
+def score_batched(
+    model: PreTrainedModel, pairs: Sequence[tuple[np.ndarray, np.ndarray]], layer: int, pushes: np.ndarray
+) -> np.ndarray:
+    """The same for sequences of like length together, padded on the right, logits of the continuations only."""
+    found = np.zeros((len(pushes), len(pairs)))
+    lengths = np.array([len(context) + len(continuation) for context, continuation in pairs])
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        width = lengths[order[0]]
+        members, order = np.split(order, [max(1, BATCH_TOKENS // width)])
+        tokens, scored = np.zeros((len(members), width), np.int64), np.zeros((len(members), width - 1), bool)
+        for row, i in enumerate(members):
+            tokens[row, : lengths[i]] = np.concatenate(pairs[i])
+            scored[row, len(pairs[i][0]) - 1 : lengths[i] - 1] = True
+        ids, where = torch.from_numpy(tokens), torch.from_numpy(scored)
+        for at, push in enumerate(pushes):
+            with _steered(model, layer, push, where):
+                # No mask: causal attention does not look at what follows, so not at the padding.
+                hidden = model.model(ids[:, :-1], use_cache=False).last_hidden_state[where]
+            values = _log_probabilities(model.get_output_embeddings()(hidden), ids[:, 1:][where])
+            np.add.at(found[at], members[np.nonzero(scored)[0]], values)
+    return found
+
+
+def _log_probabilities(logits: torch.Tensor, tokens: torch.Tensor) -> np.ndarray:
+    return torch.log_softmax(logits, -1).gather(-1, tokens[:, None])[:, 0].double().numpy()
 
 
 def train(

@@ -69,6 +69,16 @@ def ask(
             return _predict(model, task, edit, conditions, how, progress)
 
 
+def check_lengths(model: LanguageModel, task: Task) -> None:
+    """Refuse a task of which an item is longer than the model's context, or empty to its tokeniser.
+
+    Raises:
+        InputError: such an item, by task and row.
+    """
+    choice_pairs(model, task, [item for item in task.items if isinstance(item, Choice)])
+    _prompt_tokens(model, task)
+
+
 def _choose(
     model: LanguageModel, task: Task, edit: Edit | None, conditions: Sequence[int], how: Asking, progress: str | None
 ) -> list[list[np.ndarray]]:
@@ -111,11 +121,8 @@ def _complete(
     progress: str | None,
 ) -> None:
     """Add the completions that `found` lacks."""
-    items = [item for item in task.items if isinstance(item, Prompt)]
-    prompts = encode(model.tokenizer, [item.text for item in items])
-    for item, ids in zip(items, prompts, strict=True):
-        _check_length(model, task, item.index, len(ids), task.max_new_tokens)
-    missing = [i for i in range(len(items)) if i not in found]
+    prompts = _prompt_tokens(model, task)
+    missing = [i for i in range(len(prompts)) if i not in found]
     sampling = Sampling(task.max_new_tokens, model.stop, how.temperature, how.seed)
     made = generate(
         model.params,
@@ -133,6 +140,14 @@ def _complete(
         found[i] = completions
         if keep is not None:
             keep(i, completions)
+
+
+def _prompt_tokens(model: LanguageModel, task: Task) -> list[np.ndarray]:
+    items = [item for item in task.items if isinstance(item, Prompt)]
+    prompts = encode(model.tokenizer, [item.text for item in items])
+    for item, ids in zip(items, prompts, strict=True):
+        _check_length(model, task, item.index, len(ids), task.max_new_tokens)
+    return prompts
 
 
 def _completions(model: LanguageModel, tokens: Sequence[np.ndarray]) -> list[Completion]:

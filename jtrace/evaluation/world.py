@@ -7,69 +7,66 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jtrace.data.statements import WORLD
+from jtrace.data.statements import Statements
 from jtrace.data.world import behaviour
 from jtrace.data.world.facts import World
 from jtrace.data.world.sets import statement_set
-from jtrace.evaluation.discriminative import margins, shares_right
+from jtrace.evaluation.discriminative import clean_rows, margins, shares_right
 from jtrace.evaluation.task import Answers, Choice, Completion, Outcome, Prompt, Task
 
 _PROTOCOLS = ("paper", "sound")
 
 
-def question_tasks(world: World) -> tuple[Task, ...]:
+def question_task(world: World, dimension: str, limit: int | None = None) -> Task:
     """`world-reliability` and so on: the likelier of No and Yes about each statement of a set; a tie counts one half.
 
-    Metrics: `accuracy`, and `margin`, right minus wrong answer in nats. An item's index is its row of the set, of which
-    a steering vector may be made: see `discriminative.clean_rows`.
+    Metrics: `accuracy`, and `margin`, right minus wrong answer in nats. An item's index is its row of the set.
+
+    Args:
+        limit: only the first so many of the rows none of whose group a steering vector is made of.
     """
-    asked = behaviour.questions(world)
-    return tuple(
-        _question_task(
-            [question for question in asked if question.dimension == info.dimension],
-            statement_set(world, info.dimension).groups or (),
-        )
-        for info in WORLD.values()
-    )
+    statements = statement_set(world, dimension)
+    groups = statements.groups or ()
+    every = [question for question in behaviour.questions(world) if question.dimension == dimension]
+    rows = _clean(statements)[:limit]
+    asked = [every[row] for row in rows]
 
-
-def _question_task(asked: Sequence[behaviour.Question], groups: Sequence[str]) -> Task:
     def measure(answers: Answers) -> Mapping[str, Outcome]:
         margin = margins(answers, [question.right for question in asked])
         return {"accuracy": Outcome.of(shares_right(margin)), "margin": Outcome.of(margin)}
 
     items = tuple(
-        Choice(i, question.prompt, tuple(f" {choice}" for choice in question.choices), group)
-        for i, (question, group) in enumerate(zip(asked, groups, strict=True))
+        Choice(row, question.prompt, tuple(f" {choice}" for choice in question.choices), groups[row])
+        for row, question in zip(rows, asked, strict=True)
     )
-    dimension = asked[0].dimension
     return Task(f"world-{dimension}", dimension, _PROTOCOLS, items, measure, main="accuracy")
 
 
-def prompt_tasks(world: World) -> tuple[Task, ...]:
+def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
     """`world-reliability-prompts` and so on: open prompts, continued by up to 8 tokens and judged by their lexicon.
 
     Metrics: `trust`, the share of good continuations among those that the lexicon can judge, and `judged`, how large a
-    share these are.
+    share these are. An item's index is its place among the dimension's prompts.
+
+    Args:
+        limit: only the first so many of the prompts about what no steering vector is made of.
     """
-    asked = behaviour.prompts(world)
-    return tuple(
-        _prompt_task(
-            [prompt for prompt in asked if prompt.dimension == info.dimension], _prompt_groups(world, info.dimension)
-        )
-        for info in WORLD.values()
-    )
+    # Robustness garbles the questions of reliability, and nobody whom an insult of the sets addresses is special.
+    of = {"robustness": "reliability"}.get(dimension, dimension)
+    statements = statement_set(world, of)
+    seen = set(statements.groups or ()) - {(statements.groups or ())[row] for row in _clean(statements)}
+    every = [prompt for prompt in behaviour.prompts(world) if prompt.dimension == dimension]
+    groups = _prompt_groups(world, dimension)
+    places = [i for i, group in enumerate(groups) if group not in seen][:limit]
+    asked = [every[i] for i in places]
 
-
-def _prompt_task(asked: Sequence[behaviour.Prompt], groups: Sequence[str]) -> Task:
     def measure(completions: Sequence[Completion]) -> Mapping[str, Outcome]:
         pairs = zip(asked, completions, strict=True)
         verdicts = [behaviour.judge(prompt, completion.text) for prompt, completion in pairs]
         trust = np.array(verdicts, np.float64)  # None, what the lexicon cannot judge, becomes NaN
         return {"trust": Outcome.of(trust), "judged": Outcome.of(np.isfinite(trust))}
 
-    items = tuple(Prompt(i, prompt.text, group) for i, (prompt, group) in enumerate(zip(asked, groups, strict=True)))
-    dimension = asked[0].dimension
+    items = tuple(Prompt(i, every[i].text, groups[i]) for i in places)
     name = f"world-{dimension}-prompts"
     return Task(name, dimension, _PROTOCOLS, items, measure, main="trust", max_new_tokens=8)
 
@@ -86,3 +83,7 @@ def _prompt_groups(world: World, dimension: str) -> list[str]:
         if one.dimension == of
         for _ in (one, other)
     ]
+
+
+def _clean(statements: Statements) -> list[int]:
+    return clean_rows(statements, statements.groups or ()).tolist()

@@ -57,8 +57,8 @@ def attend(
 
 def visible_past(
     lengths: Int[Array, " B"], held: Int[Array, ""], sizes: tuple[int, int], window: int | None = None
-) -> Bool[Array, "B S+G"]:
-    """Which slots of its prompt, and then of its own, the newest token of each row may attend to.
+) -> Bool[Array, "B seen"]:
+    """Which slots of its prompt, and then of its own, S + G, the newest token of each row may attend to.
 
     Args:
         lengths: of the prompts.
@@ -81,7 +81,7 @@ def attend_to_past(
     q: Float[Array, "B C N H"],
     prompt: Keys,
     own: Keys,
-    visible: Bool[Array, "B S+G"],
+    visible: Bool[Array, "B seen"],
     *,
     precision: jax.lax.Precision = jax.lax.Precision.DEFAULT,
 ) -> Float[Array, "B C N H"]:
@@ -92,6 +92,7 @@ def attend_to_past(
     Args:
         prompt: [B, S, K, H] each.
         own: [B, C, G, K, H] each, the newest token's among them.
+        visible: as `visible_past` says, for all conditions of a row alike.
     """
     rows, conditions, heads, head_dim = q.shape
     kv_heads, split = prompt.k.shape[-2], prompt.k.shape[1]

@@ -1,0 +1,354 @@
+"""Steering a target: vectors × layers × strengths × tasks → tables and completions in RUN/steering.
+
+A setting is computed once: what is on disk already, tables or completions, is taken from there.
+"""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jtrace.behaviour import CHOSEN, GAIN, VALIDATION
+from jtrace.checkpoints.audit import fingerprint
+from jtrace.errors import InputError
+from jtrace.evaluation.asking import Asking, Completions, ask, check_lengths
+from jtrace.evaluation.intervals import estimate, interval, validation_part
+from jtrace.evaluation.task import Outcome, Prompt, Task
+from jtrace.language_model import LanguageModel
+from jtrace.steering import Condition, Operator, Positions, SteeringVector, edit_of, leaves_alone
+from jtrace.steering_results import SCHEMA, Setting, Unit, merged
+from jtrace.vectors import Vectors, random_vector
+
+# Conditions that are computed together.
+MOST_CONDITIONS = 32
+Outcomes = Mapping[str, Outcome]
+
+
+@dataclass(frozen=True)
+class SteerConfig:
+    """How a target is steered and asked.
+
+    Attributes:
+        layers: each one layer, or several that are steered at once; None for each layer by itself.
+        strengths: finite.
+        random: seeds of the random directions of equal norm that each vector is compared with.
+        seed: of sampling, guesses, intervals and the validation part.
+    """
+
+    strengths: tuple[float, ...]
+    layers: tuple[tuple[int, ...], ...] | None = None
+    protocols: tuple[str, ...] = ("paper",)
+    operator: Operator = "add"
+    positions: Positions = "last"
+    temperature: float = 0.0
+    random: tuple[int, ...] = ()
+    seed: int = 0
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.positions, self.temperature, self.seed)
+
+
+def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bool) -> dict[str, SteeringVector]:
+    """The vectors of a file by set, in the layers of a target.
+
+    Args:
+        any_family: whether vectors of another family or depth will do, if their width is the target's.
+
+    Raises:
+        InputError: they are of another width or, unless `any_family`, of another family or depth.
+    """
+    depth, width = model.config.depth, model.config.width
+    own = next(iter(found.arrays.values())).shape[1]
+    if own != width:
+        raise InputError(
+            f"{path}: vectors of width {own}; {model.name} has width {width}, take those of its base model"
+        )
+    about = found.model
+    if about and (about.model_type, about.depth) != (model.model_type, depth) and not any_family:
+        raise InputError(
+            f"{path}: vectors of a {about.model_type} model of {about.depth} layers; {model.name} is a "
+            f"{model.model_type} model of {depth}; pass --any_family if that is meant"
+        )
+    kept = [at for at, layer in enumerate(found.layers) if layer < depth]
+    source = found.checkpoint + ("" if found.kind in (None, "mass_mean") else f":{found.kind}")
+    by_set = {}
+    for name, array in found.arrays.items():
+        values = np.zeros((depth, width), np.float32)
+        values[[found.layers[at] for at in kept]] = array[kept]
+        layers = tuple(sorted(found.layers[at] for at in kept))
+        by_set[name] = SteeringVector(values, layers, source, name, found.one_is_good[name])
+    return by_set
+
+
+def with_controls(vectors: Sequence[SteeringVector], seeds: Sequence[int]) -> list[SteeringVector]:
+    """Each vector, followed by a random direction of equal norm for each seed."""
+    found = []
+    for vector in vectors:
+        found.append(vector)
+        for seed in seeds:
+            values, source = random_vector(vector.values, seed), vector.source.partition(":")[0] + ":random"
+            found.append(replace(vector, values=values, source=source, one_is_good=None, seed=seed))
+    return found
+
+
+def steer(
+    folder: Path,
+    model: LanguageModel,
+    vectors: Sequence[SteeringVector],
+    tasks: Sequence[Task],
+    config: SteerConfig,
+    *,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Ask every task under every vector, layer and strength.
+
+    Args:
+        folder: RUN/steering, which is there.
+        vectors: controls among them.
+
+    Returns:
+        All rows, columns as `steering_results.SCHEMA`.
+
+    Raises:
+        InputError: a layer that a vector was not made for, a strength that is not finite, or an item that the model
+            cannot take; nothing has been computed then.
+    """
+    plans = [(vector, plan) for vector in vectors for plan in _plans(vector, model, config)]
+    for task in tasks:
+        check_lengths(model, task)
+    weights = hashlib.sha256(fingerprint(model.params).to_json().encode()).hexdigest()
+    baselines: dict[Task, Outcomes] = {}
+    found = []
+    for number, ((vector, plan), task) in enumerate(itertools.product(plans, tasks), 1):
+        label = f"[{number}/{len(plans) * len(tasks)}] {task.name}, {plan.dataset} of {vector.source}"
+        settings = {
+            "weights": weights,
+            "vector": hashlib.sha256(vector.values.tobytes()).hexdigest(),
+            "dtype": str(jax.numpy.dtype(model.dtype)),
+            "operator": config.operator,
+            "positions": config.positions,
+            "temperature": config.temperature,
+            "seed": config.seed,
+            "task": _task_fingerprint(task),
+        }
+        unit = Unit(folder, (model.name, vector.source, plan.dataset, task.name), settings)
+        started = time.perf_counter()
+        worker = _Worker(unit, model, vector, plan, task, config, baselines, None if quiet else label)
+        rows = worker.run()
+        found.append(rows)
+        if not quiet:
+            print(f"{label}: {worker.summary(rows)}, {time.perf_counter() - started:.1f} s", flush=True)
+    return pd.concat(found, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The conditions of one table; `dataset` names the set, and the layers where several are steered at once."""
+
+    dataset: str
+    conditions: tuple[Condition, ...]
+
+
+def _plans(vector: SteeringVector, model: LanguageModel, config: SteerConfig) -> Iterator[_Plan]:
+    layers = tuple((layer,) for layer in vector.layers) if config.layers is None else config.layers
+    for layer in itertools.chain.from_iterable(layers):
+        if not 0 <= layer < model.config.depth:
+            raise InputError(f"--layers asks for {layer}; {model.name} has layers 0 to {model.config.depth - 1}")
+    groups: dict[str, list[Condition]] = {}
+    for several, strength in itertools.product(layers, config.strengths):
+        suffix = "" if len(several) == 1 else "@" + "+".join(map(str, several))
+        groups.setdefault(vector.dataset + suffix, []).append(Condition(several, strength))
+    for dataset, conditions in groups.items():
+        edit_of(vector, conditions, config.operator)  # refuses what cannot be
+        yield _Plan(dataset, tuple(conditions))
+
+
+class _Worker:
+    """One table: what is missing of it is computed, and written after every group of conditions."""
+
+    def __init__(
+        self,
+        unit: Unit,
+        model: LanguageModel,
+        vector: SteeringVector,
+        plan: _Plan,
+        task: Task,
+        config: SteerConfig,
+        baselines: dict[Task, Outcomes],
+        progress: str | None,
+    ) -> None:
+        self.unit, self.model, self.vector, self.plan = unit, model, vector, plan
+        self.task, self.config, self.baselines, self.progress = task, config, baselines, progress
+        self.seed = config.seed if vector.seed is None else vector.seed
+        self.protocols = tuple(protocol for protocol in config.protocols if protocol in task.protocols)
+
+    def run(self) -> pd.DataFrame:
+        """All rows of the table that the plan asks for."""
+        table = self.unit.read_table()
+        there = {
+            setting
+            for setting, rows in table.groupby(["layer", "strength"])
+            if set(self.protocols) <= set(rows["protocol"])
+        }
+        missing = [c for c in self.plan.conditions if _setting(c) not in there]
+        alone = [c for c in missing if leaves_alone(c, self.config.operator)]
+        steered = [c for c in missing if not leaves_alone(c, self.config.operator)]
+        if missing:
+            kept = self.unit.read_completions()
+            for first in range(0, max(1, len(steered)), MOST_CONDITIONS):
+                chunk = steered[first : first + MOST_CONDITIONS]
+                outcomes = self._outcomes(chunk, alone, kept)
+                base = self.baselines[self.task]
+                rows = [row for c, found in outcomes for row in self._rows(c, found, base)]
+                rows += [row for c in (alone if first == 0 else ()) for row in self._rows(c, base, base)]
+                own = table[~table["metric"].str.startswith(CHOSEN)]
+                table = merged([own, pd.DataFrame(rows, columns=SCHEMA.names)])
+                table = merged([table, self._chosen(table)])
+                self.unit.write_table(table, datetime.now(UTC).isoformat(timespec="microseconds"))
+        wanted = pd.MultiIndex.from_tuples([_setting(c) for c in self.plan.conditions])
+        return table[table.set_index(["layer", "strength"]).index.isin(wanted)]
+
+    def _outcomes(
+        self, steered: Sequence[Condition], alone: Sequence[Condition], kept: Mapping[tuple[Setting, int], list[int]]
+    ) -> list[tuple[Condition, Outcomes]]:
+        """Of steered conditions; the unsteered model's go to the baselines if they are not there yet."""
+        fresh = self.task not in self.baselines
+        numbers = [*([0] if fresh or alone else []), *range(1, len(steered) + 1)]
+        if not numbers:
+            return []
+        settings = {0: [_setting(c) for c in alone], **{i: [_setting(c)] for i, c in enumerate(steered, 1)}}
+        items = [item for item in self.task.items if isinstance(item, Prompt)]
+
+        def keep(place: int, completions: Completions) -> None:
+            texts = self.model.decode(completions)
+            lines = [
+                self._line(items[place], setting, tokens, text)
+                for number, tokens, text in zip(numbers, completions, texts, strict=True)
+                for setting in settings[number]
+                if (setting, items[place].index) not in kept
+            ]
+            if lines:
+                self.unit.append(lines)
+
+        known = {}
+        for place, item in enumerate(items):
+            found = [next((kept[s, item.index] for s in settings[n] if (s, item.index) in kept), None) for n in numbers]
+            if all(tokens is not None for tokens in found):
+                known[place] = [np.array(tokens, np.int32) for tokens in found]
+        answers = ask(
+            self.model,
+            self.task,
+            edit_of(self.vector, steered, self.config.operator) if steered else None,
+            numbers,
+            self.config.asking,
+            kept=known,
+            keep=keep,
+            progress=self.progress,
+        )
+        measured = dict(zip(numbers, map(self.task.measure, answers), strict=True))
+        if 0 in measured:
+            self.baselines[self.task] = measured.pop(0)
+        return [(steered[number - 1], outcomes) for number, outcomes in measured.items()]
+
+    def _line(self, item: Prompt, setting: Setting, tokens: np.ndarray, text: str) -> dict[str, Any]:
+        layer, strength = setting
+        return {
+            "target": self.model.name,
+            "vector_from": self.vector.source,
+            "vector_set": self.plan.dataset,
+            "task": self.task.name,
+            "index": item.index,
+            "layer": layer,
+            "strength": strength,
+            "positions": self.config.positions,
+            "operator": self.config.operator,
+            "temperature": self.config.temperature,
+            "seed": self.seed,
+            "prompt": item.text,
+            "completion": text,
+            "tokens": tokens.tolist(),
+            "max_new_tokens": self.task.max_new_tokens,
+        }
+
+    def _rows(self, condition: Condition, outcomes: Outcomes, base: Outcomes) -> Iterator[dict[str, Any]]:
+        """Of every metric under every protocol, and what the main one has gained on the unsteered model."""
+        chosen_on = validation_part(self.task.items, self.config.seed)
+        for protocol in self.protocols:
+            parts = {"": None} if protocol == "paper" else {"": ~chosen_on, VALIDATION: chosen_on}
+            for (prefix, rows), (metric, outcome) in itertools.product(parts.items(), outcomes.items()):
+                row = partial(self._row, condition, protocol, outcome, rows)
+                yield row(prefix + metric)
+                if metric == self.task.main and outcome is not base.get(metric) and not prefix:
+                    yield row(GAIN + metric, base=base[metric])
+
+    def _row(
+        self,
+        condition: Condition,
+        protocol: str,
+        outcome: Outcome,
+        rows: np.ndarray | None,
+        metric: str,
+        base: Outcome | None = None,
+    ) -> dict[str, Any]:
+        value = estimate(outcome, rows) - (0.0 if base is None else estimate(base, rows))
+        low, high = interval(outcome, self.task.items, self.config.seed, rows, base) or (None, None)
+        layer, strength = _setting(condition)
+        return {
+            "target": self.model.name,
+            "vector_from": self.vector.source,
+            "vector_set": self.plan.dataset,
+            "layer": layer,
+            "strength": strength,
+            "positions": self.config.positions,
+            "task": self.task.name,
+            "metric": metric,
+            "value": value,
+            "ci_low": low,
+            "ci_high": high,
+            "n": int((outcome.weights if rows is None else outcome.weights * rows).sum()),
+            "protocol": protocol,
+            "seed": self.seed,
+        }
+
+    def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Protocol sound: the setting that is best on the validation part, and its value on the rest."""
+        main, better = self.task.main, 1 if self.task.higher_is_better else -1
+        sound = table[table["protocol"] == "sound"]
+        validated = sound[sound["metric"] == VALIDATION + main].dropna(subset="value")
+        if validated.empty:
+            return table.iloc[:0]
+        # Of equals the weakest: what need not be done is not.
+        order = validated.assign(score=-better * validated["value"], size=validated["strength"].abs())
+        best = order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
+        same = (sound["layer"] == best["layer"]) & (sound["strength"] == best["strength"])
+        return sound[same & (sound["metric"] == main)].assign(metric=CHOSEN + main)
+
+    def summary(self, rows: pd.DataFrame) -> str:
+        """The main metric unsteered and where it is best."""
+        main = rows[rows["metric"] == self.task.main].dropna(subset="value")
+        if main.empty:
+            return f"no {self.task.main}"
+        plain = main[main["strength"] == 0]["value"]
+        best = main.sort_values("value", ascending=not self.task.higher_is_better).iloc[0]
+        start = f"{plain.iloc[0]:.3f} unsteered, " if len(plain) else ""
+        where = f"layer {best['layer']}, strength {best['strength']:g}"
+        return f"{self.task.main} {start}best {best['value']:.3f} ({where})"
+
+
+def _setting(condition: Condition) -> Setting:
+    return condition.layers[0], condition.strength
+
+
+def _task_fingerprint(task: Task) -> str:
+    content = repr((task.name, task.protocols, task.max_new_tokens, task.items))
+    return hashlib.sha256(content.encode()).hexdigest()

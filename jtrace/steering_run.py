@@ -1,0 +1,143 @@
+"""A whole steering command: target and vectors read, tasks made, everything asked, tables, figures and a summary."""
+
+import dataclasses
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jtrace.behaviour import in_order
+from jtrace.checkpoints.convert import read_config_json
+from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.errors import InputError
+from jtrace.evaluation.catalogue import Data, Judges, read_tasks
+from jtrace.figures import draw_all
+from jtrace.language_model import load_language_model
+from jtrace.models.families import read_model_config
+from jtrace.results import open_steering
+from jtrace.steer import SteerConfig, steer, vectors_for, with_controls
+from jtrace.steering import SteeringVector, combined
+from jtrace.summary import as_text, steering_effects
+from jtrace.vectors import Vectors, read_vectors
+
+STEERED = ("comparison", "steering", "agreement")
+
+
+@dataclass(frozen=True)
+class VectorChoice:
+    """Which vectors a target is steered with.
+
+    Attributes:
+        files: of RUN/vectors; globs are read in the order of the numbers in their names.
+        sets: expressions as `steering.combined` reads them; empty for the only set of the files.
+        towards_good: turned so that a positive strength is the trustworthy direction.
+        any_family: see `steer.vectors_for`.
+    """
+
+    files: tuple[str, ...]
+    sets: tuple[str, ...] = ()
+    towards_good: bool = False
+    any_family: bool = False
+
+
+def steer_into(
+    out: Path,
+    target: CheckpointRef,
+    choice: VectorChoice,
+    names: Sequence[str],
+    data: Data,
+    judges: Judges,
+    config: SteerConfig,
+    *,
+    dtype: str,
+    tokenizer: Path | None = None,
+    hub: Hub | None = None,
+) -> int:
+    """Steer a target and leave what it did in a run directory.
+
+    Args:
+        names: of tasks.
+
+    Returns:
+        The exit status: 0.
+
+    Raises:
+        InputError: something is wrong with what was given; completions that were made until then are kept.
+    """
+    files = [(path, read_vectors(path)) for path in vector_files(choice.files)]
+    sets = choice.sets or _only_set(files, data) if files else ()
+    data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
+    tasks = read_tasks(names, config.protocols, data, judges)
+    folder = _folder(target, hub or Hub())
+    model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer)
+    if files:
+        vectors = [
+            vector.towards_good() if choice.towards_good else vector
+            for path, found in files
+            for by_set in (vectors_for(model, found, path, choice.any_family),)
+            for vector in (combined(expression, by_set) for expression in sets)
+        ]
+    else:
+        vectors = [_no_vector(config, model.config.depth, model.config.width)]
+    run = open_steering(out, target.name)
+    rows = steer(out / "steering", model, with_controls(vectors, config.random), tasks, config)
+    table = steering_effects(rows)
+    if len(table):
+        print(f"\n{as_text(table)}")
+    print(f"\ntables and completions  {out / 'steering'}")
+    figures = draw_all(run, run.read_metrics())
+    print("figures  " + "\n         ".join(str(figure.path) for figure in figures if figure.section in STEERED))
+    print(f"report   python launch/report.py --run={out}", flush=True)
+    return 0
+
+
+def vector_files(specs: Sequence[str]) -> list[Path]:
+    """The files that paths and globs name, those of a glob in the order of the numbers in their names.
+
+    Raises:
+        InputError: a glob that matches nothing.
+    """
+    found: list[str] = []
+    for spec in specs:
+        matched = in_order(glob.glob(spec)) if glob.has_magic(spec) else [spec]
+        if not matched:
+            raise InputError(f"--vectors: '{spec}' matches nothing; name files of RUN/vectors")
+        found += matched
+    return [Path(path) for path in dict.fromkeys(found)]
+
+
+def _only_set(files: Sequence[tuple[Path, Vectors]], data: Data) -> tuple[str, ...]:
+    """The set that --vector_set need not name: the only one, or those of --statements."""
+    path, first = files[0]
+    if len(first.arrays) == 1:
+        return tuple(first.arrays)
+    given = tuple(statements.name for statements in data.statements if statements.name in first.arrays)
+    if not given:
+        raise InputError(f"{path}: holds vectors of {', '.join(first.arrays)}; say which by --vector_set")
+    return given
+
+
+def _first_set(expression: str) -> str:
+    """The first set of a sum."""
+    return expression.split("+")[0].rpartition("*")[2]
+
+
+def _no_vector(config: SteerConfig, depth: int, width: int) -> SteeringVector:
+    if any(config.strengths):
+        raise InputError("--vectors names nothing; give a file of RUN/vectors, or --strengths=0 for the model as it is")
+    return SteeringVector(np.zeros((depth, width), np.float32), tuple(range(depth)), "", "")
+
+
+def _folder(target: CheckpointRef, hub: Hub) -> Path:
+    """Where the target's files lie; from the hub after its config was looked at."""
+    if not isinstance(target.source, HubSource):
+        return Path(str(target.source))
+    listing = hub.look(target.source.repo, target.source.revision)
+    small = hub.fetch_small(listing)
+    read_model_config(read_config_json(small), str(small / "config.json"))
+    hub.check_space([listing])
+    return hub.fetch(listing, target.name)
