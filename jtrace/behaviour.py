@@ -26,7 +26,7 @@ MAIN_METRICS = {
     "toxigen": ("toxicity",),
     "perplexity": ("perplexity",),
 }
-VALIDATION, CHOSEN, GAIN = "validation_", "chosen_", "gain_"
+VALIDATION, CHOSEN, GAIN = AUXILIARY = "validation_", "chosen_", "gain_"
 
 
 def main_metric(task: str, metrics: Collection[str]) -> str | None:
@@ -55,7 +55,7 @@ def better_by(metric: str, value: float, than: float) -> float:
 
 def reported(steering: pd.DataFrame) -> pd.DataFrame:
     """Without the rows that only serve, or record, the choice of layer and strength, or tell a difference."""
-    return steering[~steering["metric"].astype(str).str.startswith((VALIDATION, CHOSEN, GAIN))]
+    return steering[~steering["metric"].astype(str).str.startswith(AUXILIARY)]
 
 
 def in_order(names: Collection[str]) -> list[str]:

@@ -68,10 +68,11 @@ def parse_layer_groups(text: str) -> tuple[tuple[int, ...], ...] | None:
         return None
     groups: list[tuple[int, ...]] = []
     for part in text.split(","):
-        if "+" in part:
-            groups.append(tuple(sorted({layer for one in part.split("+") for layer in parse_layers(one) or ()})))
-        else:
-            groups += [(layer,) for layer in parse_layers(part) or ()]
+        several = [parse_layers(one) for one in part.split("+")]
+        if None in several:
+            raise InputError(f"--layers={text}: all stands by itself; give all, or numbers and ranges as 0,6,12-18")
+        layers = sorted({layer for one in several for layer in one or ()})
+        groups += [tuple(layers)] if "+" in part else [(layer,) for layer in layers]
     return tuple(dict.fromkeys(groups))
 
 

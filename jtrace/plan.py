@@ -24,8 +24,9 @@ from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.results import RunDirectory
-from jtrace.sweep import Packer, SweepConfig, is_traced, look_at_all, read_architecture, wanted_layers
+from jtrace.sweep import look_at_all
 from jtrace.trace import check_paper_rows
+from jtrace.tracing import Packer, SweepConfig, is_traced, read_architecture, wanted_layers
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         Section("problems", "Failures and warnings", _problems(failures, untraced, warnings)),
         Section("terms", "How to read this", definitions(TERMS)),
     ]
-    title, head = _head(record, metrics, everything, failures, untraced)
+    title, head = _head(record, metrics, steering, everything, failures, untraced)
     out = out or run / "report.html"
     with written_whole(out) as aside:
         aside.write_text(page(title, head, sections, _foot(record)), encoding="utf-8")
@@ -91,21 +91,25 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 def _head(
     record: Mapping[str, Any],
     metrics: pd.DataFrame,
+    steering: pd.DataFrame,
     found: Sequence[Finding],
     failures: Mapping[str, Any],
     untraced: Sequence[str],
 ) -> tuple[str, str]:
-    models = list(dict.fromkeys([*(finding.model for finding in found if finding.courses), *metrics["model"]]))
+    traced_models = [*(finding.model for finding in found if finding.courses), *metrics["model"]]
+    models = list(dict.fromkeys(traced_models or steering["target"]))
     of = ", ".join(models[:3]) + (f" and {len(models) - 3} more models" if len(models) > 3 else "")
     title = f"Trustworthiness in {of}" if models else "A run without results yet"
     traced, wanted = metrics[["model", "revision"]].drop_duplicates().shape[0], len(record["checkpoints"])
     state = f"{traced} of {wanted} checkpoints traced" + (f", {len(failures)} failed" if failures else "")
-    commands = record["commands"]
+    commands = _commands(record)
     day = f" · {commands[-1]['time'][:10]}" if commands and "time" in commands[-1] else ""
     parts = [f'<p class="kicker">jtrace report{escape(day)} · {escape(state)}</p>', f"<h1>{escape(title)}</h1>"]
     if found:
         parts.append(f'<p class="lead">{escape(_lead(found))}</p>')
         parts.append('<ul class="findings">' + "".join(_finding_items(found)) + "</ul>")
+    elif len(steering) and not wanted:
+        parts.append('<p class="lead">No checkpoint was traced here; what steering did is below.</p>')
     elif untraced or not wanted:
         parts.append('<p class="lead">No checkpoint has been traced yet, so there is nothing to show.</p>')
     else:
@@ -157,7 +161,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _run(record: Mapping[str, Any], metrics: pd.DataFrame, failures: Mapping[str, Any]) -> str:
-    config, commands = record["config"], record["commands"]
+    config, commands = record["config"], _commands(record)
     pairs = [(key.replace("_", " "), _plain(value)) for key, value in config.items() if value is not None]
     parts = [definitions(pairs)]
     if commands:
@@ -176,9 +180,17 @@ def _run(record: Mapping[str, Any], metrics: pd.DataFrame, failures: Mapping[str
         )
         rows = [[c.get("time"), len(c.get("checkpoints", [])), c.get("command")] for c in commands]
         parts.append(table("Commands, in order", ["started", "checkpoints", "command"], rows))
+    if steered := record.get("steering_commands"):
+        rows = [[c.get("time"), ", ".join(c.get("checkpoints", [])), c.get("command")] for c in steered]
+        parts.append(table("Steering commands, in order", ["started", "target", "command"], rows))
     parts.append(table("Statement sets", *_sets(record, metrics)))
     parts.append(_checkpoints(record, metrics, failures))
     return "".join(parts)
+
+
+def _commands(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """That traced and that steered, in the order of their times."""
+    return sorted([*record["commands"], *record.get("steering_commands", ())], key=lambda c: str(c.get("time", "")))
 
 
 def _sets(record: Mapping[str, Any], metrics: pd.DataFrame) -> tuple[list[str], list[list[object]]]:
@@ -353,7 +365,7 @@ def _figures(figures: Sequence[Drawn], section: str) -> str:
 
 
 def _foot(record: Mapping[str, Any]) -> str:
-    versions = record["commands"][-1].get("versions", {}) if record["commands"] else {}
+    versions = next((command.get("versions", {}) for command in reversed(_commands(record))), {})
     return paragraph(
         f"Made by jtrace {versions.get('jtrace') or ''} from the tables of this run. Method: arXiv 2402.19465."
     )

@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from jtrace.behaviour import CHOSEN, GAIN, VALIDATION
-from jtrace.checkpoints.audit import fingerprint
 from jtrace.errors import InputError
 from jtrace.evaluation.asking import Asking, Completions, ask, check_lengths
 from jtrace.evaluation.intervals import estimate, interval, validation_part
@@ -101,12 +100,28 @@ def with_controls(vectors: Sequence[SteeringVector], seeds: Sequence[int]) -> li
     return found
 
 
+def check_steering(
+    model: LanguageModel, vectors: Sequence[SteeringVector], tasks: Sequence[Task], config: SteerConfig
+) -> None:
+    """Refuse, before anything is computed, what `steer` could not do.
+
+    Raises:
+        InputError: a layer that a vector was not made for, a strength that is not finite, or an item that the model
+            cannot take.
+    """
+    for vector in vectors:
+        list(_plans(vector, model, config))
+    for task in tasks:
+        check_lengths(model, task)
+
+
 def steer(
     folder: Path,
     model: LanguageModel,
     vectors: Sequence[SteeringVector],
     tasks: Sequence[Task],
     config: SteerConfig,
+    weights: str,
     *,
     quiet: bool = False,
 ) -> pd.DataFrame:
@@ -115,33 +130,20 @@ def steer(
     Args:
         folder: RUN/steering, which is there.
         vectors: controls among them.
+        weights: tells the target's weights from others of the same name.
 
     Returns:
         All rows, columns as `steering_results.SCHEMA`.
 
     Raises:
-        InputError: a layer that a vector was not made for, a strength that is not finite, or an item that the model
-            cannot take; nothing has been computed then.
+        InputError: as `check_steering`, or files that cannot be read or written; what was computed is kept.
     """
     plans = [(vector, plan) for vector in vectors for plan in _plans(vector, model, config)]
-    for task in tasks:
-        check_lengths(model, task)
-    weights = hashlib.sha256(fingerprint(model.params).to_json().encode()).hexdigest()
     baselines: dict[Task, Outcomes] = {}
     found = []
     for number, ((vector, plan), task) in enumerate(itertools.product(plans, tasks), 1):
         label = f"[{number}/{len(plans) * len(tasks)}] {task.name}, {plan.dataset} of {vector.source}"
-        settings = {
-            "weights": weights,
-            "vector": hashlib.sha256(vector.values.tobytes()).hexdigest(),
-            "dtype": str(jax.numpy.dtype(model.dtype)),
-            "operator": config.operator,
-            "positions": config.positions,
-            "temperature": config.temperature,
-            "seed": config.seed,
-            "task": _task_fingerprint(task),
-        }
-        unit = Unit(folder, (model.name, vector.source, plan.dataset, task.name), settings)
+        unit = unit_of(folder, model.name, vector, plan.dataset, task, config, str(jnp.dtype(model.dtype)), weights)
         started = time.perf_counter()
         worker = _Worker(unit, model, vector, plan, task, config, baselines, None if quiet else label)
         rows = worker.run()
@@ -149,6 +151,31 @@ def steer(
         if not quiet:
             print(f"{label}: {worker.summary(rows)}, {time.perf_counter() - started:.1f} s", flush=True)
     return pd.concat(found, ignore_index=True)
+
+
+def unit_of(
+    folder: Path,
+    target: str,
+    vector: SteeringVector,
+    dataset: str,
+    task: Task,
+    config: SteerConfig,
+    dtype: str,
+    weights: str,
+) -> Unit:
+    """The files of a vector and task; all that decides their numbers, but for layers and strengths, names them."""
+    content = repr((task.name, task.protocols, task.max_new_tokens, task.items))
+    settings = {
+        "weights": weights,
+        "vector": hashlib.sha256(vector.values.tobytes()).hexdigest() if vector.source else None,
+        "dtype": dtype,
+        "operator": config.operator,
+        "positions": config.positions,
+        "temperature": config.temperature,
+        "seed": config.seed,
+        "task": hashlib.sha256(content.encode()).hexdigest(),
+    }
+    return Unit(folder, (target, vector.source, dataset, task.name), settings)
 
 
 @dataclass(frozen=True)
@@ -201,16 +228,18 @@ class _Worker:
             if set(self.protocols) <= set(rows["protocol"])
         }
         missing = [c for c in self.plan.conditions if _setting(c) not in there]
-        alone = [c for c in missing if leaves_alone(c, self.config.operator)]
-        steered = [c for c in missing if not leaves_alone(c, self.config.operator)]
+        alone = [c for c in missing if self._leaves_alone(c)]
+        steered = [c for c in missing if not self._leaves_alone(c)]
         if missing:
             kept = self.unit.read_completions()
+            if self.task not in self.baselines and not any(map(self._leaves_alone, self.plan.conditions)):
+                self._outcomes((), (), kept)  # by itself: its completions are not kept, those of the others are
             for first in range(0, max(1, len(steered)), MOST_CONDITIONS):
-                chunk = steered[first : first + MOST_CONDITIONS]
-                outcomes = self._outcomes(chunk, alone, kept)
+                chunk, unsteered = steered[first : first + MOST_CONDITIONS], alone if first == 0 else []
+                outcomes = self._outcomes(chunk, unsteered, kept)
                 base = self.baselines[self.task]
                 rows = [row for c, found in outcomes for row in self._rows(c, found, base)]
-                rows += [row for c in (alone if first == 0 else ()) for row in self._rows(c, base, base)]
+                rows += [row for c in unsteered for row in self._rows(c, base, base)]
                 own = table[~table["metric"].str.startswith(CHOSEN)]
                 table = merged([own, pd.DataFrame(rows, columns=SCHEMA.names)])
                 table = merged([table, self._chosen(table)])
@@ -222,29 +251,36 @@ class _Worker:
         self, steered: Sequence[Condition], alone: Sequence[Condition], kept: Mapping[tuple[Setting, int], list[int]]
     ) -> list[tuple[Condition, Outcomes]]:
         """Of steered conditions; the unsteered model's go to the baselines if they are not there yet."""
+        items = [item for item in self.task.items if isinstance(item, Prompt)]
         fresh = self.task not in self.baselines
-        numbers = [*([0] if fresh or alone else []), *range(1, len(steered) + 1)]
+        numbers = [*([0] if fresh or (alone and items) else []), *range(1, len(steered) + 1)]
         if not numbers:
             return []
         settings = {0: [_setting(c) for c in alone], **{i: [_setting(c)] for i, c in enumerate(steered, 1)}}
-        items = [item for item in self.task.items if isinstance(item, Prompt)]
 
         def keep(place: int, completions: Completions) -> None:
-            texts = self.model.decode(completions)
+            index = items[place].index
             lines = [
                 self._line(items[place], setting, tokens, text)
-                for number, tokens, text in zip(numbers, completions, texts, strict=True)
+                for number, tokens, text in zip(numbers, completions, self.model.decode(completions), strict=True)
                 for setting in settings[number]
-                if (setting, items[place].index) not in kept
+                if (setting, index) not in kept
             ]
             if lines:
                 self.unit.append(lines)
 
+        # Without steering all layers are one.
+        unsteered = {
+            index: tokens
+            for ((layer, strength), index), tokens in kept.items()
+            if self._leaves_alone(Condition((layer,), strength))
+        }
         known = {}
         for place, item in enumerate(items):
-            found = [next((kept[s, item.index] for s in settings[n] if (s, item.index) in kept), None) for n in numbers]
+            found = [kept.get((settings[n][0], item.index)) if n else unsteered.get(item.index) for n in numbers]
             if all(tokens is not None for tokens in found):
                 known[place] = [np.array(tokens, np.int32) for tokens in found]
+                keep(place, known[place])
         answers = ask(
             self.model,
             self.task,
@@ -259,6 +295,9 @@ class _Worker:
         if 0 in measured:
             self.baselines[self.task] = measured.pop(0)
         return [(steered[number - 1], outcomes) for number, outcomes in measured.items()]
+
+    def _leaves_alone(self, condition: Condition) -> bool:
+        return leaves_alone(condition, self.config.operator)
 
     def _line(self, item: Prompt, setting: Setting, tokens: np.ndarray, text: str) -> dict[str, Any]:
         layer, strength = setting
@@ -347,8 +386,3 @@ class _Worker:
 
 def _setting(condition: Condition) -> Setting:
     return condition.layers[0], condition.strength
-
-
-def _task_fingerprint(task: Task) -> str:
-    content = repr((task.name, task.protocols, task.max_new_tokens, task.items))
-    return hashlib.sha256(content.encode()).hexdigest()

@@ -110,6 +110,11 @@ def combined(expression: str, by_set: Mapping[str, SteeringVector]) -> SteeringV
     return functools.reduce(operator.add, terms)
 
 
+def no_vector(depth: int, width: int) -> SteeringVector:
+    """What the model as it is has been steered with."""
+    return SteeringVector(np.zeros((depth, width), np.float32), tuple(range(depth)), "", "")
+
+
 def _factor_and_name(term: str) -> tuple[float, str]:
     match = _TERM.fullmatch(term)
     if match is None:

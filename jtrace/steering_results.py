@@ -139,4 +139,4 @@ def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _file_part(name: str) -> str:
-    return re.sub(r"[^\w.@+-]+", "-", name, flags=re.ASCII)
+    return re.sub(r"[^\w.@+-]+", "-", name, flags=re.ASCII) or "-"

@@ -2,14 +2,15 @@
 
 import dataclasses
 import glob
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 
 from jtrace.behaviour import in_order
+from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
@@ -19,8 +20,8 @@ from jtrace.figures import draw_all
 from jtrace.language_model import load_language_model
 from jtrace.models.families import read_model_config
 from jtrace.results import open_steering
-from jtrace.steer import SteerConfig, steer, vectors_for, with_controls
-from jtrace.steering import SteeringVector, combined
+from jtrace.steer import SteerConfig, check_steering, steer, vectors_for, with_controls
+from jtrace.steering import combined, no_vector
 from jtrace.summary import as_text, steering_effects
 from jtrace.vectors import Vectors, read_vectors
 
@@ -82,9 +83,16 @@ def steer_into(
             for vector in (combined(expression, by_set) for expression in sets)
         ]
     else:
-        vectors = [_no_vector(config, model.config.depth, model.config.width)]
+        if any(config.strengths):
+            raise InputError(
+                "--vectors names nothing; give files of RUN/vectors, or --strengths=0 to ask the model as it is"
+            )
+        vectors = [no_vector(model.config.depth, model.config.width)]
+    vectors = with_controls(vectors, config.random)
+    check_steering(model, vectors, tasks, config)
     run = open_steering(out, target.name)
-    rows = steer(out / "steering", model, with_controls(vectors, config.random), tasks, config)
+    weights = hashlib.sha256(fingerprint(model.params).to_json().encode()).hexdigest()
+    rows = steer(run.path / "steering", model, vectors, tasks, config, weights)
     table = steering_effects(rows)
     if len(table):
         print(f"\n{as_text(table)}")
@@ -124,12 +132,6 @@ def _only_set(files: Sequence[tuple[Path, Vectors]], data: Data) -> tuple[str, .
 def _first_set(expression: str) -> str:
     """The first set of a sum."""
     return expression.split("+")[0].rpartition("*")[2]
-
-
-def _no_vector(config: SteerConfig, depth: int, width: int) -> SteeringVector:
-    if any(config.strengths):
-        raise InputError("--vectors names nothing; give a file of RUN/vectors, or --strengths=0 for the model as it is")
-    return SteeringVector(np.zeros((depth, width), np.float32), tuple(range(depth)), "", "")
 
 
 def _folder(target: CheckpointRef, hub: Hub) -> Path:

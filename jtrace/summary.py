@@ -31,6 +31,8 @@ def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
 def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:
     """One row per task, protocol and vector: what it did at its chosen setting, or under `paper` at its best one.
 
+    Controls have no rows of their own; what a random direction did is a column.
+
     Args:
         steering: columns as in the run directory's steering tables.
     """
@@ -52,12 +54,11 @@ def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:
             "perplexity ×": effect.perplexity_ratio,
         }
         for effect in found
+        if not effect.vector.is_control
     ]
-    return (
-        pd.DataFrame(rows).dropna(axis=1, how="all").sort_values(["task", "protocol"], kind="stable")
-        if rows
-        else pd.DataFrame()
-    )
+    if not rows:
+        return pd.DataFrame()
+    return pd.DataFrame(rows).dropna(axis=1, how="all").sort_values(["task", "protocol"], kind="stable")
 
 
 def as_text(table: pd.DataFrame) -> str:

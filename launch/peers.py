@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 
 from jtrace.training import Optimisation
 
@@ -135,7 +135,7 @@ def generate(
             for row, i in enumerate(members):
                 tokens[row, width - len(prompts[i]) :], there[row, width - len(prompts[i]) :] = prompts[i], 1
             with _steered(model, layer, push, (slice(None), -1)):
-                out = model.generate(
+                out = cast(GenerationMixin, model).generate(
                     torch.from_numpy(tokens),
                     attention_mask=torch.from_numpy(there),
                     do_sample=False,
@@ -191,7 +191,7 @@ def score_batched(
             with _steered(model, layer, push, where):
                 # No mask: causal attention does not look at what follows, so not at the padding.
                 hidden = model.model(ids[:, :-1], use_cache=False).last_hidden_state[where]
-            values = _log_probabilities(model.get_output_embeddings()(hidden), ids[:, 1:][where])
+            values = _log_probabilities(model.lm_head(hidden), ids[:, 1:][where])
             np.add.at(found[at], members[np.nonzero(scored)[0]], values)
     return found
 

@@ -1,4 +1,4 @@
-"""From nothing to a report: pre-train a small model, fine-tune it to chat, trace every kept step, draw and report.
+"""From nothing to a report: pre-train a small model, fine-tune it to chat, trace every kept step, steer, report.
 
     python launch/quickstart.py
 
@@ -30,8 +30,9 @@ STEPS = flags.DEFINE_integer(
 
 def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
     """What is done, in order: a heading, and a script of this folder with its flags."""
-    pretrain, chat, trace = (str(out / name) for name in ("pretrain", "chat", "trace"))
     tenth, chat_steps = steps // 10, steps // 20
+    pretrain, chat, trace = (str(out / name) for name in ("pretrain", "chat", "trace"))
+    sources = [f"pretrain@step{step:06d}" for step in (tenth, steps // 2, steps)] + [f"chat@step{chat_steps:06d}"]
     training = ["--rows=16", "--context=64", f"--seed={seed}", f"--save_every={tenth}", f"--validate_every={tenth}"]
     return {
         "Pre-train a model of 1 M parameters on text of the world": [
@@ -62,6 +63,19 @@ def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
             f"--checkpoints={pretrain};{chat}",
             f"--statements=world:seed={seed}",
             "--protocol=paper",
+            f"--behaviour=world-reliability:seed={seed},world-fairness:seed={seed}",
+            f"--out={trace}",
+        ],
+        "Steer the chat model with vectors of pre-training": [
+            "steer.py",
+            f"--target={chat}@{chat_steps}",
+            f"--vectors={','.join(f'{trace}/vectors/{source}.safetensors' for source in sources)}",
+            "--vector_set=world-reliability,world-fairness",
+            f"--tasks=world-reliability:seed={seed},world-fairness:seed={seed},perplexity",
+            f"--text=world:seed={seed}",
+            "--layers=2",
+            "--strengths=-4,-2,0,2,4",
+            "--random=1",
             f"--out={trace}",
         ],
         "Report": ["report.py", f"--run={trace}"],

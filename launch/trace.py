@@ -23,6 +23,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
+from jtrace.evaluation.catalogue import TASKS, Data, Judges, read_tasks
 from jtrace.plan import as_text, make_plan
 from jtrace.sweep import SweepConfig, trace_into
 from jtrace.trace import PROTOCOLS
@@ -72,6 +73,13 @@ DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
 )
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
+BEHAVIOUR = flags.DEFINE_list(
+    "behaviour",
+    [],
+    "Tasks that each checkpoint is asked as well, without steering, so that probes and behaviour can be compared: "
+    f"{', '.join(TASKS)}. Reads all layers.",
+)
+LIMIT = flags.DEFINE_integer("limit", None, "Only the first so many rows of each task of --behaviour.", lower_bound=1)
 VECTOR_KINDS = flags.DEFINE_list(
     "vector_kinds",
     [MASS_MEAN],
@@ -107,7 +115,10 @@ def main() -> int:
         plan = make_plan(refs, sets, config, hub, Path(OUT.value))
         print(as_text(plan))
         return 0 if plan.feasible else 1
-    return trace_into(Path(OUT.value), refs, sets, config, hub)
+    names = tuple(statements.name for statements in sets)
+    data = Data(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
+    tasks = read_tasks(BEHAVIOUR.value, config.protocols, data, Judges()) if BEHAVIOUR.value else ()
+    return trace_into(Path(OUT.value), refs, sets, config, hub, tasks)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from safetensors import safe_open
 from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
-from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS, RunDirectory, open_run
+from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS, RunDirectory, open_run, open_steering
+from jtrace.steering_results import Unit
 from jtrace.trace import Metric, Projection
-from tests.tables import steering_table
+from tests.tables import steered, steering_table
 
 CONFIG, DATA = {"dtype": "float32", "layers": "all"}, {"set": "abc"}
 REF = CheckpointRef("org/llama", "step3", Path("/models/llama/step3"), step=3)
@@ -213,8 +214,10 @@ def test_steering_tables_read_as_one_and_wrong_ones_are_named(run):
     folder = run.path / "steering"
     folder.mkdir()
     for name in ("one", "other"):
-        steering_table(["chat"]).to_parquet(folder / f"{name}.parquet")
-    assert len(run.read_steering()) == 2 * len(steering_table(["chat"]))
+        steering_table([name]).to_parquet(folder / f"{name}.parquet")
+    pd.testing.assert_frame_equal(
+        run.read_steering(), pd.concat(map(steering_table, (["one"], ["other"])), ignore_index=True)
+    )
     steering_table(["chat"]).drop(columns="strength").to_parquet(folder / "one.parquet")
     with pytest.raises(InputError, match=r"one\.parquet: no steering table \(column strength is missing\)"):
         run.read_steering()
@@ -233,3 +236,62 @@ def test_the_record_tells_the_command_and_the_sets(tmp_path):
 def test_the_record_of_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no run directory"):
         RunDirectory(tmp_path / "nothing").record()
+
+
+# Steering
+
+
+def write_steering_unit(run, values, time, settings=0, **others):
+    unit = Unit(run.path / "steering", ("chat", "ckpt_1", "stereoset", "stereoset"), {"settings": settings})
+    unit.write_table(steered(values, **others), time)
+    return unit
+
+
+def test_of_steering_rows_that_several_tables_have_those_of_most_items_count_else_the_later_ones(run):
+    (run.path / "steering").mkdir()
+    write_steering_unit(run, {0: 0.1, 1: 0.2}, "2026-01-03", settings=1)
+    write_steering_unit(run, {0: 0.3, 1: 0.4, 2: 0.5}, "2026-01-02", settings=2)
+    assert run.read_steering().set_index("strength")["value"].to_dict() == {0: 0.1, 1: 0.2, 2: 0.5}
+    write_steering_unit(run, {1: 0.6}, "2026-01-01", settings=3, n=200)
+    assert run.read_steering().set_index("strength")["value"].to_dict() == {0: 0.1, 1: 0.6, 2: 0.5}
+
+
+def test_steering_in_a_traced_run_leaves_its_record_and_is_noted_beside_it(run):
+    write(run)
+    before = run.record()
+    open_steering(run.path, "chat")
+    open_steering(run.path, "chat")
+    after = run.record()
+    assert {key: after[key] for key in before} == before
+    assert [command["checkpoints"] for command in after["steering_commands"]] == [["chat"], ["chat"]]
+    assert {"time", "command", "device", "versions"} <= after["steering_commands"][0].keys()
+    assert (run.path / "steering").is_dir()
+
+
+def test_tracing_in_a_run_that_was_steered_keeps_what_steered_it(tmp_path):
+    open_steering(tmp_path / "run", "chat")
+    steering = RunDirectory(tmp_path / "run").record()["steering_commands"]
+    for _ in range(2):
+        run = open_run(tmp_path / "run", CONFIG, DATA, [REF.name])
+    record = run.record()
+    assert record["steering_commands"] == steering
+    assert (record["config"], record["checkpoints"], len(record["commands"])) == (CONFIG, [REF.name], 2)
+
+
+def test_a_run_that_was_only_steered_is_a_run(tmp_path):
+    run = open_steering(tmp_path / "run", "chat")
+    record = run.record()
+    assert (record["config"], record["data"], record["checkpoints"], record["commands"]) == ({}, {}, [], [])
+    assert run.read_metrics().empty
+    assert run.read_steering().empty
+
+
+def test_steering_in_a_folder_that_is_no_run_is_refused_and_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds other files and no readable run\.json"):
+        open_steering(tmp_path, "chat")
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    with pytest.raises(InputError, match=r"thesis\.tex: holds other files|cannot be written"):
+        open_steering(tmp_path / "thesis.tex", "chat")
+    with pytest.raises(InputError, match="cannot be written"):
+        open_steering(Path("/proc/jtrace"), "chat")

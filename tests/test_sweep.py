@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace import activations, sweep
-from jtrace import trace as tracing
+from jtrace import activations, sweep, tracing
+from jtrace import trace as trace_module
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.refs import parse_specs
@@ -146,10 +146,10 @@ def test_kinds_of_vectors_are_part_of_a_run_s_settings_unless_they_are_the_defau
 
 def test_one_compilation_serves_the_whole_sweep(steps):
     activations._forward.clear_cache()
-    tracing._paper_layer.clear_cache()
+    trace_module._paper_layer.clear_cache()
     trace(steps)
     assert activations._forward._cache_size() == 1
-    assert tracing._paper_layer._cache_size() == 1
+    assert trace_module._paper_layer._cache_size() == 1
 
 
 def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended(steps, capsys):
@@ -240,14 +240,14 @@ def test_a_half_copied_step_fails_by_name_and_the_others_are_traced(steps, capsy
 
 
 def test_an_unforeseen_error_is_recorded_and_the_others_are_traced(steps, monkeypatch):
-    original = sweep.read_checkpoint
+    original = tracing.read_checkpoint
 
     def break_one(path, *args, **kwargs):
         if path.name == "step10":
             raise RuntimeError("out of\nmemory")
         return original(path, *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "read_checkpoint", break_one)
+    monkeypatch.setattr(tracing, "read_checkpoint", break_one)
     assert trace(steps) == 1
     (record,) = map(json.loads, (steps / "run/failures.jsonl").read_text().splitlines())
     assert record["error"] == "RuntimeError: out of memory"

@@ -149,7 +149,7 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> l
     """Questions that no vector is made of: the published test questions, or those that the statement set leaves."""
     truth, info = _answer_judge(judges.truth, "truth"), _answer_judge(judges.info, "info")
     judged = truth is not None or info is not None
-    if protocols == ("paper",) and not judged:
+    if tuple(protocols) == ("paper",) and not judged:
         raise InputError(
             "truthfulqa: protocol paper judges generated answers; give --truth_judge=FOLDER and --info_judge=FOLDER "
             "(allenai/truthfulqa-truth-judge-llama2-7B and -info-judge-), or take --protocol=sound, which needs none"

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jtrace.behaviour import CAPABILITY, CHOSEN, LOWER_IS_BETTER, VALIDATION, Vector, is_trust, main_metric
+from jtrace.behaviour import AUXILIARY, CAPABILITY, LOWER_IS_BETTER, Vector, is_trust, main_metric
 from jtrace.dynamics import evenly_chosen
 from jtrace.figures.style import (
     MOST_LINES,
@@ -64,7 +64,7 @@ def behaviour_over_strength(steered: Sequence[Vector], controls: Sequence[Vector
 def shown_measures(steered: Sequence[Vector]) -> list[tuple[str, str]]:
     """Task and metric of each panel: trustworthiness, then toxicity beside perplexity, then capability."""
     pairs = [pair for vector in steered for pair in zip(vector.rows["task"], vector.rows["metric"], strict=True)]
-    panels = [(task, metric) for task, metric in dict.fromkeys(pairs) if not metric.startswith((VALIDATION, CHOSEN))]
+    panels = [(task, metric) for task, metric in dict.fromkeys(pairs) if not metric.startswith(AUXILIARY)]
     if len(panels) > MOST_PANELS:
         main = {task: main_metric(task, [metric for of, metric in panels if of == task]) for task, _ in panels}
         panels = [(task, metric) for task, metric in panels if metric in (main[task], *ALWAYS)]

@@ -1,0 +1,281 @@
+"""One checkpoint: read, extract, ask, trace, write. What is wrong with it is raised."""
+
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jtrace.activations import PackedSets, extract, pack_sets
+from jtrace.baselines import TextBaseline
+from jtrace.checkpoints.audit import fingerprint
+from jtrace.checkpoints.convert import read_config_json
+from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.checkpoints.store import read_checkpoint
+from jtrace.checkpoints.suites import suites_at
+from jtrace.data.statements import Statements
+from jtrace.data.tokenizer import check_vocabulary, encode, has_tokenizer, read_tokenizer, tokenizer_fingerprint
+from jtrace.errors import InputError
+from jtrace.evaluation.task import Task
+from jtrace.language_model import LanguageModel, as_language_model
+from jtrace.models.config import DecoderConfig
+from jtrace.models.families import read_model_config
+from jtrace.results import RunDirectory
+from jtrace.steer import SteerConfig, steer, unit_of
+from jtrace.steering import no_vector
+from jtrace.steering_results import Unit
+from jtrace.trace import SetTrace, paper_trace
+from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """What decides the numbers of a sweep, beside checkpoints and statements.
+
+    Attributes:
+        dtype: of params, forward and kept activations; statistics are float32 always.
+        layers: which layers to report; None for all.
+        tokenizer: folder of the tokeniser; None for each checkpoint's own.
+        keep_activations: also write the residuals themselves.
+        vector_kinds: of steering vectors (`jtrace.vectors.KINDS`), the published one among them.
+    """
+
+    dtype: str = "bfloat16"
+    protocols: tuple[str, ...] = ("paper",)
+    layers: tuple[int, ...] | None = None
+    tokenizer: Path | None = None
+    keep_activations: bool = False
+    vector_kinds: tuple[str, ...] = (MASS_MEAN,)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values, for run.json."""
+        # Left out where it is the default: runs of earlier releases, which know no other, can be taken up.
+        kinds = {} if self.vector_kinds == (MASS_MEAN,) else {"vector_kinds": list(self.vector_kinds)}
+        return {
+            "dtype": self.dtype,
+            "protocols": list(self.protocols),
+            "layers": "all" if self.layers is None else list(self.layers),
+            "tokenizer": None if self.tokenizer is None else str(self.tokenizer.resolve()),
+            "keep_activations": self.keep_activations,
+            **kinds,
+        }
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that one checkpoint took, and how much it computed."""
+
+    fetch: float
+    read: float
+    extract: float
+    behaviour: float
+    statistics: float
+    tokens: int
+
+    def __str__(self) -> str:
+        rate = self.tokens / self.extract
+        fetched = f"fetch {self.fetch:.1f} s, " if self.fetch else ""
+        asked = f"behaviour {self.behaviour:.1f} s, " if self.behaviour > 0.05 else ""
+        return (
+            f"{fetched}read {self.read:.1f} s, extract {self.extract:.1f} s ({rate:,.0f} tokens/s), "
+            f"{asked}statistics {self.statistics:.1f} s, peak memory {peak_memory() / 2**30:.1f} GiB"
+        )
+
+
+class Packer:
+    """Packs the statements once per tokeniser and architecture; checkpoints of one model share the result."""
+
+    def __init__(self, sets: Sequence[Statements]) -> None:
+        self._sets = sets
+        self._latest: tuple[tuple[str, DecoderConfig], PackedSets] | None = None
+
+    def __call__(self, folder: Path, config: DecoderConfig) -> PackedSets:
+        """The packed sets.
+
+        Raises:
+            InputError: no tokeniser, a token the model has no embedding for, or a statement longer than its context.
+        """
+        key = (tokenizer_fingerprint(folder), config)
+        if self._latest is None or self._latest[0] != key:
+            tokenizer = read_tokenizer(folder)
+            check_vocabulary(len(tokenizer), config.vocab_size, folder)
+            tokens = {statements.name: encode(tokenizer, statements.texts) for statements in self._sets}
+            for statements in self._sets:
+                _check_tokens(statements, tokens[statements.name], config, folder)
+            self._latest = key, pack_sets(tokens, config)
+        return self._latest[1]
+
+
+def is_traced(
+    ref: CheckpointRef,
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    run: RunDirectory,
+    tasks: Sequence[Task] = (),
+) -> bool:
+    """Whether the run directory holds all that this configuration writes of a checkpoint.
+
+    Raises:
+        InputError: it holds another checkpoint of the same name.
+    """
+    asked = [_behaviour_unit(run, ref, task, config) for task in tasks]
+    return all(unit.table_path.is_file() for unit in asked) and run.is_done(
+        ref, [s.name for s in sets] if config.keep_activations else (), config.vector_kinds
+    )
+
+
+def trace_checkpoint(
+    ref: CheckpointRef,
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    packer: Packer,
+    baseline: Callable[[Statements], TextBaseline],
+    run: RunDirectory,
+    hub: Hub,
+    tasks: Sequence[Task] = (),
+    progress: str | None = None,
+) -> tuple[Timing, list[str]]:
+    """Trace one checkpoint into the run directory.
+
+    Args:
+        tasks: that it is asked as well; all of its layers are read then.
+
+    Raises:
+        InputError: the checkpoint's files are at fault, or do not fit the statements or the wanted layers.
+    """
+    listing = hub.look(ref.source.repo, ref.source.revision) if isinstance(ref.source, HubSource) else None
+    folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
+    # Config and tokeniser are checked before gigabytes of weights move.
+    full, tokenizer = read_architecture(folder, ref, config, hub)
+    layers = wanted_layers(config.layers, full.depth, ref)
+    packed = packer(tokenizer, full)
+    dtype = jnp.dtype(config.dtype)
+
+    asked = time.perf_counter()
+    if listing:
+        folder = hub.fetch(listing, progress)
+    started = time.perf_counter()
+    architecture, params = read_checkpoint(folder, dtype, depth=full.depth if tasks else max(layers) + 1)
+    read = time.perf_counter()
+    residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress)
+    residuals.block_until_ready()
+    weights = fingerprint(params)
+    extracted = time.perf_counter()
+    if tasks:
+        words = read_tokenizer(tokenizer)
+        model = as_language_model(ref.name, folder, read_config_json(folder), full, params, dtype, words)
+        ask_as_it_is(run, ref, model, tasks, config)
+        del model
+    del params
+    asked_all = time.perf_counter()
+    traces: dict[str, SetTrace] = {}
+    for statements in sets:
+        name = statements.name
+        label = None if progress is None else f"{progress} {name}"
+        traces[name] = paper_trace(residuals, packed.members[name], statements, layers, label, config.vector_kinds)
+        if config.keep_activations:
+            kept = np.asarray(residuals[np.asarray(layers)][:, packed.members[name]])
+            run.write_activations(ref, name, kept)
+    how = {
+        "checkpoint": ref.name,
+        "source": str(ref.source),
+        "commit": listing.commit if listing else None,
+        "dtype": config.dtype,
+        "layers": list(layers),
+        "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
+        "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
+        "model": dataclasses.asdict(ModelFacts(read_config_json(folder)["model_type"], full.width, full.depth)),
+    }
+    vectors = {kind: {name: trace.vectors[kind] for name, trace in traces.items()} for kind in config.vector_kinds}
+    how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
+    for kind in config.vector_kinds:
+        if kind != MASS_MEAN:
+            run.write_vectors(ref, vectors[kind], how_made[kind], kind)
+    run.write_checkpoint(
+        ref,
+        vectors=vectors[MASS_MEAN],
+        how=how_made[MASS_MEAN],
+        metrics=[
+            metric
+            for statements in sets
+            for metric in (*traces[statements.name].metrics, *baseline(statements).metrics(statements, layers))
+        ],
+        fingerprint=weights,
+        projections=[trace.projection for trace in traces.values()],
+    )
+    done = time.perf_counter()
+    fetch = started - asked if listing else 0.0
+    tokens = int(packed.packed.used.sum())
+    timing = Timing(fetch, read - started, extracted - read, asked_all - extracted, done - asked_all, tokens)
+    return timing, [warning for trace in traces.values() for warning in trace.warnings]
+
+
+def ask_as_it_is(
+    run: RunDirectory, ref: CheckpointRef, model: LanguageModel, tasks: Sequence[Task], config: SweepConfig
+) -> None:
+    """The answers of a checkpoint without steering, into RUN/steering, so that probes and behaviour can be compared."""
+    folder = run.path / "steering"
+    folder.mkdir(exist_ok=True)
+    vector = no_vector(model.config.depth, model.config.width)
+    steer(folder, model, [vector], tasks, _as_it_is(config), str(ref.source), quiet=True)
+
+
+def _as_it_is(config: SweepConfig) -> SteerConfig:
+    return SteerConfig(strengths=(0.0,), layers=((0,),), protocols=config.protocols)
+
+
+def _behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig) -> Unit:
+    dtype, how = config.dtype, _as_it_is(config)
+    return unit_of(run.path / "steering", ref.name, no_vector(1, 1), "", task, how, dtype, str(ref.source))
+
+
+def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub: Hub) -> tuple[DecoderConfig, Path]:
+    """A checkpoint's architecture, and where its tokeniser lies: as told, in its folder, or where its suite says.
+
+    Raises:
+        InputError: config.json is missing, damaged or of a model that is not implemented.
+    """
+    architecture, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
+    suites = suites_at(ref.source.repo) if isinstance(ref.source, HubSource) else ()
+    if config.tokenizer is not None or has_tokenizer(folder) or not suites or suites[0].tokenizer is None:
+        return architecture, config.tokenizer or folder
+    return architecture, hub.fetch_tokenizer(suites[0].tokenizer)
+
+
+def peak_memory() -> int:
+    """Bytes: the accelerator's peak where it tells, else this process's peak resident size."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef) -> list[int]:
+    wanted = list(range(depth)) if layers is None else sorted(set(layers))
+    if not 0 <= wanted[0] <= wanted[-1] < depth:
+        raise InputError(f"--layers asks for {wanted[-1]}; {ref.name} has layers 0 to {depth - 1}")
+    return wanted
+
+
+def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path) -> None:
+    for i, ids in enumerate(tokens):
+        where = statements.where(i)
+        if len(ids) == 0:
+            raise InputError(f"{where}: the tokeniser of {folder} makes no token of this statement")
+        if len(ids) > config.context:
+            raise InputError(
+                f"{where}: {len(ids)} tokens, longer than the model's context of {config.context}; shorten it"
+            )
+        if ids.max() >= config.vocab_size:
+            raise InputError(
+                f"{folder}: the tokeniser gives token {ids.max()}, the model knows {config.vocab_size} only"
+            )

@@ -1,0 +1,141 @@
+"""Intervals cover what they should, and know that rows of a group tell of each other."""
+
+import numpy as np
+import pytest
+
+from jtrace.evaluation.intervals import estimate, interval, validation_part
+from jtrace.evaluation.task import Outcome, Text
+
+
+def items(groups):
+    return [Text(i, "", group) for i, group in enumerate(groups)]
+
+
+def clustered(random, groups=60, size=5, mean=0.6, spread=2.0):
+    """Binary values whose groups differ: each group's probability is beta distributed around the mean."""
+    probability = np.repeat(random.beta(spread * mean, spread * (1 - mean), groups), size)
+    values = (random.random(groups * size) < probability).astype(float)
+    return values, items(np.repeat([f"group {g}" for g in range(groups)], size))
+
+
+def width(bounds):
+    low, high = bounds
+    return high - low
+
+
+def test_intervals_cover_the_true_mean_at_their_nominal_rate():
+    random, covered, alone = np.random.default_rng(0), 0, 0
+    for seed in range(200):
+        values, rows = clustered(random)
+        low, high = interval(Outcome.of(values), rows, seed)
+        covered += low <= 0.6 <= high
+        low, high = interval(Outcome.of(values), items([""] * len(rows)), seed)
+        alone += low <= 0.6 <= high
+    assert 0.90 <= covered / 200 <= 0.985
+    assert alone / 200 < 0.90  # what it would be if rows did not tell of each other
+
+
+def test_weighted_and_exponential_metrics_are_covered_too():
+    """Perplexity over documents of unequal length, whose losses are distributed around 2 nats."""
+    random, covered = np.random.default_rng(1), 0
+    for seed in range(200):
+        lengths = random.integers(5, 100, 80)
+        outcome = Outcome(random.gamma(4.0, 0.5, 80), lengths.astype(float), exponential=True)
+        low, high = interval(outcome, items([""] * 80), seed)
+        covered += low <= np.exp(2.0) <= high
+    assert 0.90 <= covered / 200 <= 0.985
+
+
+def test_rows_of_a_group_are_drawn_together():
+    values, rows = clustered(np.random.default_rng(2))
+    grouped, alone = interval(Outcome.of(values), rows, 0), interval(Outcome.of(values), items([""] * len(rows)), 0)
+    assert width(grouped) > 1.3 * width(alone)
+
+
+def test_an_interval_is_as_wide_as_the_normal_one_where_that_holds():
+    values = np.random.default_rng(3).normal(size=2000)
+    low, high = interval(Outcome.of(values), items([""] * 2000), 0)
+    error = values.std() / np.sqrt(2000)
+    assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.2 * error)
+
+
+def test_a_paired_difference_is_known_better_than_two_metrics_apart():
+    random = np.random.default_rng(4)
+    values, rows = clustered(random)
+    steered = Outcome.of(np.where(random.random(len(rows)) < 0.1, 1.0, values))
+    base = Outcome.of(values)
+    low, high = interval(steered, rows, 0, base=base)
+    assert low <= estimate(steered) - estimate(base) <= high
+    apart = np.hypot(width(interval(steered, rows, 0)), width(interval(base, rows, 1)))
+    assert high - low < 0.6 * apart
+    assert low > 0
+
+
+def test_a_difference_from_itself_is_exactly_nothing():
+    values, rows = clustered(np.random.default_rng(5))
+    assert interval(Outcome.of(values), rows, 0, base=Outcome.of(values)) == (0.0, 0.0)
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not():
+    values, rows = clustered(np.random.default_rng(6))
+    once, again, other = (interval(Outcome.of(values), rows, seed) for seed in (7, 7, 8))
+    assert once == again
+    assert once != other
+
+
+def test_some_rows_are_as_if_they_were_all():
+    values, rows = clustered(np.random.default_rng(7))
+    some = np.arange(len(rows)) < 200
+    assert interval(Outcome.of(values), rows, 0, some) == interval(Outcome.of(values[:200]), rows[:200], 0)
+    assert estimate(Outcome.of(values), some) == pytest.approx(values[:200].mean())
+
+
+def test_items_that_do_not_count_are_not_drawn():
+    values, rows = clustered(np.random.default_rng(8))
+    holes = values.copy()
+    holes[200:] = np.nan
+    assert interval(Outcome.of(holes), rows, 0) == interval(Outcome.of(values[:200]), rows[:200], 0)
+    assert estimate(Outcome.of(holes)) == pytest.approx(values[:200].mean())
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([], []),
+        ([1.0], [""]),
+        ([1.0, 0.0, 1.0], ["a", "a", "a"]),
+        ([1.0, np.nan], ["", ""]),
+        ([np.nan, np.nan], ["", ""]),
+    ],
+)
+def test_fewer_than_two_groups_say_nothing(values, groups):
+    assert interval(Outcome.of(values), items(groups), 0) is None
+
+
+def test_nothing_that_counts_has_no_metric():
+    assert np.isnan(estimate(Outcome.of([np.nan])))
+    assert np.isnan(estimate(Outcome.of([1.0, 2.0]), np.array([False, False])))
+
+
+def test_estimates_are_weighted_means_and_perplexity_is_a_power_of_e():
+    outcome = Outcome(np.array([1.0, 3.0]), np.array([3.0, 1.0]))
+    assert estimate(outcome) == 1.5
+    assert estimate(Outcome(outcome.values, outcome.weights, exponential=True)) == pytest.approx(np.exp(1.5))
+
+
+@pytest.mark.parametrize("groups", [[""] * 300, [f"{i // 4}" for i in range(300)], [f"{i % 90}" for i in range(300)]])
+def test_about_a_third_of_the_rows_in_whole_groups_choose(groups):
+    rows = items(groups)
+    chosen = validation_part(rows, seed=0)
+    assert chosen.dtype == bool
+    assert 100 <= chosen.sum() < 104
+    for group in set(groups) - {""}:
+        assert len({bool(c) for c, g in zip(chosen, groups, strict=True) if g == group}) == 1
+
+
+def test_which_rows_choose_is_drawn_by_the_seed():
+    rows = items([""] * 300)
+    first, again, other = (validation_part(rows, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert 30 <= validation_part(rows, 0, share=0.1).sum() <= 31
