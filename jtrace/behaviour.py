@@ -21,7 +21,7 @@ DIMENSIONS = {
     "toxigen": "toxicity",
 }
 MAIN_METRICS = {
-    "truthfulqa": ("true_and_info", "true", "info"),
+    "truthfulqa": ("true_and_info", "true", "info", "mc2"),
     "truthfulqa-mc": ("mc2",),
     "toxigen": ("toxicity",),
     "perplexity": ("perplexity",),

@@ -365,7 +365,8 @@ def _figures(figures: Sequence[Drawn], section: str) -> str:
 
 
 def _foot(record: Mapping[str, Any]) -> str:
-    versions = next((command.get("versions", {}) for command in reversed(_commands(record))), {})
+    commands = _commands(record)
+    versions = commands[-1].get("versions", {}) if commands else {}
     return paragraph(
         f"Made by jtrace {versions.get('jtrace') or ''} from the tables of this run. Method: arXiv 2402.19465."
     )

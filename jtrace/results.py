@@ -203,9 +203,10 @@ class RunDirectory:
             tables.append((time, file.name, table.select(list(STEERING_COLUMNS)).to_pandas()))
         if not tables:
             return pd.DataFrame(columns=list(STEERING_COLUMNS))
-        # In the order of their names, whatever was made first.
-        rows = merged([table for *_, table in sorted(tables, key=lambda entry: entry[:2])])
-        return rows.sort_values(["target", "vector_from", "vector_set", "task"], kind="stable", ignore_index=True)
+        # The latest counts, and yet rows are in the order of the files' names.
+        by_time = sorted(tables, key=lambda entry: entry[:2])
+        rows = merged([table.assign(file=name) for _, name, table in by_time])
+        return rows.sort_values("file", kind="stable", ignore_index=True).drop(columns="file")
 
     def record(self) -> dict[str, Any]:
         """What run.json says: `config`, `data`, `checkpoints`, `commands`, and `sets` where it is known.

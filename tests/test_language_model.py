@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jtrace.data.tokenizer import encode
 from jtrace.errors import InputError
+from jtrace.generate import Sampling, generate
 from jtrace.language_model import load_language_model
 from tests.conftest import GOLDENS, LETTERS, letter_tokenizer
 
@@ -89,13 +92,31 @@ def test_another_model_s_tokeniser_is_refused(folder, tmp_path):
         loaded(folder)
 
 
-def test_completions_end_before_the_stop_token_s_text_only_where_that_is_special(folder):
+def test_completions_are_greedy_and_end_with_a_stop_token(folder):
+    """In the order of the prompts, though shorter ones are computed first."""
     change(folder / "generation_config.json", eos_token_id=[])
-    whole = loaded(folder).complete(["abc", "a"], 6)
-    change(folder / "generation_config.json", eos_token_id=loaded(folder).tokenizer(whole[0][2])["input_ids"])
-    cut = loaded(folder).complete(["abc", "a"], 6)
-    assert cut[0] == whole[0][: whole[0].index(whole[0][2]) + 1]
-    assert whole[1].startswith(cut[1])
+    model, prompts = loaded(folder), ["abcde", "b", "abc"]
+    ids = encode(model.tokenizer, prompts)
+    whole = {i: found for i, (found,) in generate(model.params, model.config, ids, Sampling(6))}
+    words = [chr(ord("A") + i) for i in range(61)]
+    model = replace(model, tokenizer=Words(model.tokenizer, words))
+    assert model.complete(prompts, 6) == ["".join(words[token] for token in whole[i]) for i in range(3)]
+    stopped = replace(model, stop=(int(whole[0][2]),)).complete(prompts, 6)
+    end = words[whole[0][2]]
+    assert stopped == [text[: text.index(end) + 1] if end in text else text for text in model.complete(prompts, 6)]
+
+
+class Words:
+    """The letters' tokens going in, a sign for every token of the model coming out."""
+
+    def __init__(self, letters, signs):
+        self.letters, self.signs = letters, signs
+
+    def __call__(self, texts):
+        return self.letters(texts)
+
+    def batch_decode(self, tokens, skip_special_tokens):
+        return ["".join(self.signs[token] for token in row) for row in tokens]
 
 
 def test_texts_are_decoded_without_special_tokens(folder):

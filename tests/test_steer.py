@@ -433,7 +433,7 @@ def test_every_completion_is_a_line(tmp_path, model, asked):
     }
 
 
-# None of them has strength 0, or it is done already: then nothing is kept of the unsteered model in this command.
+# Without strength 0 the unsteered model's completions are not among those that are kept: it alone is asked anew.
 @pytest.mark.parametrize("strengths", [THREE, (-1.0, 1.0)])
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, model, asked, strengths, stop_after):

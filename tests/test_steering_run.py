@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 
-from jtrace import steering_run
+from jtrace import steering_run, sweep
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all, read_statements
 from jtrace.errors import InputError
@@ -53,7 +53,9 @@ def steer(place, out, strengths=(-1.0, 0.0, 1.0), layers=((1,),), names=("stereo
     choice = {name: others.pop(name) for name in ("towards_good", "any_family") if name in others}
     files = others.pop("files", (str(place / "vectors/base_step7.safetensors"),))
     target = reference(others.pop("target", place / "chat"))
-    data = {"data_dir": place} | {name: others.pop(name) for name in ("limit", "statements") if name in others}
+    data = {"data_dir": place} | {
+        name: others.pop(name) for name in ("limit", "statements", "data_dir") if name in others
+    }
     judges, tokenizer = others.pop("judges", Judges()), others.pop("tokenizer", None)
     return steer_into(
         out,
@@ -130,31 +132,24 @@ def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
         assert expected in done.stdout
     record = RunDirectory(out).record()
     assert "launch/steer.py" in record["steering_commands"][0]["command"]
-    # What is given by --statements is the same set, and all is there already.
-    before = files(out)
-    again = command(*flags, f"--statements={place}/stereoset.csv")
-    assert again.returncode == 0, again.stderr
-    assert files(out) == before
-    words = write_report(out).read_text(encoding="utf-8")
-    assert "Steering" in words
-    assert "base_step7" in words
+
+
+def test_statements_may_be_given_themselves(place, tmp_path, no_figures):
+    steer(place, tmp_path / "run")
+    before = files(tmp_path / "run")
+    sets = read_all([str(place / "stereoset.csv")])
+    steer(place, tmp_path / "run", statements=sets, data_dir=None, sets=())
+    assert files(tmp_path / "run") == before
 
 
 def test_the_command_refuses_in_one_line_and_writes_nothing(place, tmp_path):
-    done = command(
-        f"--target={place}/chat", "--tasks=stereoset", "--protocol=loud", f"--data_dir={place}", f"--out={tmp_path}/run"
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: --protocol=loud: known are paper, sound\n"
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_target_of_several_checkpoints_is_refused(place, tmp_path):
     for step in (1, 2):
         write_chat(tmp_path / f"base/step{step}")
-    done = command(f"--target={tmp_path}/base/step*", "--tasks=stereoset", f"--out={tmp_path}/run")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"--target={tmp_path}/base/step* names 2 checkpoints; name one" in done.stderr
+    many = f"--target={tmp_path}/base/step*"
+    done = command(many, "--tasks=stereoset", f"--statements={place}/stereoset.csv", f"--out={tmp_path}/run")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {many} names 2 checkpoints; name one\n"
+    assert not (tmp_path / "run").exists()
 
 
 # What is steered
@@ -162,9 +157,12 @@ def test_a_target_of_several_checkpoints_is_refused(place, tmp_path):
 
 @pytest.fixture(scope="module")
 def both(place, tmp_path_factory):
-    """A run of both protocols beside a random direction."""
+    """A run of both protocols and two layers beside a random direction."""
     out = tmp_path_factory.mktemp("both") / "run"
-    assert steer(place, out, names=("stereoset", "perplexity"), protocols=("paper", "sound"), random=(3,)) == 0
+    names, layers = ("stereoset", "perplexity"), ((0,), (1,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steering_run, "draw_all", lambda run, metrics: [])
+        assert steer(place, out, names=names, layers=layers, protocols=("paper", "sound"), random=(3,)) == 0
     return out
 
 
@@ -189,10 +187,11 @@ def test_the_chosen_setting_is_the_best_on_validation_rows(both):
     for (_, task), sound in table[table["protocol"] == "sound"].groupby(["vector_from", "task"]):
         metric, sign = ("perplexity", -1) if task == "perplexity" else ("accuracy", 1)
         (chosen,) = sound[sound["metric"] == f"chosen_{metric}"].to_dict("records")
-        validated = sound[sound["metric"] == f"validation_{metric}"].set_index("strength")["value"] * sign
-        assert validated[chosen["strength"]] == validated.max()
-        assert all(abs(chosen["strength"]) <= abs(s) for s in validated.index[validated == validated.max()])
-        assert [chosen["value"]] == values(sound, metric, chosen["strength"])
+        validated = sound[sound["metric"] == f"validation_{metric}"].set_index(["layer", "strength"])["value"] * sign
+        assert validated[chosen["layer"], chosen["strength"]] == validated.max()
+        best = validated.index[validated == validated.max()]
+        assert all(abs(chosen["strength"]) <= abs(strength) for _, strength in best)
+        assert [chosen["value"]] == values(sound, metric, chosen["strength"], layer=chosen["layer"])
 
 
 def test_the_random_direction_has_its_name_and_seed(both):
@@ -208,14 +207,13 @@ def test_the_random_direction_has_its_name_and_seed(both):
     assert values(own, "margin", 1.0) != values(random, "margin", 1.0)
 
 
-def test_without_steering_nothing_depends_on_vector_or_layer(place, tmp_path, no_figures):
-    steer(place, tmp_path / "run", layers=((0,), (1,)), protocols=("paper", "sound"), random=(3,))
-    table = rows(tmp_path / "run")
+def test_without_steering_nothing_depends_on_vector_or_layer(both):
+    table = rows(both)
     plain = table[(table["strength"] == 0) & ~table["metric"].str.startswith("chosen_")]
     for _, same in plain.groupby(["protocol", "metric"]):
         assert len(same) == 4
         assert same[["value", "ci_low", "ci_high", "n"]].drop_duplicates().shape[0] == 1
-    said = [line["tokens"] for line in lines(tmp_path / "run") if line["strength"] == 0]
+    said = [line["tokens"] for line in lines(both) if line["strength"] == 0]
     assert len(said) == 4 * len(EVALUATED)
     assert said[: len(EVALUATED)] * 4 == said
 
@@ -234,7 +232,7 @@ def test_sums_of_sets_and_layers_at_once(place, both, tmp_path, no_figures):
     plain = rows(both)
     plain = plain[plain["vector_from"] == "base_step7"]
     by_set = {name: values(table, "margin", 1.0, vector_set=name) for name in set(table["vector_set"])}
-    assert by_set[sets[1]] == pytest.approx(values(plain, "margin", 1.0), rel=1e-4)
+    assert by_set[sets[1]] == pytest.approx(values(plain, "margin", 1.0, layer=1), rel=1e-4)
     assert len({round(value, 3) for (value,) in by_set.values()}) == 4
 
 
@@ -306,7 +304,8 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
     assert lines(out) == lines(whole)
 
 
-def test_a_traced_run_is_steered_by_its_own_vectors_and_told_of_as_one(place, tmp_path, capsys):
+def test_a_traced_run_is_steered_by_its_own_vectors_and_told_of_as_one(place, tmp_path, no_figures, monkeypatch):
+    monkeypatch.setattr(sweep, "draw_all", lambda run, metrics: [])
     out, sets = tmp_path / "run", read_all([str(place / "stereoset.csv")])
     ref, config = reference(place / "chat"), SweepConfig(dtype="float32")
     assert trace_into(out, [ref], sets, config) == 0
@@ -367,7 +366,6 @@ def test_vectors_of_another_model_are_refused(place, tmp_path, refused, no_figur
         ({"sets": ()}, "base_step7.safetensors: holds vectors of stereoset, toxigen; say which by --vector_set"),
         ({"names": ("poetry",)}, "--tasks: no task 'poetry'; there are"),
         ({"names": ()}, "--tasks names nothing"),
-        ({"names": ("toxigen",)}, "toxigen"),
         ({"files": ("nothing/*.safetensors",)}, "--vectors: 'nothing/*.safetensors' matches nothing"),
         ({"files": ("nothing.safetensors",)}, "nothing.safetensors: not found"),
         ({"sets": ("stereoset", "stereoset+toxigen"), "towards_good": True}, "does not say which side is trustworthy"),
@@ -389,9 +387,11 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path, refused):
     assert "longer than the context of short, 32" in message
 
 
-def test_a_judge_that_is_none_is_refused(place, tmp_path, refused):
-    write_set(place / "toxigen.csv")
-    assert "is not a classifier" in refused(names=("toxigen",), judges=Judges(toxicity=place / "chat"))
+def test_a_judge_that_is_missing_or_is_none_is_refused(place, tmp_path, refused):
+    write_set(tmp_path / "toxigen.csv")
+    toxigen = {"names": ("toxigen",), "data_dir": tmp_path}
+    assert "give --toxicity_judge=FOLDER" in refused(**toxigen)
+    assert "is not a classifier" in refused(**toxigen, judges=Judges(toxicity=place / "chat"))
 
 
 def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path, refused):

@@ -94,6 +94,9 @@ def choice_pairs(model: LanguageModel, task: Task, items: Sequence[Choice]) -> l
 
     Context and continuation are tokenised as one text. What the context alone would be tokenised to, less a blank at
     its end, is the context as far as the two agree; the rest is scored.
+
+    Raises:
+        InputError: an item is longer than the model's context, or of fewer than two tokens.
     """
     contexts = [item.context.rstrip(" ") for item in items]
     wholes = [item.context + continuation for item in items for continuation in item.continuations]
@@ -103,6 +106,11 @@ def choice_pairs(model: LanguageModel, task: Task, items: Sequence[Choice]) -> l
         for _ in item.continuations:
             whole = next(together)
             _check_length(model, task, item.index, len(whole))
+            if len(whole) == 1:
+                raise InputError(
+                    f"{task.name}, row {item.index}: the tokeniser of {model.name} makes one token of context and "
+                    "continuation, and nothing before it predicts it; give the row a longer context"
+                )
             shared = min(len(context), len(whole) - 1)
             differs = np.flatnonzero(context[:shared] != whole[:shared])
             cut = max(1, int(differs[0]) if len(differs) else shared)

@@ -5,12 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jtrace.data.packing import Packed, cheapest_width, operations_per_slot, pack
+from jtrace.data.packing import Packed, cheapest_width, operations_per_slot, pack, under
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
 
 CONFIG = DecoderConfig(50, 16, 4, 2, 4, 24, 4096, (LayerKind(Rope(1e4)),) * 3, 1e-5)
 # Few tokens and short sequences, so that shared, nested and repeated ones are common.
 sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=40)
+
+# The same under conditions from some token on, so that beginnings are shared whatever comes later.
+steered = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=7), st.integers(0, 2), st.integers(0, 7)),
+    min_size=1,
+    max_size=30,
+)
+
+
+def conditioned(drawn) -> list[np.ndarray]:
+    return [
+        under(np.array(ids, np.int32), condition * (np.arange(len(ids)) >= first)) for ids, condition, first in drawn
+    ]
 
 
 def arrays(lists) -> list[np.ndarray]:
@@ -95,3 +108,40 @@ def test_cheapest_width_holds_the_longest_sequence_and_weighs_padding_against_at
 def test_operations_per_slot_counts_weights_twice_and_attention_by_width():
     weights = 3 * (16 * 16 * 2 + 16 * 8 * 2 + 3 * 16 * 24)
     assert operations_per_slot(CONFIG, 10) == 2 * weights + 3 * 4 * 10 * 16
+
+
+@given(steered, st.integers(9, 40))
+def test_the_path_of_a_sequence_holds_its_tokens_under_its_conditions(drawn, width):
+    packed, sequences = pack(conditioned(drawn), width), conditioned(drawn)
+    for sequence, index in zip(sequences, packed.distinct, strict=True):
+        row, path = packed.row_of[index], packed.paths[index]
+        np.testing.assert_array_equal(under(packed.tokens[row, path], packed.conditions[row, path]), sequence)
+        # The path is what its last slot sees, each slot the one before it and no other.
+        assert [i for i in range(path[-1] + 1) if path[-1] < packed.ends[row, i]] == path.tolist()
+        np.testing.assert_array_equal(packed.positions[row, path], np.arange(len(path)))
+
+
+@given(steered)
+def test_slots_are_shared_as_far_as_tokens_and_conditions_are_the_same(drawn):
+    packed, sequences = pack(conditioned(drawn), 400), conditioned(drawn)
+    prefixes = {tuple(ids[: n + 1].tolist()) for ids in sequences for n in range(len(ids))}
+    assert packed.rows == 1
+    assert packed.used[0] == len(prefixes)
+
+
+def test_conditions_branch_off_where_they_begin():
+    ids = np.array([5, 6, 7, 8], np.int32)
+    packed = pack([under(ids, condition * np.array([0, 0, 1, 1])) for condition in (0, 1, 2)], 10)
+    assert packed.tokens.tolist() == [[5, 6, 7, 8, 7, 8, 7, 8, 0, 0]]
+    assert packed.conditions.tolist() == [[0, 0, 0, 0, 1, 1, 2, 2, 0, 0]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 2, 3, 2, 3, 0, 0]]
+    assert [path.tolist() for path in packed.paths] == [[0, 1, 2, 3], [0, 1, 4, 5], [0, 1, 6, 7]]
+
+
+def test_one_condition_may_be_said_of_all_tokens():
+    ids = np.array([5, 2**31 - 1], np.int32)
+    np.testing.assert_array_equal(under(ids, 3), under(ids, np.array([3, 3])))
+    packed = pack([under(ids, 3), ids], 4)
+    assert packed.tokens.tolist() == [[5, 2**31 - 1] * 2]
+    assert packed.conditions.tolist() == [[0, 0, 3, 3]]
+    assert packed.distinct.tolist() == [1, 0]

@@ -1,4 +1,4 @@
-"""The loss that never holds all logits, against the plain one."""
+"""The loss and the normalisers that never hold all logits, against the plain ones."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jtrace.kernels.cross_entropy import summed_cross_entropy
+from jtrace.kernels.cross_entropy import log_normalisers, summed_cross_entropy
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -60,3 +60,29 @@ def test_slots_that_are_not_learnt_have_no_gradient():
     by_hidden = jax.grad(summed_cross_entropy)(hidden, head, targets, learnt, 6, HIGHEST)
     assert not by_hidden[~learnt].any()
     assert by_hidden[learnt].all()
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 5, 12, 1000])
+@pytest.mark.parametrize("rows", [1, 7, 12])
+def test_normalisers_are_those_of_all_rows_at_once(rows, rows_at_once):
+    hidden, head, *_ = inputs()
+    hidden = hidden.reshape(-1, 8)[:rows]
+    exact = np.asarray(hidden, np.float64) @ np.asarray(head, np.float64).T
+    found = log_normalisers(hidden, head, rows_at_once, HIGHEST)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, np.logaddexp.reduce(exact, axis=-1), rtol=1e-6)
+
+
+def test_normalisers_of_large_logits_neither_overflow_nor_vanish():
+    hidden, head, *_ = inputs()
+    hidden = 1e4 * hidden[0]
+    exact = np.asarray(hidden, np.float64) @ np.asarray(head, np.float64).T
+    np.testing.assert_allclose(log_normalisers(hidden, head, 6, HIGHEST), exact.max(axis=-1), rtol=1e-6)
+
+
+def test_normalisers_of_bfloat16_are_summed_in_float32():
+    hidden, head, *_ = inputs(jnp.bfloat16)
+    exact = np.asarray(hidden[0], np.float64) @ np.asarray(head, np.float64).T
+    found = log_normalisers(hidden[0], head, 6, HIGHEST)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, np.logaddexp.reduce(exact, axis=-1), rtol=1e-5)
