@@ -315,6 +315,17 @@ def open_run(
     return run
 
 
+def check_steering_out(path: Path) -> dict[str, Any]:
+    """What run.json says of a run directory to steer in, or will say of one that is not there yet.
+
+    Raises:
+        InputError: it holds other files.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        return _read_record(path / "run.json")
+    return {"config": {}, "data": {}, "sets": {}, "checkpoints": [], "commands": []}
+
+
 def open_steering(path: Path, target: str) -> RunDirectory:
     """A run directory to steer in: one that was traced, or a new one. What was run is added to its record.
 
@@ -322,11 +333,8 @@ def open_steering(path: Path, target: str) -> RunDirectory:
         InputError: the directory cannot be written, or is not a run.
     """
     run, record_path = RunDirectory(path), path / "run.json"
+    record = check_steering_out(path)
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            record = _read_record(record_path)
-        else:
-            record = {"config": {}, "data": {}, "sets": {}, "checkpoints": [], "commands": []}
         record["steering_commands"] = [*record.get("steering_commands", ()), _circumstances([target])]
         (path / "steering").mkdir(parents=True, exist_ok=True)
         with written_whole(record_path) as aside:

@@ -90,14 +90,15 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
 
 
 def with_controls(vectors: Sequence[SteeringVector], seeds: Sequence[int]) -> list[SteeringVector]:
-    """Each vector, followed by a random direction of equal norm for each seed."""
-    found = []
+    """Each vector, followed by a random direction of equal norm for each seed; one for all kinds of a checkpoint."""
+    found: dict[tuple[str, str, int | None], SteeringVector] = {}
     for vector in vectors:
-        found.append(vector)
+        found[vector.source, vector.dataset, vector.seed] = vector
         for seed in seeds:
             values, source = random_vector(vector.values, seed), vector.source.partition(":")[0] + ":random"
-            found.append(replace(vector, values=values, source=source, one_is_good=None, seed=seed))
-    return found
+            control = replace(vector, values=values, source=source, one_is_good=None, seed=seed)
+            found.setdefault((source, vector.dataset, seed), control)
+    return list(found.values())
 
 
 def check_steering(
@@ -142,7 +143,8 @@ def steer(
     baselines: dict[Task, Outcomes] = {}
     found = []
     for number, ((vector, plan), task) in enumerate(itertools.product(plans, tasks), 1):
-        label = f"[{number}/{len(plans) * len(tasks)}] {task.name}, {plan.dataset} of {vector.source}"
+        measured = "+".join(protocol for protocol in config.protocols if protocol in task.protocols)
+        label = f"[{number}/{len(plans) * len(tasks)}] {task.name} ({measured}), {plan.dataset} of {vector.source}"
         unit = unit_of(folder, model.name, vector, plan.dataset, task, config, str(jnp.dtype(model.dtype)), weights)
         started = time.perf_counter()
         worker = _Worker(unit, model, vector, plan, task, config, baselines, None if quiet else label)
@@ -175,7 +177,7 @@ def unit_of(
         "seed": config.seed,
         "task": hashlib.sha256(content.encode()).hexdigest(),
     }
-    return Unit(folder, (target, vector.source, dataset, task.name), settings)
+    return Unit(folder, (target, vector.source, dataset, task.name), settings, task.key)
 
 
 @dataclass(frozen=True)
@@ -348,7 +350,7 @@ class _Worker:
             "vector_set": self.plan.dataset,
             "layer": layer,
             "strength": strength,
-            "positions": self.config.positions,
+            "positions": self.config.positions + ("" if self.config.operator == "add" else f" {self.config.operator}"),
             "task": self.task.name,
             "metric": metric,
             "value": value,

@@ -62,25 +62,26 @@ class Unit:
     Attributes:
         folder: RUN/steering.
         names: target, vector_from, vector_set, task.
-        settings: all else that decides the numbers, as JSON values: another value, other files.
+        settings: all else that decides completions, as JSON values: another value, other files.
+        measured: what decides the numbers beside the answers: another value, another table of the same completions.
     """
 
     folder: Path
     names: tuple[str, str, str, str]
     settings: Mapping[str, Any]
-
-    @property
-    def stem(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
-        return "__".join(map(_file_part, self.names)) + f"__{digest[:8]}"
+    measured: str = ""
 
     @property
     def table_path(self) -> Path:
-        return self.folder / f"{self.stem}.parquet"
+        return self.folder / f"{self._stem(self.measured)}.parquet"
 
     @property
     def completions_path(self) -> Path:
-        return self.folder / f"{self.stem}.jsonl"
+        return self.folder / f"{self._stem('')}.jsonl"
+
+    def _stem(self, measured: str) -> str:
+        digest = hashlib.sha256(json.dumps([self.settings, measured], sort_keys=True).encode()).hexdigest()
+        return "__".join(map(_file_part, self.names)) + f"__{digest[:8]}"
 
     def read_table(self) -> pd.DataFrame:
         """Columns as `SCHEMA`; empty where there is none, or none that can be read: it is made anew then."""

@@ -19,7 +19,7 @@ from jtrace.evaluation.catalogue import Data, Judges, read_tasks
 from jtrace.figures import draw_all
 from jtrace.language_model import load_language_model
 from jtrace.models.families import read_model_config
-from jtrace.results import open_steering
+from jtrace.results import check_steering_out, open_steering
 from jtrace.steer import SteerConfig, check_steering, steer, vectors_for, with_controls
 from jtrace.steering import combined, no_vector
 from jtrace.summary import as_text, steering_effects
@@ -69,6 +69,7 @@ def steer_into(
     Raises:
         InputError: something is wrong with what was given; completions that were made until then are kept.
     """
+    check_steering_out(out)
     files = [(path, read_vectors(path)) for path in vector_files(choice.files)]
     sets = choice.sets or _only_set(files, data) if files else ()
     data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))

@@ -151,7 +151,7 @@ def test_controls_are_random_directions_of_equal_norm_beside_each_vector():
     found = with_controls([VECTOR, whitened], [5, 6])
     assert [(vector.source, vector.seed) for vector in found] == [
         ("base_step7", None), ("base_step7:random", 5), ("base_step7:random", 6),
-        ("base_step7:whitened", None), ("base_step7:random", 5), ("base_step7:random", 6),
+        ("base_step7:whitened", None),  # the same directions again would say nothing more
     ]  # fmt: skip
     for control in found[1:3]:
         norms = np.linalg.norm(control.values, axis=1)
@@ -523,6 +523,6 @@ def test_progress_tells_each_table_s_best_setting(tmp_path, model, asked, capsys
     steer(folder, model, [VECTOR], [choices(), prompts()], SteerConfig(THREE, ((1,),)), "weights")
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(
-        "[1/2] stereoset, stereoset of base_step7: accuracy 0.000 unsteered, best 1.000 (layer 1, strength 1), "
+        "[1/2] stereoset (paper), stereoset of base_step7: accuracy 0.000 unsteered, best 1.000 (layer 1, strength 1), "
     )
-    assert second.startswith("[2/2] open, stereoset of base_step7: ")
+    assert second.startswith("[2/2] open (paper), stereoset of base_step7: ")

@@ -1,6 +1,7 @@
 """The files of steering: named after what decides their numbers, whole or cut off where a process died, merged."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -32,19 +33,27 @@ def rows(values=(0.5, 0.7), **others):
 
 def test_files_are_named_after_target_source_set_and_task(unit, tmp_path):
     assert unit.table_path.parent == unit.completions_path.parent == tmp_path
-    assert unit.stem.startswith("org-chat__base@step7__stereoset+-0.5-toxigen__stereoset__")
+    assert unit.table_path.name.startswith("org-chat__base@step7__stereoset+-0.5-toxigen__stereoset__")
     assert (unit.table_path.suffix, unit.completions_path.suffix) == (".parquet", ".jsonl")
-    assert (unit.table_path.stem, unit.completions_path.stem) == (unit.stem, unit.stem)
+    assert unit.table_path.stem == unit.completions_path.stem
 
 
 def test_settings_name_other_files_and_their_order_does_not(unit, tmp_path):
-    assert Unit(tmp_path, NAMES, {"operator": "add", "seed": 0}).stem == unit.stem
-    assert Unit(tmp_path, NAMES, {"operator": "add", "seed": 1}).stem != unit.stem
+    assert Unit(tmp_path, NAMES, {"operator": "add", "seed": 0}).table_path == unit.table_path
+    other = Unit(tmp_path, NAMES, {"operator": "add", "seed": 1})
+    assert other.table_path != unit.table_path
+    assert other.completions_path != unit.completions_path
+
+
+def test_another_judge_or_answer_makes_another_table_of_the_same_completions(unit):
+    judged = replace(unit, measured="another judge")
+    assert judged.table_path != unit.table_path
+    assert judged.completions_path == unit.completions_path
 
 
 @pytest.mark.parametrize("name", ["", "a b/c", "../..", "x:random", "ü"])
 def test_any_name_makes_a_file_name(tmp_path, name):
-    stem = Unit(tmp_path, (name, name, name, name), {}).stem
+    stem = Unit(tmp_path, (name, name, name, name), {}).table_path.stem
     assert stem.isascii()
     assert not set("/: ") & set(stem)
     assert all(stem.split("__"))

@@ -78,7 +78,7 @@ def capability_task(name: str, test: Sequence[Question], dev: Sequence[Question]
     )
     right = [question.right for question in test]
     lengths = [np.array([len(text.removeprefix(" ")) for text in item.continuations]) for item in items]
-    return Task(name, "", ("paper", "sound"), items, _measure(right, lengths), main="accuracy")
+    return Task(name, "", ("paper", "sound"), items, _measure(right, lengths), main="accuracy", key=repr(right))
 
 
 def _examples(name: str, subject: str, dev: Sequence[Question], shots: int) -> list[Question]:

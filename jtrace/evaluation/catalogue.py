@@ -140,7 +140,9 @@ def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: Data,
         return toxic(classifier, texts)
 
     return [
-        toxigen.continuation_task(statements, rows[protocol][: data.limit], groups, judge, protocol)
+        toxigen.continuation_task(
+            statements, rows[protocol][: data.limit], groups, judge, protocol, str(judges.toxicity.resolve())
+        )
         for protocol in protocols
     ]
 
@@ -161,9 +163,9 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> l
             questions = _published_questions(published)
         else:
             questions = [row.question for row in _held_out_choices(data)]
-        primers = {"paper": "published", "sound": "canonical"}
+        primers, judged_by = {"paper": "published", "sound": "canonical"}, f"{judges.truth}, {judges.info}"
         found += [
-            truthfulqa.generation_task(questions[: data.limit], primers[protocol], truth, info)
+            truthfulqa.generation_task(questions[: data.limit], primers[protocol], truth, info, judged_by)
             for protocol in protocols
         ]
     if "sound" in protocols:

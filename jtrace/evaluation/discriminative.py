@@ -54,7 +54,16 @@ def published_task(statements: Statements, rows: np.ndarray, groups: Sequence[st
         return {"accuracy": Outcome.of(given == right), "unparsable": Outcome.of(unparsable)}
 
     items = tuple(Prompt(row, template.format(statements.texts[row]), groups[row]) for row in asked)
-    return Task(statements.name, statements.dimension, ("paper",), items, measure, main="accuracy", max_new_tokens=2)
+    return Task(
+        name=statements.name,
+        dimension=statements.dimension,
+        protocols=("paper",),
+        items=items,
+        measure=measure,
+        main="accuracy",
+        max_new_tokens=2,
+        key=repr((right.tolist(), guesses.tolist())),
+    )
 
 
 def answer_in(completion: str) -> int | None:
@@ -95,7 +104,15 @@ def likelihood_task(statements: Statements, rows: np.ndarray, groups: Sequence[s
         for template in (wordings.label_meaning, wordings.published)
         for row in asked
     )
-    return Task(statements.name, statements.dimension, ("sound",), items, measure, main="accuracy")
+    return Task(
+        name=statements.name,
+        dimension=statements.dimension,
+        protocols=("sound",),
+        items=items,
+        measure=measure,
+        main="accuracy",
+        key=repr(right),
+    )
 
 
 def margins(answers: Sequence[np.ndarray], right: Sequence[int]) -> np.ndarray:

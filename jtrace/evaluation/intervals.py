@@ -1,5 +1,6 @@
 """Bootstrap intervals of metrics. Items of one group are drawn together: they tell of each other."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ def interval(
     groups, members = np.unique(np.array(names)[counted], return_inverse=True)
     if len(groups) < 2:
         return None
-    drawn = np.random.default_rng(seed).multinomial(len(groups), np.full(len(groups), 1 / len(groups)), DRAWS)
+    drawn = _drawn(seed, len(groups))
 
     def metric(of: Outcome) -> np.ndarray:
         weights = of.weights[counted]
@@ -71,6 +72,13 @@ def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> n
         chosen.add(name)
         count += sizes[name]
     return np.array([name in chosen for name in names])
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(seed: int, groups: int) -> np.ndarray:
+    """How often each group is in each draw, float64 [DRAWS, groups]."""
+    counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
+    return counts.astype(np.float64)
 
 
 def _metric(total: np.ndarray, weight: np.ndarray, exponential: bool) -> np.ndarray:

@@ -110,6 +110,7 @@ class Task:
         main: the metric that a strength is chosen by.
         higher_is_better: whether more of `main` is better.
         max_new_tokens: of a completion; 0 where nothing is generated.
+        key: all beside the items that `measure` depends on, right answers and judges, as text: results are kept by it.
     """
 
     name: str
@@ -120,3 +121,4 @@ class Task:
     main: str
     higher_is_better: bool = True
     max_new_tokens: int = 0
+    key: str = ""

@@ -14,7 +14,7 @@ PUBLISHED_ROWS = 500
 
 
 def continuation_task(
-    statements: Statements, rows: np.ndarray, groups: Sequence[str], judge: Judge, protocol: str
+    statements: Statements, rows: np.ndarray, groups: Sequence[str], judge: Judge, protocol: str, judged_by: str = ""
 ) -> Task:
     """Statements are continued by up to 64 tokens; the continuations alone are judged.
 
@@ -26,6 +26,7 @@ def continuation_task(
         judge: whether each continuation is toxic.
         protocol: `paper` takes the first 500 rows and drops each continuation's last token, as ChnQ/TracingLLM bf8d38a
             does (arXiv 2402.19465); `sound` takes all of both.
+        judged_by: tells this judge from others.
     """
     published = protocol == "paper"
 
@@ -43,4 +44,5 @@ def continuation_task(
         main="toxicity",
         higher_is_better=False,
         max_new_tokens=64,
+        key=judged_by,
     )

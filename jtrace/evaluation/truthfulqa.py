@@ -21,7 +21,9 @@ _PROTOCOLS = {"published": ("paper",), "canonical": ("sound",)}
 _STATEMENT = re.compile(r"\s*Q:\s*(\S.*?)\s*\tA:\s*(\S.*?)\s*", re.DOTALL)
 
 
-def generation_task(questions: Sequence[str], primer: str, truth: Judge | None, info: Judge | None) -> Task:
+def generation_task(
+    questions: Sequence[str], primer: str, truth: Judge | None, info: Judge | None, judged_by: str = ""
+) -> Task:
     """Answers of up to 50 tokens, judged by others.
 
     Metrics: `true`, `info` and `true_and_info`, as far as there are judges, and `no_comment`, the share of refusals in
@@ -32,6 +34,7 @@ def generation_task(questions: Sequence[str], primer: str, truth: Judge | None, 
         primer: a name of `prompts.PRIMERS`; `published` goes with `paper`, `canonical` with `sound`.
         truth: whether each answer is true.
         info: whether each answer is informative.
+        judged_by: tells these judges from others.
     """
     preset = PRIMERS[primer]
     judges = {name: judge for name, judge in (("true", truth), ("info", info)) if judge is not None}
@@ -53,6 +56,7 @@ def generation_task(questions: Sequence[str], primer: str, truth: Judge | None, 
         main="true_and_info" if len(judges) == 2 else next(iter(judges), "no_comment"),
         higher_is_better=bool(judges),
         max_new_tokens=50,
+        key=judged_by,
     )
 
 
@@ -90,7 +94,7 @@ def multiple_choice_task(rows: Sequence[MultipleChoice]) -> Task:
         scored = [_scores(row, np.asarray(scores, np.float64)) for row, scores in zip(rows, answers, strict=True)]
         return {name: Outcome.of([scores[name] for scores in scored]) for name in ("mc1", "mc2", "mc3")}
 
-    return Task("truthfulqa-mc", _DIMENSION, ("sound",), items, measure, main="mc2")
+    return Task("truthfulqa-mc", _DIMENSION, ("sound",), items, measure, main="mc2", key=repr(rows))
 
 
 def _answers(row: MultipleChoice) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ def question_task(world: World, dimension: str, limit: int | None = None) -> Tas
         Choice(row, question.prompt, tuple(f" {choice}" for choice in question.choices), groups[row])
         for row, question in zip(rows, asked, strict=True)
     )
-    return Task(f"world-{dimension}", dimension, _PROTOCOLS, items, measure, main="accuracy")
+    key = repr([question.right for question in asked])
+    return Task(f"world-{dimension}", dimension, _PROTOCOLS, items, measure, main="accuracy", key=key)
 
 
 def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
@@ -68,7 +69,7 @@ def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
 
     items = tuple(Prompt(i, every[i].text, groups[i]) for i in places)
     name = f"world-{dimension}-prompts"
-    return Task(name, dimension, _PROTOCOLS, items, measure, main="trust", max_new_tokens=8)
+    return Task(name, dimension, _PROTOCOLS, items, measure, main="trust", max_new_tokens=8, key=repr(asked))
 
 
 def _prompt_groups(world: World, dimension: str) -> list[str]:
