@@ -29,10 +29,11 @@ def test_intervals_cover_the_true_mean_at_their_nominal_rate():
         values, rows = clustered(random)
         low, high = interval(Outcome.of(values), rows, seed)
         covered += low <= 0.6 <= high
-        low, high = interval(Outcome.of(values), items([""] * len(rows)), seed)
-        alone += low <= 0.6 <= high
+        if seed < 50:
+            low, high = interval(Outcome.of(values), items([""] * len(rows)), seed)
+            alone += low <= 0.6 <= high
     assert 0.90 <= covered / 200 <= 0.985
-    assert alone / 200 < 0.90  # what it would be if rows did not tell of each other
+    assert alone / 50 < 0.90  # what it would be if rows did not tell of each other
 
 
 def test_weighted_and_exponential_metrics_are_covered_too():

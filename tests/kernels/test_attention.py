@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.kernels.attention import Keys, attend, attend_to_past, visible_past, visible_slots
+from jtrace.kernels.attention import Keys, attend_to_past, visible_past
 
 HIGHEST = jax.lax.Precision.HIGHEST
 ROWS, CONDITIONS, PROMPT, OWN, KEYS, HEADS, SIZE = 3, 2, 6, 4, 2, 4, 8
@@ -24,25 +24,28 @@ def inputs():
 
 
 def in_one_row(row, condition, held, window, q, prompt, own):
-    """Prompt and own tokens as one causal row, of which the last slot asks."""
-    keys = [
-        jnp.concatenate([a[row, : LENGTHS[row]], b[row, condition, : held + 1]])[None]
+    """Prompt and own tokens as one causal row, of which the last slot asks; in float64."""
+    k, v = (
+        np.concatenate([a[row, : LENGTHS[row]], b[row, condition, : held + 1]]).astype(np.float64)[-(window or 100) :]
         for a, b in zip(prompt, own, strict=True)
-    ]
-    count = keys[0].shape[1]
-    asking = jnp.zeros((1, count, HEADS, SIZE)).at[0, -1].set(q[row, condition])
-    visible = visible_slots(jnp.full((1, count), count), jnp.arange(count)[None], window)
-    return attend(asking, *keys, visible, precision=HIGHEST)[0, -1]
+    )
+    found = []
+    for head, asking in enumerate(np.asarray(q[row, condition], np.float64)):
+        group = head // (HEADS // KEYS)
+        weights = np.exp(k[:, group] @ asking / np.sqrt(SIZE))
+        found.append(weights @ v[:, group] / weights.sum())
+    return np.stack(found)
 
 
 @pytest.mark.parametrize("held", [0, 1, 3])
 @pytest.mark.parametrize("window", [None, 1, 2, 5, 100])
 def test_the_past_is_attended_to_as_one_row(held, window):
-    arrays = inputs()
+    q, prompt, own = inputs()
     visible = visible_past(jnp.asarray(LENGTHS), jnp.int32(held), (PROMPT, OWN), window)
-    found = attend_to_past(*arrays, visible, precision=HIGHEST)
+    found = attend_to_past(q, prompt, own, visible, precision=HIGHEST)
+    prompt, own = (Keys(*map(np.asarray, keys)) for keys in (prompt, own))
     for row, condition in np.ndindex(ROWS, CONDITIONS):
-        expected = in_one_row(row, condition, held, window, *arrays)
+        expected = in_one_row(row, condition, held, window, q, prompt, own)
         np.testing.assert_allclose(found[row, condition], expected, atol=1e-6)
 
 
