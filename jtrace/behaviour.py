@@ -8,6 +8,8 @@ from math import isnan
 
 import pandas as pd
 
+from jtrace.steering_results import AUXILIARY
+
 LOWER_IS_BETTER = frozenset({"toxicity", "perplexity", "unparsable"})
 CAPABILITY = ("mmlu", "arc_easy", "arc_challenge", "race", "mathqa")
 # Vectors that know nothing of the concept: what they reach needs no concept.
@@ -26,13 +28,12 @@ MAIN_METRICS = {
     "toxigen": ("toxicity",),
     "perplexity": ("perplexity",),
 }
-VALIDATION, CHOSEN, GAIN = AUXILIARY = "validation_", "chosen_", "gain_"
 
 
 def main_metric(task: str, metrics: Collection[str]) -> str | None:
     """The metric that speaks for a task, of those that were measured; None where there is none."""
     prompted = task.startswith("world-") and task.endswith("-prompts")
-    preferred = MAIN_METRICS.get(task, ("trust",) if prompted else ("accuracy",))
+    preferred = MAIN_METRICS.get(_set_of(task), ("trust",) if prompted else ("accuracy",))
     return next((metric for metric in preferred if metric in metrics), None)
 
 
@@ -43,9 +44,15 @@ def is_trust(task: str) -> bool:
 
 def dimension_of(name: str) -> str:
     """Dimension of trustworthiness of a task or statement set; empty where it is not known."""
+    name = _set_of(name)
     if name.startswith("world-"):
         return name.removeprefix("world-").removesuffix("-prompts")
     return DIMENSIONS.get(name, "")
+
+
+def _set_of(name: str) -> str:
+    """The set that a variant (`sst2_small`), a vector in several layers (`sst2@3+4`) or a sum's first term is of."""
+    return name.partition("@")[0].partition("+")[0].rpartition("*")[2].partition("_")[0]
 
 
 def better_by(metric: str, value: float, than: float) -> float:
@@ -105,8 +112,14 @@ class Vector:
     rows: pd.DataFrame
 
     @property
+    def control(self) -> str:
+        """Which of `CONTROLS` it is; empty for none."""
+        last = self.kind.rpartition("-")[2]
+        return last if last in CONTROLS else ""
+
+    @property
     def is_control(self) -> bool:
-        return self.kind in CONTROLS
+        return bool(self.control)
 
     @property
     def own(self) -> bool:
@@ -124,10 +137,14 @@ class Vector:
         return sorted(map(float, self.rows["strength"].unique()))
 
     def controls(self, other: "Vector") -> bool:
-        """Whether this is a control of the other: of the same source and set, added to the same positions."""
-        return self.is_control and all(
-            getattr(self, name) == getattr(other, name)
-            for name in ("target", "source", "dataset", "positions", "protocol")
+        """Whether this is a control of the other: of the same source, kind and set, added to the same positions."""
+        return (
+            self.is_control
+            and self.kind.rpartition("-")[0] == other.kind
+            and all(
+                getattr(self, name) == getattr(other, name)
+                for name in ("target", "source", "dataset", "positions", "protocol")
+            )
         )
 
     def estimate(self, task: str, metric: str, layer: int, strength: float) -> Estimate | None:

@@ -152,15 +152,17 @@ def agreement(trajectory: Trajectory, steering: pd.DataFrame) -> pd.DataFrame:
     """How probe accuracy and unsteered behaviour go together over a model's checkpoints.
 
     Args:
-        steering: columns as in the run directory's steering tables; rows of strength 0 and of the trajectory's protocol
-            whose target is one of its checkpoints count, each value once.
+        steering: columns as in the run directory's steering tables; rows of strength 0 whose target is a checkpoint of
+            the trajectory count, each value once.
 
     Returns:
         A row per set and measure of behaviour: `dataset, layer, task, metric, r, ci_low, ci_high, n`, the layer being
         `best_layer`.
     """
-    protocols = trajectory.rows["protocol"].unique()
-    plain = steering[(steering["strength"] == 0) & steering["protocol"].isin(protocols)]
+    plain = steering[steering["strength"] == 0]
+    # Behaviour may be measured by another protocol than probes are.
+    other = ~plain["protocol"].isin(trajectory.rows["protocol"].unique())
+    plain = plain.assign(metric=plain["metric"].where(~other, plain["metric"] + " (" + plain["protocol"] + ")"))
     target = plain["target"].astype(str).str.replace("--", "/", regex=False)
     by_file_name = {name.replace("--", "/"): name for name in trajectory.checkpoints}
     plain = plain.assign(checkpoint=target.map(by_file_name)).dropna(subset="checkpoint")

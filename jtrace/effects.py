@@ -6,11 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from jtrace.behaviour import (
-    CHOSEN,
     CONTROLS,
-    GAIN,
     LOWER_IS_BETTER,
-    VALIDATION,
     Estimate,
     Vector,
     better_by,
@@ -19,6 +16,7 @@ from jtrace.behaviour import (
     is_trust,
     main_metric,
 )
+from jtrace.steering_results import CHOSEN, DIFFERENCE, VALIDATION
 
 GAINS = ("task", "metric", "source", "layer", "strength", "gain", "apart", "perplexity_ratio", "capability_change")
 UNSTEERED, OWN, BEST, RANDOM = "unsteered", "its own vector", "best other checkpoint's vector", "random control"
@@ -37,8 +35,9 @@ class Effect:
     Attributes:
         paired: the difference from the unsteered model on the same items, where it was measured.
         merit: the gain on the rows that the setting was chosen on; −∞ where it is not known.
-        controls: by kind, the metric with a control vector at the same layer and strength; of several random ones the
-            best.
+        controls: by kind, the metric with a control vector at its own best setting under `paper`, as the vector's is,
+            and at its own chosen one under `sound`; of several random ones the best.
+        settings: how many layers and strengths there were to choose from.
     """
 
     vector: Vector
@@ -51,6 +50,7 @@ class Effect:
     paired: Estimate | None
     merit: float
     controls: Mapping[str, Estimate]
+    settings: int = 1
 
     @property
     def gain(self) -> float:
@@ -84,7 +84,7 @@ class Effect:
         return self.vector.estimate(self.task, "unparsable", self.layer, self.strength)
 
     def control_gain(self, kind: str) -> float | None:
-        """Gain of a control at the same layer and strength."""
+        """Gain of a control."""
         control = self.controls.get(kind)
         return None if control is None else better_by(self.metric, control.value, self.unsteered.value)
 
@@ -143,7 +143,8 @@ def gains(chosen: Iterable[Effect]) -> pd.DataFrame:
             if there is not None:
                 gain = better_by(effect.metric, there.value, effect.unsteered.value)
                 costs = vector.perplexity_ratio(layer, strength), vector.capability_change(layer, strength)
-                apart = bool(there.apart_from(effect.unsteered))
+                paired = vector.estimate(effect.task, DIFFERENCE + effect.metric, layer, strength)
+                apart = bool(paired.apart_from(NO_CHANGE) if paired else there.apart_from(effect.unsteered))
                 rows.append((effect.task, effect.metric, vector.source, layer, strength, gain, apart, *costs))
     return pd.DataFrame(rows, columns=list(GAINS)).astype({"perplexity_ratio": float, "capability_change": float})
 
@@ -192,12 +193,23 @@ def _effect(vector: Vector, task: str, beside: Sequence[Vector]) -> Effect | Non
     merit = better_by(metric, there.value, plain.value) if there and plain else float("-inf")
     controls = {}
     for kind in CONTROLS:
-        of_kind = [other.estimate(task, metric, layer, strength) for other in beside if other.kind == kind]
+        of_kind = [_at_its_own(other, task, metric, layer, strength) for other in beside if other.control == kind]
         known = [estimate for estimate in of_kind if estimate]
         if known:
             controls[kind] = max(known, key=lambda estimate: better_by(metric, estimate.value, 0))
-    paired = vector.estimate(task, GAIN + metric, layer, strength)
-    return Effect(vector, task, metric, layer, strength, unsteered, steered, paired, merit, controls)
+    paired = vector.estimate(task, DIFFERENCE + metric, layer, strength)
+    tried = vector.rows[(vector.rows["task"] == task) & (vector.rows["strength"] != 0)]
+    settings = len(tried[["layer", "strength"]].drop_duplicates())
+    return Effect(vector, task, metric, layer, strength, unsteered, steered, paired, merit, controls, settings)
+
+
+def _at_its_own(control: Vector, task: str, metric: str, layer: int, strength: float) -> Estimate | None:
+    """A control at its own chosen or best setting, as the vector beside it is; where there is none, at the vector's."""
+    sound = control.protocol == "sound"
+    own = _chosen(control, task) if sound else _best(control, task)
+    if own is not None and own[0] == metric:
+        layer, strength = own[1:]
+    return control.estimate(task, metric, layer, strength)
 
 
 def _chosen(vector: Vector, task: str) -> tuple[str, int, float] | None:

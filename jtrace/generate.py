@@ -28,6 +28,8 @@ from jtrace.steering import Positions
 
 # Tokens that one decoding step makes, all prompts and conditions of a batch together.
 BATCH_TOKENS = {"cpu": 256, "gpu": 512, "tpu": 512}
+# Bytes of keys and values that a batch may take.
+CACHE_BYTES, MOST_CACHE_BYTES = {"cpu": 2 << 30}, 16 << 30
 SLOTS_STEP = 64  # room for prompts grows by so many slots, so that few shapes are compiled
 
 
@@ -83,7 +85,10 @@ def generate(
     # Prompts that are steered themselves are computed once per condition, and each is a row of its own.
     trunk_conditions = wanted if positions == "all" else wanted[:1] * 0
     tokens_at_once = batch_tokens or BATCH_TOKENS.get(jax.default_backend(), 512)
-    at_once = max(1, min(len(prompts), tokens_at_once // len(wanted)))
+    slots = max(map(len, prompts), default=1) * len(trunk_conditions) + sampling.max_new_tokens * len(wanted)
+    slot_bytes = 2 * config.depth * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+    fitting = CACHE_BYTES.get(jax.default_backend(), MOST_CACHE_BYTES) // (slots * slot_bytes)
+    at_once = max(1, min(len(prompts), tokens_at_once // len(wanted), fitting))
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i].tobytes()))
     batches = [order[first : first + at_once] for first in range(0, len(order), at_once)]
     rows = at_once * len(trunk_conditions)

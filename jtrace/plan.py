@@ -21,6 +21,7 @@ from jtrace.checkpoints.suites import suites_at
 from jtrace.data.packing import operations_per_slot
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
+from jtrace.evaluation.task import Task
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.results import RunDirectory
@@ -99,9 +100,17 @@ class Plan:
 
 
 def make_plan(
-    refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, hub: Hub, out: Path
+    refs: Sequence[CheckpointRef],
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    hub: Hub,
+    out: Path,
+    tasks: Sequence[Task] = (),
 ) -> Plan:
     """Ask the hub for sizes, measure a download and a matrix product, and add up. Small files only are downloaded.
+
+    Args:
+        tasks: that checkpoints are asked as well; their time is not estimated.
 
     Raises:
         InputError: the statements cannot be traced, or the run directory holds a table of another checkpoint.
@@ -109,7 +118,7 @@ def make_plan(
     for statements in sets:
         check_paper_rows(statements)
     run = RunDirectory(out)
-    done = {ref for ref in refs if is_traced(ref, sets, config, run)}
+    done = {ref for ref in refs if is_traced(ref, sets, config, run, tasks)}
     todo = [ref for ref in refs if ref not in done]
     listings = dict(zip(todo, look_at_all(todo, hub), strict=True))
     works = _Works(sets, config, hub)

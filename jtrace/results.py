@@ -26,7 +26,7 @@ from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
-from jtrace.steering_results import TIME_KEY, merged
+from jtrace.steering_results import TIME_KEY, latest
 from jtrace.trace import Metric, Projection
 from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
 from jtrace.whole import written_whole
@@ -188,7 +188,7 @@ class RunDirectory:
     def read_steering(self) -> pd.DataFrame:
         """Every steering table as one, columns `STEERING_COLUMNS`; empty if there is none.
 
-        Rows that several tables have, made with other settings, are those of the table with most items, or the latest.
+        Of tables of the same vector and task, made with other settings, the latest counts.
         """
         tables = []
         for file in sorted((self.path / "steering").glob("*.parquet")):
@@ -203,9 +203,9 @@ class RunDirectory:
             tables.append((time, file.name, table.select(list(STEERING_COLUMNS)).to_pandas()))
         if not tables:
             return pd.DataFrame(columns=list(STEERING_COLUMNS))
-        # The latest counts, and yet rows are in the order of the files' names.
+        # Rows are in the order of the files' names.
         by_time = sorted(tables, key=lambda entry: entry[:2])
-        rows = merged([table.assign(file=name) for _, name, table in by_time])
+        rows = latest([table.assign(file=name) for _, name, table in by_time])
         return rows.sort_values("file", kind="stable", ignore_index=True).drop(columns="file")
 
     def record(self) -> dict[str, Any]:

@@ -17,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jtrace.behaviour import CHOSEN, GAIN, VALIDATION
 from jtrace.errors import InputError
 from jtrace.evaluation.asking import Asking, Completions, ask, check_lengths
 from jtrace.evaluation.intervals import estimate, interval, validation_part
 from jtrace.evaluation.task import Outcome, Prompt, Task
 from jtrace.language_model import LanguageModel
-from jtrace.steering import Condition, Operator, Positions, SteeringVector, edit_of, leaves_alone
-from jtrace.steering_results import SCHEMA, Setting, Unit, merged
+from jtrace.steering import Condition, Operator, Positions, SteeringVector, edit_of
+from jtrace.steering_results import CHOSEN, DIFFERENCE, SCHEMA, VALIDATION, Setting, Unit, control_name, merged
 from jtrace.vectors import Vectors, random_vector
 
 # Conditions that are computed together.
@@ -79,6 +78,8 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
             f"{model.model_type} model of {depth}; pass --any_family if that is meant"
         )
     kept = [at for at, layer in enumerate(found.layers) if layer < depth]
+    if not kept:
+        raise InputError(f"{path}: vectors of layers {min(found.layers)} and up; {model.name} has {depth} layers")
     source = found.checkpoint + ("" if found.kind in (None, "mass_mean") else f":{found.kind}")
     by_set = {}
     for name, array in found.arrays.items():
@@ -90,15 +91,22 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
 
 
 def with_controls(vectors: Sequence[SteeringVector], seeds: Sequence[int]) -> list[SteeringVector]:
-    """Each vector, followed by a random direction of equal norm for each seed; one for all kinds of a checkpoint."""
-    found: dict[tuple[str, str, int | None], SteeringVector] = {}
+    """Each vector, followed by a random direction of equal norm for each seed.
+
+    Raises:
+        InputError: two vectors of one name.
+    """
+    names = [(vector.source, vector.dataset) for vector in vectors]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"--vectors: two files hold a vector of {twice[0]} for {twice[1]}; leave one out")
+    found = []
     for vector in vectors:
-        found[vector.source, vector.dataset, vector.seed] = vector
+        found.append(vector)
         for seed in seeds:
-            values, source = random_vector(vector.values, seed), vector.source.partition(":")[0] + ":random"
-            control = replace(vector, values=values, source=source, one_is_good=None, seed=seed)
-            found.setdefault((source, vector.dataset, seed), control)
-    return list(found.values())
+            values, source = random_vector(vector.values, seed), control_name(vector.source)
+            found.append(replace(vector, values=values, source=source, one_is_good=None, seed=seed))
+    return found
 
 
 def check_steering(
@@ -230,15 +238,18 @@ class _Worker:
             if set(self.protocols) <= set(rows["protocol"])
         }
         missing = [c for c in self.plan.conditions if _setting(c) not in there]
-        alone = [c for c in missing if self._leaves_alone(c)]
-        steered = [c for c in missing if not self._leaves_alone(c)]
+        alone, steered = ([c for c in missing if (c.strength == 0) is plain] for plain in (True, False))
         if missing:
             kept = self.unit.read_completions()
-            if self.task not in self.baselines and not any(map(self._leaves_alone, self.plan.conditions)):
-                self._outcomes((), (), kept)  # by itself: its completions are not kept, those of the others are
+            complete = {item.index for item in self.task.items} <= {i for (_, strength), i in kept if strength == 0}
+            fresh = self.task not in self.baselines
+            # What is kept of the unsteered model is not made again because another strength is missing.
+            by_itself = (fresh and not alone) or (complete and (fresh or bool(alone)))
+            if by_itself:
+                self._outcomes((), alone or [Condition(self.plan.conditions[0].layers, 0.0)], kept)
             for first in range(0, max(1, len(steered)), MOST_CONDITIONS):
                 chunk, unsteered = steered[first : first + MOST_CONDITIONS], alone if first == 0 else []
-                outcomes = self._outcomes(chunk, unsteered, kept)
+                outcomes = self._outcomes(chunk, [] if by_itself else unsteered, kept)
                 base = self.baselines[self.task]
                 rows = [row for c, found in outcomes for row in self._rows(c, found, base)]
                 rows += [row for c in unsteered for row in self._rows(c, base, base)]
@@ -272,11 +283,7 @@ class _Worker:
                 self.unit.append(lines)
 
         # Without steering all layers are one.
-        unsteered = {
-            index: tokens
-            for ((layer, strength), index), tokens in kept.items()
-            if self._leaves_alone(Condition((layer,), strength))
-        }
+        unsteered = {index: tokens for ((_, strength), index), tokens in kept.items() if strength == 0}
         known = {}
         for place, item in enumerate(items):
             found = [kept.get((settings[n][0], item.index)) if n else unsteered.get(item.index) for n in numbers]
@@ -297,9 +304,6 @@ class _Worker:
         if 0 in measured:
             self.baselines[self.task] = measured.pop(0)
         return [(steered[number - 1], outcomes) for number, outcomes in measured.items()]
-
-    def _leaves_alone(self, condition: Condition) -> bool:
-        return leaves_alone(condition, self.config.operator)
 
     def _line(self, item: Prompt, setting: Setting, tokens: np.ndarray, text: str) -> dict[str, Any]:
         layer, strength = setting
@@ -330,7 +334,7 @@ class _Worker:
                 row = partial(self._row, condition, protocol, outcome, rows)
                 yield row(prefix + metric)
                 if metric == self.task.main and outcome is not base.get(metric) and not prefix:
-                    yield row(GAIN + metric, base=base[metric])
+                    yield row(DIFFERENCE + metric, base=base[metric])
 
     def _row(
         self,
@@ -342,7 +346,7 @@ class _Worker:
         base: Outcome | None = None,
     ) -> dict[str, Any]:
         value = estimate(outcome, rows) - (0.0 if base is None else estimate(base, rows))
-        low, high = interval(outcome, self.task.items, self.config.seed, rows, base) or (None, None)
+        low, high = interval(outcome, self.task.items, self.config.seed, rows, base) or (np.nan, np.nan)
         layer, strength = _setting(condition)
         return {
             "target": self.model.name,

@@ -22,7 +22,7 @@ Operator = Literal[
     "add",  # h + strength · v, as published
     "add_keep_norm",  # the same, then scaled back to the norm of h
     "project_out",  # h − strength · (h·u) u with u = v / |v|: 1 leaves no projection
-    "clamp",  # the projection on v set to strength · v: 0 ablates, too
+    "clamp",  # the projection on v set to strength · v
 ]
 OPERATORS: tuple[Operator, ...] = ("add", "add_keep_norm", "project_out", "clamp")
 Positions = Literal[
@@ -130,15 +130,13 @@ def _times(factor: float, term: str) -> str:
 
 @dataclass(frozen=True)
 class Condition:
-    """One way of steering: in these layers at once, with this strength."""
+    """One way of steering: in these layers at once, with this strength.
+
+    Strength 0 is the model as it is, bit for bit, whatever the operator: to clamp a projection to 0, project it out.
+    """
 
     layers: tuple[int, ...]
     strength: float
-
-
-def leaves_alone(condition: Condition, how: Operator) -> bool:
-    """Whether the residual keeps every bit: strength 0, but for clamping, which sets the projection to 0 then."""
-    return condition.strength == 0 and how != "clamp"
 
 
 def edit_of(vector: SteeringVector, conditions: Sequence[Condition], how: Operator = "add") -> Edit:
@@ -158,7 +156,7 @@ def edit_of(vector: SteeringVector, conditions: Sequence[Condition], how: Operat
                 raise InputError(
                     f"the vectors of {vector.source} have no layer {layer}; they have {_ranges(vector.layers)}"
                 )
-            strength[layer, at], active[layer, at] = condition.strength, 1
+            strength[layer, at], active[layer, at] = condition.strength, condition.strength != 0
     nothing = np.zeros_like(strength)
     push = {"project_out": nothing}.get(how, strength)
     shrink = {"project_out": strength, "clamp": active}.get(how, nothing)

@@ -105,7 +105,8 @@ def in_words(best: Effect, group: Sequence[Effect]) -> str:
     sound = best.vector.protocol == "sound"
     if best.strength == 0:
         return f"on the validation rows no strength had a better {metric} than none ({before.value:.3f})."
-    course = f"{before.value:.3f} unsteered, {after.value:.3f}" + (" on the other rows" if sound else " at best")
+    best_of = f" at the best of {best.settings} settings" if best.settings > 1 else ""
+    course = f"{before.value:.3f} unsteered, {after.value:.3f}" + (" on the other rows" if sound else best_of)
     setting = f"({_called(best)}, layer {best.layer}, strength {best.strength:g})"
     what = "the strength chosen on validation rows" if sound else "steering"
     if best.improves:
@@ -134,7 +135,7 @@ def _against_controls(effect: Effect) -> list[str]:
 
 
 def _against(effect: Effect, kind: str, control: Estimate) -> str:
-    there = f"({control.value:.3f} at the same layer and strength)"
+    there = f"({control.value:.3f} at its own {'chosen' if effect.vector.protocol == 'sound' else 'best'} setting)"
     if better_by(effect.metric, control.value, effect.steered.value) >= 0:
         return f"The {kind} control does as much {there}: the gain is not owed to the concept."
     if not control.apart_from(effect.steered):

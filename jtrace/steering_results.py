@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
     ]
 )
-# What names a row; of two files that hold the same one, the one with more items counts, else the later one.
+# What names a row of one table.
 IDENTITY = (
     "target",
     "vector_from",
@@ -50,9 +50,20 @@ IDENTITY = (
     "protocol",
     "seed",
 )
+# What is measured under the same settings: strengths and layers of one can be compared.
+SERIES = ("target", "vector_from", "vector_set", "positions", "task", "protocol", "seed")
 TIME_KEY = b"jtrace.time"
+# What a metric's name begins with where it is of the rows that choose a setting, of the chosen setting, or less the
+# unsteered model's on the same rows.
+VALIDATION, CHOSEN, DIFFERENCE = AUXILIARY = "validation_", "chosen_", "difference_"
+RANDOM = "random"
 # A layer and a strength.
 Setting = tuple[int, float]
+
+
+def control_name(source: str) -> str:
+    """What a random direction of a vector's norm is called: `NAME:random`, `NAME:whitened-random`."""
+    return f"{source}-{RANDOM}" if ":" in source else f"{source}:{RANDOM}"
 
 
 @dataclass(frozen=True)
@@ -133,10 +144,20 @@ class Unit:
 
 
 def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables as one, in the order of their time; a row that several have is taken from the one with most items."""
+    """Rows of one table as they came; of those that name the same, the last."""
     rows = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-    best = rows.reset_index().sort_values(["n", "index"]).drop_duplicates(list(IDENTITY), keep="last")
-    return rows.loc[best["index"].sort_values()].reset_index(drop=True)
+    return rows.drop_duplicates(list(IDENTITY), keep="last", ignore_index=True)
+
+
+def latest(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of other settings as one: whatever `SERIES` names is taken whole from the last table that has it.
+
+    Args:
+        tables: the latest last.
+    """
+    rows = pd.concat([table.assign(table=at) for at, table in enumerate(tables)], ignore_index=True)
+    last = rows.groupby(list(SERIES), dropna=False)["table"].transform("max")
+    return rows[rows["table"] == last].drop(columns="table").reset_index(drop=True)
 
 
 def _file_part(name: str) -> str:

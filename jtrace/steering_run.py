@@ -93,8 +93,10 @@ def steer_into(
     check_steering(model, vectors, tasks, config)
     run = open_steering(out, target.name)
     weights = hashlib.sha256(fingerprint(model.params).to_json().encode()).hexdigest()
-    rows = steer(run.path / "steering", model, vectors, tasks, config, weights)
-    table = steering_effects(rows)
+    steer(run.path / "steering", model, vectors, tasks, config, weights)
+    there = run.read_steering()
+    of_these = there["vector_from"].isin([vector.source for vector in vectors]) & (there["target"] == model.name)
+    table = steering_effects(there[of_these])
     if len(table):
         print(f"\n{as_text(table)}")
     print(f"\ntables and completions  {out / 'steering'}")

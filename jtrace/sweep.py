@@ -61,7 +61,7 @@ def trace_into(
         {s.name: _about(s) for s in sets},
     )
     hub = hub or Hub()
-    _check_space(refs, sets, config, run, hub)
+    _check_space(refs, sets, config, run, hub, tasks)
     failures = sweep(refs, sets, config, run, hub, tasks)
     metrics = run.read_metrics()
     if len(metrics):
@@ -147,10 +147,15 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
 
 
 def _check_space(
-    refs: Sequence[CheckpointRef], sets: Sequence[Statements], config: SweepConfig, run: RunDirectory, hub: Hub
+    refs: Sequence[CheckpointRef],
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    run: RunDirectory,
+    hub: Hub,
+    tasks: Sequence[Task],
 ) -> None:
     """Refuse a sweep whose downloads the disk cannot hold, before the first of several starts."""
-    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not is_traced(ref, sets, config, run)]
+    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not is_traced(ref, sets, config, run, tasks)]
     if len(remote) > 1:
         hub.check_space([found for found in look_at_all(remote, hub) if isinstance(found, Listing)])
 

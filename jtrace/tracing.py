@@ -57,15 +57,13 @@ class SweepConfig:
 
     def record(self) -> dict[str, Any]:
         """As JSON values, for run.json."""
-        # Left out where it is the default: runs of earlier releases, which know no other, can be taken up.
-        kinds = {} if self.vector_kinds == (MASS_MEAN,) else {"vector_kinds": list(self.vector_kinds)}
+        # Not the kinds of vectors: another one changes no number that is there.
         return {
             "dtype": self.dtype,
             "protocols": list(self.protocols),
             "layers": "all" if self.layers is None else list(self.layers),
             "tokenizer": None if self.tokenizer is None else str(self.tokenizer.resolve()),
             "keep_activations": self.keep_activations,
-            **kinds,
         }
 
 
@@ -168,14 +166,9 @@ def trace_checkpoint(
     residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress)
     residuals.block_until_ready()
     weights = fingerprint(params)
+    if not tasks:
+        del params
     extracted = time.perf_counter()
-    if tasks:
-        words = read_tokenizer(tokenizer)
-        model = as_language_model(ref.name, folder, read_config_json(folder), full, params, dtype, words)
-        ask_as_it_is(run, ref, model, tasks, config)
-        del model
-    del params
-    asked_all = time.perf_counter()
     traces: dict[str, SetTrace] = {}
     for statements in sets:
         name = statements.name
@@ -211,10 +204,15 @@ def trace_checkpoint(
         fingerprint=weights,
         projections=[trace.projection for trace in traces.values()],
     )
+    traced = time.perf_counter()
+    if tasks:  # last: what is wrong with a task leaves the trace as it is
+        words = read_tokenizer(tokenizer)
+        model = as_language_model(ref.name, folder, read_config_json(folder), full, params, dtype, words)
+        ask_as_it_is(run, ref, model, tasks, config)
     done = time.perf_counter()
     fetch = started - asked if listing else 0.0
     tokens = int(packed.packed.used.sum())
-    timing = Timing(fetch, read - started, extracted - read, asked_all - extracted, done - asked_all, tokens)
+    timing = Timing(fetch, read - started, extracted - read, done - traced, traced - extracted, tokens)
     return timing, [warning for trace in traces.values() for warning in trace.warnings]
 
 
@@ -228,8 +226,13 @@ def ask_as_it_is(
     steer(folder, model, [vector], tasks, _as_it_is(config), str(ref.source), quiet=True)
 
 
+def behaviour_protocols(config: SweepConfig) -> tuple[str, ...]:
+    """By likelihood as well, however probes are fitted: early answers that are generated may not be readable."""
+    return tuple(dict.fromkeys((*config.protocols, "sound")))
+
+
 def _as_it_is(config: SweepConfig) -> SteerConfig:
-    return SteerConfig(strengths=(0.0,), layers=((0,),), protocols=config.protocols)
+    return SteerConfig(strengths=(0.0,), layers=((0,),), protocols=behaviour_protocols(config))
 
 
 def _behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig) -> Unit:

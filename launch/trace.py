@@ -23,10 +23,11 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
-from jtrace.evaluation.catalogue import TASKS, Data, Judges, read_tasks
+from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
 from jtrace.plan import as_text, make_plan
 from jtrace.sweep import SweepConfig, trace_into
 from jtrace.trace import PROTOCOLS
+from jtrace.tracing import behaviour_protocols
 from jtrace.vectors import KINDS, MASS_MEAN
 
 CHECKPOINTS = flags.DEFINE_multi_string(
@@ -73,11 +74,12 @@ DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
 )
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
+UNJUDGED = [task for task in TASKS if task not in JUDGED]
 BEHAVIOUR = flags.DEFINE_list(
     "behaviour",
     [],
     "Tasks that each checkpoint is asked as well, without steering, so that probes and behaviour can be compared: "
-    f"{', '.join(TASKS)}. Reads all layers.",
+    f"{', '.join(UNJUDGED)}. Reads all layers.",
 )
 LIMIT = flags.DEFINE_integer("limit", None, "Only the first so many rows of each task of --behaviour.", lower_bound=1)
 VECTOR_KINDS = flags.DEFINE_list(
@@ -111,13 +113,17 @@ def main() -> int:
     hub = Hub(cache_dir / "hub" if cache_dir else None)
     refs = parse_specs(CHECKPOINTS.value, hub.revisions)
     sets = read_all([spec.strip() for spec in STATEMENTS.value], data_dir, cache_dir)
-    if DRY_RUN.value:
-        plan = make_plan(refs, sets, config, hub, Path(OUT.value))
-        print(as_text(plan))
-        return 0 if plan.feasible else 1
+    judged = [task for task in BEHAVIOUR.value if task in JUDGED]
+    if judged:
+        raise InputError(f"--behaviour: {judged[0]} needs a judge; ask it by launch/steer.py with --strengths=0")
     names = tuple(statements.name for statements in sets)
     data = Data(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
-    tasks = read_tasks(BEHAVIOUR.value, config.protocols, data, Judges()) if BEHAVIOUR.value else ()
+    asked = BEHAVIOUR.value
+    tasks = read_tasks(asked, behaviour_protocols(config), data, Judges()) if asked else []
+    if DRY_RUN.value:
+        plan = make_plan(refs, sets, config, hub, Path(OUT.value), tasks)
+        print(as_text(plan))
+        return 0 if plan.feasible else 1
     return trace_into(Path(OUT.value), refs, sets, config, hub, tasks)
 
 

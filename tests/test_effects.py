@@ -79,16 +79,35 @@ def test_capability_and_perplexity_are_costs_not_effects():
     assert effect.unparsable.value == 0.25
 
 
-def test_a_control_stands_at_the_same_setting_and_the_luckiest_of_several_counts():
+def test_a_control_stands_at_its_own_best_setting_and_the_luckiest_of_several_counts():
     effect, *_ = found(
         steered({0: 0.5, 1: 0.55, 2: 0.6}, source="a"),
-        steered({0: 0.5, 1: 0.9, 2: 0.51}, source="a:random", seed=0),
+        steered({0: 0.5, 1: 0.57, 2: 0.51}, source="a:random", seed=0),
         steered({0: 0.5, 1: 0.1, 2: 0.53}, source="a:random", seed=1),
         steered({0: 0.5, 1: 0.5, 2: 0.45}, source="a:shuffled"),
         steered({0: 0.5, 1: 0.5, 2: 0.99}, source="b:random"),
     )
-    assert effect.control_gain("random") == pytest.approx(0.03)
-    assert effect.control_gain("shuffled") == pytest.approx(-0.05)
+    assert effect.control_gain("random") == pytest.approx(0.07)
+    assert effect.control_gain("shuffled") == pytest.approx(0.0)
+    assert effect.settings == 2
+
+
+def test_each_kind_of_vector_has_a_control_of_its_own():
+    whitened, published = steered({0: 0.5, 1: 0.6}, source="a:whitened"), steered({0: 0.5, 1: 0.6}, source="a")
+    control = steered({0: 0.5, 1: 0.55}, source="a:whitened-random")
+    first, second, of_control = found(whitened, published, control)
+    assert first.control_gain("random") == pytest.approx(0.05)
+    assert second.control_gain("random") is None
+    assert of_control.vector.is_control
+
+
+def test_the_paired_difference_decides_where_it_was_measured():
+    rows = steered({0: 0.5, 1: 0.51})
+    paired = steered({1: 0.01}, metric="difference_accuracy", half=0.005)
+    (effect,) = found(pd.concat([rows, paired]))
+    assert effect.improves
+    (effect,) = found(rows)
+    assert not effect.improves
 
 
 def test_a_task_is_judged_by_vectors_of_its_dimension():

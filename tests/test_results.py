@@ -247,13 +247,11 @@ def write_steering_unit(run, values, time, settings=0, **others):
     return unit
 
 
-def test_of_steering_rows_that_several_tables_have_those_of_most_items_count_else_the_later_ones(run):
+def test_of_steering_tables_of_the_same_vector_and_task_the_latest_counts(run):
     (run.path / "steering").mkdir()
     write_steering_unit(run, {0: 0.1, 1: 0.2}, "2026-01-03", settings=1)
-    write_steering_unit(run, {0: 0.3, 1: 0.4, 2: 0.5}, "2026-01-02", settings=2)
-    assert run.read_steering().set_index("strength")["value"].to_dict() == {0: 0.1, 1: 0.2, 2: 0.5}
-    write_steering_unit(run, {1: 0.6}, "2026-01-01", settings=3, n=200)
-    assert run.read_steering().set_index("strength")["value"].to_dict() == {0: 0.1, 1: 0.6, 2: 0.5}
+    write_steering_unit(run, {0: 0.3, 1: 0.4, 2: 0.5}, "2026-01-02", settings=2, n=200)
+    assert run.read_steering().set_index("strength")["value"].to_dict() == {0: 0.1, 1: 0.2}
 
 
 def test_steering_in_a_traced_run_leaves_its_record_and_is_noted_beside_it(run):

@@ -151,7 +151,7 @@ def test_controls_are_random_directions_of_equal_norm_beside_each_vector():
     found = with_controls([VECTOR, whitened], [5, 6])
     assert [(vector.source, vector.seed) for vector in found] == [
         ("base_step7", None), ("base_step7:random", 5), ("base_step7:random", 6),
-        ("base_step7:whitened", None),  # the same directions again would say nothing more
+        ("base_step7:whitened", None), ("base_step7:whitened-random", 5), ("base_step7:whitened-random", 6),
     ]  # fmt: skip
     for control in found[1:3]:
         norms = np.linalg.norm(control.values, axis=1)
@@ -195,7 +195,7 @@ def test_a_table_holds_every_metric_at_every_layer_and_strength(tmp_path, model,
         (layer, strength, metric)
         for layer in range(DEPTH)
         for strength in THREE
-        for metric in ("accuracy", "squared", *(["gain_accuracy"] if strength else []))
+        for metric in ("accuracy", "squared", *(["difference_accuracy"] if strength else []))
     )
     for name, only in {"target": "chat", "vector_from": "base_step7", "vector_set": "stereoset", "positions": "last",
                        "task": "stereoset", "protocol": "paper", "seed": 0, "n": 12}.items():  # fmt: skip
@@ -237,11 +237,6 @@ def test_layers_that_are_steered_at_once_have_a_table_of_their_own(tmp_path, mod
     assert (value(alone, "accuracy", 1), value(both, "accuracy", 1)) == (11, 21)
     assert value(alone, "accuracy", 0) == value(both, "accuracy", 0) == 0
     assert set(both["layer"]) == {1}
-
-
-def test_clamping_by_0_is_steering(tmp_path, model, asked):
-    rows = run(tmp_path / "steering", model, [choices()], strengths=(0.0,), operator="clamp")
-    assert "gain_accuracy" in set(rows["metric"])
 
 
 # Protocol sound
@@ -321,7 +316,7 @@ def test_gains_are_paired_so_that_a_like_change_of_every_item_is_certain(tmp_pat
     for protocol in ("paper", "sound"):
         for strength in (-1.0, 1.0):
             gain, low, high = (
-                value(rows, "gain_accuracy", strength, protocol=protocol, column=column)
+                value(rows, "difference_accuracy", strength, protocol=protocol, column=column)
                 for column in ("value", "ci_low", "ci_high")
             )
             difference = value(rows, "accuracy", strength, protocol=protocol) - value(
@@ -433,7 +428,7 @@ def test_every_completion_is_a_line(tmp_path, model, asked):
     }
 
 
-# Without strength 0 the unsteered model's completions are not among those that are kept: it alone is asked anew.
+# Where no strength is 0 the unsteered model, which differences are taken from, is asked first and kept all the same.
 @pytest.mark.parametrize("strengths", [THREE, (-1.0, 1.0)])
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, model, asked, strengths, stop_after):
@@ -444,13 +439,12 @@ def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, 
     with pytest.raises(KeyboardInterrupt):
         run(folder, model, [prompts()], strengths)
     assert not list(folder.glob("*.parquet"))
-    assert len(lines(folder)) == stop_after * len(strengths)
+    assert len(lines(folder)) == stop_after * len(strengths) + (0 if 0 in strengths else 6)
 
     asked.made.clear()
     asked.stop_after = None
     rows = run(folder, model, [prompts()], strengths)
-    unsteered = [] if 0 in strengths else list(range(10, 16))
-    assert asked.made == unsteered + list(range(10 + stop_after, 16))
+    assert asked.made == list(range(10 + stop_after, 16))
     pd.testing.assert_frame_equal(rows, whole)
     key = ["layer", "strength", "index"]
     assert sorted(lines(folder), key=lambda line: [line[k] for k in key]) == sorted(

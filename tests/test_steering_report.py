@@ -22,7 +22,7 @@ def words(html):
 
 def test_no_gain_is_called_none():
     assert said(steered({0: 0.5, 1: 0.52})) == {
-        "stereoset": "no strength moved accuracy for the better beyond its interval: 0.500 unsteered, 0.520 at best "
+        "stereoset": "no strength moved accuracy for the better beyond its interval: 0.500 unsteered, 0.520 "
         "(vector of ckpt_1 for stereoset, layer 1, strength 1)."
     }
 
@@ -37,7 +37,7 @@ def test_a_loss_is_called_a_loss():
 @pytest.mark.parametrize(
     ("control", "verdict"),
     [
-        (0.62, "The random control does as much (0.620 at the same layer and strength): the gain is not owed"),
+        (0.62, "The random control does as much (0.620 at its own best setting): the gain is not owed"),
         (0.58, "The random control is not told apart from it (0.580"),
         (0.5, "The random control does not do as much (0.500"),
         (None, "No control was run there: any push of this size might do as much."),
@@ -48,7 +48,7 @@ def test_a_gain_is_weighed_against_the_control(control, verdict):
     if control is not None:
         tables.append(steered({0: 0.5, 1: control}, source="ckpt_1:random"))
     text = said(*tables)["stereoset"]
-    assert text.startswith("steering improved accuracy beyond its interval: 0.500 unsteered, 0.600 at best")
+    assert text.startswith("steering improved accuracy beyond its interval: 0.500 unsteered, 0.600 (vector of")
     assert verdict in text
 
 
@@ -102,7 +102,7 @@ def test_the_table_has_the_setting_the_gain_and_the_control_beside_it():
     text = words(html)
     assert "protocol paper; layer and strength are the best on the very rows that are reported, which flatters" in text
     assert (
-        "target task metric vector of set layer strength unsteered steered 95 % from to gain intervals apart "
+        "target task metric vector of set layer strength unsteered steered 95 % from to gain beyond its interval "
         "random control's gain chat toxigen (toxicity) toxicity (lower is better) ckpt_1 toxigen 1 2 0.250 0.125 "
         "0.095 0.155 0.125 yes 0.010" in text
     )

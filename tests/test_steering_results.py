@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jtrace.errors import InputError
-from jtrace.steering_results import SCHEMA, TIME_KEY, Unit, merged
+from jtrace.steering_results import SCHEMA, TIME_KEY, Unit, latest, merged
 from tests.tables import steered
 
 NAMES = ("org/chat", "base@step7", "stereoset+-0.5*toxigen", "stereoset")
@@ -146,11 +146,17 @@ def test_a_place_where_nothing_can_be_written_is_told_in_one_line(tmp_path):
 # Merging
 
 
-def test_of_rows_of_one_name_the_one_with_most_items_counts_else_the_later_one():
-    more, few, later = rows([0.1], n=20), rows([0.2, 0.3], n=10), rows([0.4, 0.5], n=10)
-    assert merged([more, few, later])["value"].tolist() == [0.1, 0.5]
-    assert merged([few, later, more])["value"].tolist() == [0.5, 0.1]
-    assert merged([later, few])["value"].tolist() == [0.2, 0.3]
+def test_of_rows_of_one_name_the_later_one_counts():
+    first, second = rows([0.1]), rows([0.2, 0.3])
+    assert merged([first, second])["value"].tolist() == [0.2, 0.3]
+    assert merged([second, first])["value"].tolist() == [0.3, 0.1]
+
+
+def test_what_other_settings_measured_is_taken_whole_from_the_latest_table():
+    first, second = rows([0.1, 0.2, 0.3]), rows([0.4], n=10)
+    assert latest([first, second])["value"].tolist() == [0.4]
+    assert latest([second, first])["value"].tolist() == [0.1, 0.2, 0.3]
+    assert len(latest([first, second.assign(protocol="sound")])) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from jtrace.data.packing import pack
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
+from jtrace.evaluation.task import Choice, Outcome, Task
+from jtrace.results import RunDirectory
 from jtrace.sweep import SweepConfig, trace_into
 from jtrace.vectors import KINDS, ModelFacts, read_vectors
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
@@ -35,9 +38,15 @@ def no_hub(repo: str) -> list[str]:
 
 
 def trace(
-    steps: Path, out: str = "run", spec: str = "tiny/step*", config: SweepConfig = CONFIG, sets: str = "mine.csv"
+    steps: Path,
+    out: str = "run",
+    spec: str = "tiny/step*",
+    config: SweepConfig = CONFIG,
+    sets: str = "mine.csv",
+    tasks: Sequence[Task] = (),
 ) -> int:
-    return trace_into(steps / out, parse_specs([str(steps / spec)], no_hub), read_all([str(steps / sets)]), config)
+    refs = parse_specs([str(steps / spec)], no_hub)
+    return trace_into(steps / out, refs, read_all([str(steps / sets)]), config, tasks=tasks)
 
 
 def damage(folder: Path, name: str = "model.embed_tokens.weight") -> None:
@@ -50,7 +59,7 @@ def files(run: Path) -> dict[str, bytes]:
     """Every table, vector file and table of projections of a run."""
     return {
         str(path.relative_to(run)): path.read_bytes()
-        for folder in ("metrics", "vectors", "projections")
+        for folder in ("metrics", "vectors", "projections", "steering")
         for path in sorted((run / folder).rglob("*"))
         if path.is_file()
     }
@@ -137,11 +146,41 @@ def test_a_table_that_cannot_be_written_takes_vectors_of_every_kind_along(steps,
     assert files(steps / "run") == {}
 
 
-def test_kinds_of_vectors_are_part_of_a_run_s_settings_unless_they_are_the_default(steps):
-    assert "vector_kinds" not in CONFIG.record()
+def test_kinds_of_vectors_may_be_added_and_change_no_number(steps):
     trace(steps)
-    with pytest.raises(InputError, match=r"vector_kinds was null in this run and is \["):
-        trace(steps, config=SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca")))
+    before = (steps / "run/metrics/tiny@step2.parquet").read_bytes()
+    assert trace(steps, config=SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca"))) == 0
+    assert (steps / "run/vectors/pca/tiny@step2.safetensors").is_file()
+    assert (steps / "run/metrics/tiny@step2.parquet").read_bytes() == before
+
+
+def yes_or_no(length=6):
+    """Which of two letters is likelier, of items so long."""
+    items = tuple(Choice(i, "abcdefgh"[i] * length, ("y", "n"), str(i)) for i in range(4))
+
+    def measure(answers):
+        return {"accuracy": Outcome.of([float(yes > no) for yes, no in answers])}
+
+    return Task("letters", "", ("paper", "sound"), items, measure, main="accuracy")
+
+
+def test_checkpoints_are_asked_as_they_are_and_not_twice(steps):
+    task = yes_or_no()
+    assert trace(steps, tasks=[task]) == 0
+    rows = RunDirectory(steps / "run").read_steering()
+    assert set(rows["target"]) == {"tiny@step2", "tiny@step10", "tiny@step100"}
+    assert set(rows["protocol"]) == {"paper", "sound"}
+    assert set(rows["vector_from"]) == {""}
+    assert set(rows["strength"]) == {0.0}
+    before = files(steps / "run")
+    assert trace(steps, tasks=[task]) == 0
+    assert files(steps / "run") == before
+
+
+def test_a_task_that_cannot_be_asked_leaves_the_trace(steps, capsys):
+    assert trace(steps, tasks=[yes_or_no(length=200)]) == 1
+    assert "letters, row 0: 201 tokens are longer than the context" in capsys.readouterr().err
+    assert len(list((steps / "run/metrics").iterdir())) == 3
 
 
 def test_one_compilation_serves_the_whole_sweep(steps):

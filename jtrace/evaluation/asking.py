@@ -103,8 +103,8 @@ def choice_pairs(model: LanguageModel, task: Task, items: Sequence[Choice]) -> l
     alone, together = encode(model.tokenizer, contexts), iter(encode(model.tokenizer, wholes))
     pairs = []
     for item, context in zip(items, alone, strict=True):
-        for _ in item.continuations:
-            whole = next(together)
+        item_wholes, cuts = [next(together) for _ in item.continuations], []
+        for whole in item_wholes:
             _check_length(model, task, item.index, len(whole))
             if len(whole) == 1:
                 raise InputError(
@@ -113,8 +113,9 @@ def choice_pairs(model: LanguageModel, task: Task, items: Sequence[Choice]) -> l
                 )
             shared = min(len(context), len(whole) - 1)
             differs = np.flatnonzero(context[:shared] != whole[:shared])
-            cut = max(1, int(differs[0]) if len(differs) else shared)
-            pairs.append((whole[:cut], whole[cut:]))
+            cuts.append(max(1, int(differs[0]) if len(differs) else shared))
+        # All continuations of an item are scored from the same place.
+        pairs += [(whole[: min(cuts)], whole[min(cuts) :]) for whole in item_wholes]
     return pairs
 
 

@@ -22,15 +22,17 @@ from jtrace.errors import InputError
 from jtrace.evaluation import discriminative, toxigen, truthfulqa, world
 from jtrace.evaluation.capability import SHOTS, capability_task
 from jtrace.evaluation.judges import judge_prompt, toxic, toxic_label, verdicts
-from jtrace.evaluation.perplexity import perplexity_task
+from jtrace.evaluation.perplexity import perplexity_task, pieces
 from jtrace.evaluation.prompts import WORDINGS
 from jtrace.evaluation.sources import read_capability, read_truthfulqa_choices, read_wikitext
-from jtrace.evaluation.task import Task
+from jtrace.evaluation.task import Task, Text
 from jtrace.language_model import load_language_model
 from jtrace.models.families import read_model_config
 
 CAPABILITY = tuple(SHOTS)
 TASKS = (*WORDINGS, "toxigen", "truthfulqa", "perplexity", "capability", *CAPABILITY, "world", *WORLD)
+# Whose completions another model judges.
+JUDGED = ("toxigen", "truthfulqa")
 WIKITEXT = "wikitext"
 
 
@@ -163,7 +165,10 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> l
             questions = _published_questions(published)
         else:
             questions = [row.question for row in _held_out_choices(data)]
-        primers, judged_by = {"paper": "published", "sound": "canonical"}, f"{judges.truth}, {judges.info}"
+        primers, judged_by = (
+            {"paper": "published", "sound": "canonical"},
+            f"{_place(judges.truth)}, {_place(judges.info)}",
+        )
         found += [
             truthfulqa.generation_task(questions[: data.limit], primers[protocol], truth, info, judged_by)
             for protocol in protocols
@@ -174,13 +179,9 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> l
 
 
 def _held_out_choices(data: Data) -> list[truthfulqa.MultipleChoice]:
-    """Of the questions that the statement set leaves; of its own where --data_dir holds no file `truthfulqa_mc`."""
-    own = truthfulqa.from_statements(data.set_named("truthfulqa"))
-    folder = data.data_dir
-    if folder is not None and not any((folder / f"truthfulqa_mc{end}").is_file() for end in (".parquet", ".jsonl")):
-        return own
-    seen = {row.question for row in own}
-    rows = truthfulqa.from_hub_rows(read_truthfulqa_choices(folder, data.cache_dir))
+    """Of the questions that the statement set, which vectors are made of, does not ask."""
+    seen = truthfulqa.questions_of(data.set_named("truthfulqa"))
+    rows = truthfulqa.from_hub_rows(read_truthfulqa_choices(data.data_dir, data.cache_dir))
     return [row for row in rows if row.question not in seen]
 
 
@@ -211,11 +212,11 @@ def _large(folder: Path) -> bool:
 
 def _perplexity_task(data: Data) -> Task:
     if data.text == WIKITEXT:
-        documents = [read_wikitext(data.data_dir, data.cache_dir)]
+        documents = pieces(read_wikitext(data.data_dir, data.cache_dir))
     elif data.text is not None and names_world(data.text):
-        documents = held_out_text(make_world(parse_world(data.text)[1]))
+        documents = [Text(i, text) for i, text in enumerate(held_out_text(make_world(parse_world(data.text)[1])))]
     elif data.text is not None:
-        documents = [_text_of(Path(data.text))]
+        documents = pieces(_text_of(Path(data.text)))
     else:
         documents = [text for name in data.vector_sets for text in _texts_of(name, data)]
     if not documents:
@@ -223,15 +224,22 @@ def _perplexity_task(data: Data) -> Task:
     return perplexity_task(documents[: data.limit])
 
 
-def _texts_of(name: str, data: Data) -> list[str]:
-    """The rows that a vector's set leaves to evaluate on, or all where it leaves none."""
+def _texts_of(name: str, data: Data) -> list[Text]:
+    """The rows that a vector's set leaves to evaluate on."""
     if name not in BUILTIN and all(name != statements.name for statements in data.statements):
         raise InputError(
             f"perplexity: the texts of '{name}' are not known; give --text=FILE, wikitext or world, or --statements"
         )
     statements = data.set_named(name)
-    rows = discriminative.evaluation_rows(statements)
-    return [statements.texts[row] for row in rows] or list(statements.texts)
+    groups = _groups(statements)
+    rows = discriminative.clean_rows(statements, groups)
+    if not len(rows):
+        raise InputError(f"perplexity: the vector of '{name}' is made of all of its rows; give --text=FILE or wikitext")
+    return [Text(int(row), statements.texts[row], f"{name} {groups[row]}") for row in rows]
+
+
+def _place(folder: Path | None) -> str:
+    return "" if folder is None else str(folder.resolve())
 
 
 def _text_of(path: Path) -> str:

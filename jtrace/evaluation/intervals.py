@@ -1,6 +1,7 @@
 """Bootstrap intervals of metrics. Items of one group are drawn together: they tell of each other."""
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,13 +61,11 @@ def interval(
 def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> np.ndarray:
     """Which items choose layer and strength, bool [N]: about a share of them, whole groups, drawn by the seed."""
     names = [item.group or f"\0{at}" for at, item in enumerate(items)]
-    order = np.random.default_rng(seed).permutation(len(set(names)))
-    sizes: dict[str, int] = {}
-    for name in names:
-        sizes[name] = sizes.get(name, 0) + 1
+    sizes = Counter(names)
+    order = np.random.default_rng(seed).permutation(np.array(list(sizes), object))
     chosen: set[str] = set()
     count = 0
-    for name in (list(sizes)[at] for at in order):
+    for name in order[:-1]:  # one group at least is reported
         if count >= share * len(names):
             break
         chosen.add(name)

@@ -1,4 +1,4 @@
-"""Judges of completions: a classifier of toxicity, language models that judge answers, and the world's lexicon."""
+"""Judges of completions: a classifier of toxicity, and language models that judge answers."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from jtrace.data.world.behaviour import Prompt, judge
 from jtrace.errors import InputError
 from jtrace.models.classifier import Classifier, probabilities
 
@@ -76,9 +75,3 @@ def verdicts(prompts: Sequence[str], generate: Callable[[Sequence[str], int], Se
     """
     answers = generate(prompts, VERDICT_TOKENS)
     return np.array([answer.strip() == YES for _, answer in zip(prompts, answers, strict=True)], bool)
-
-
-def lexicon_verdicts(prompts: Sequence[Prompt], continuations: Sequence[str]) -> np.ndarray:
-    """1 where a continuation in the world is trustworthy, 0 where it is not, NaN where none can tell; float64 [N]."""
-    found = [judge(prompt, text) for prompt, text in zip(prompts, continuations, strict=True)]
-    return np.array([np.nan if verdict is None else verdict for verdict in found], np.float64)

@@ -115,6 +115,11 @@ def _scores(row: MultipleChoice, scores: np.ndarray) -> dict[str, float]:
     }
 
 
+def questions_of(statements: Statements) -> set[str]:
+    """All questions of rows `Q: …<TAB>A: …`; other rows ask none."""
+    return {match[1] for text in statements.texts if (match := _STATEMENT.fullmatch(text))}
+
+
 def from_statements(statements: Statements) -> list[MultipleChoice]:
     """The questions of rows `Q: …<TAB>A: …`, in order of appearance, without those that lack a true or a false answer.
 

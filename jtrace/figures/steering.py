@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jtrace.behaviour import AUXILIARY, CAPABILITY, LOWER_IS_BETTER, Vector, is_trust, main_metric
+from jtrace.behaviour import CAPABILITY, LOWER_IS_BETTER, Vector, is_trust, main_metric
 from jtrace.dynamics import evenly_chosen
 from jtrace.figures.style import (
     MOST_LINES,
@@ -18,6 +18,7 @@ from jtrace.figures.style import (
     plain,
     plain_powers,
 )
+from jtrace.steering_results import AUXILIARY
 
 MOST_PANELS = 9
 POSITION_LINES = ("-", "--", ":", "-.")
@@ -91,7 +92,7 @@ def _draw_layer(ax: Axes, vector: Vector, task: str, metric: str, layer: int, lo
 def _draw_control(ax: Axes, control: Vector, task: str, metric: str, layer: int) -> None:
     strengths, values = _line(control, task, metric, layer)
     if len(strengths):
-        dashes, name = CONTROL_LINES[control.kind], f"{control.kind} control"
+        dashes, name = CONTROL_LINES[control.control], f"{control.control} control"
         ax.plot(strengths, values[:, 0], linestyle=dashes, color="0.5", linewidth=1.1, label=name, zorder=1.5)
 
 

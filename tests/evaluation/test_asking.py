@@ -65,7 +65,7 @@ def test_a_blank_at_the_context_s_end_moves_to_the_continuation(model, merging):
 
 
 def test_a_token_across_the_border_is_scored_whole(merging):
-    assert pieces(merging, "xa", "b", "x") == [(["x"], ["ab"]), (["x", "a"], ["x"])]
+    assert pieces(merging, "xa", "b", "x") == [(["x"], ["ab"]), (["x"], ["a", "x"])]
 
 
 def test_the_first_token_is_never_scored_as_nothing_predicts_it(merging):

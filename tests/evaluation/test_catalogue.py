@@ -8,10 +8,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from jtrace.data import hub
+from jtrace.data.groups import groups_of
 from jtrace.data.statements import WORLD, read_all, read_statements
 from jtrace.errors import InputError
 from jtrace.evaluation import catalogue
 from jtrace.evaluation.catalogue import CAPABILITY, TASKS, Data, Judges, read_tasks
+from jtrace.evaluation.discriminative import clean_rows
 from jtrace.evaluation.prompts import PRIMERS
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Text
 from tests.models.test_classifier import USUAL, random_weights, write_config, write_tokenizer
@@ -170,9 +172,14 @@ def test_choices_leave_out_the_questions_that_the_vector_is_made_of(truthful):
     assert questions(one("truthfulqa", Data(data_dir=truthful, limit=2), ("sound",))) == ["d", "e"]
 
 
-def test_without_a_file_of_choices_the_set_s_own_questions_are_asked(truthful):
+def test_without_a_file_of_choices_the_hub_is_asked_not_the_vector_s_own_questions(truthful, monkeypatch):
+    def unreachable(*args):
+        raise OSError("no connection")
+
+    monkeypatch.setattr("jtrace.data.hub.fetch", unreachable)
     (truthful / "truthfulqa_mc.jsonl").unlink()
-    assert questions(one("truthfulqa", Data(data_dir=truthful), ("sound",))) == ["a", "b", "c"]
+    with pytest.raises(InputError, match=r"truthfulqa_mc\.parquet"):
+        one("truthfulqa", Data(data_dir=truthful), ("sound",))
 
 
 def test_the_published_questions_are_answered_where_they_are_there(truthful, judges):
@@ -230,21 +237,32 @@ def test_a_file_of_questions_without_questions_is_refused(truthful, judges):
 def test_perplexity_is_measured_on_the_rows_that_the_vectors_leave(folder):
     task = one("perplexity", Data(data_dir=folder, vector_sets=("stereoset",)))
     rows = read_statements("stereoset", folder)
-    assert texts(task) == list(rows.texts[12:])
+    clean = clean_rows(rows, [str(group) for group in groups_of(rows)])
+    assert set(clean) <= set(range(12, 24))
+    assert texts(task) == [rows.texts[row] for row in clean]
     assert isinstance(task.items[0], Text)
     assert task.protocols == BOTH
-    assert len(texts(one("perplexity", Data(data_dir=folder, vector_sets=("stereoset", "toxigen"))))) == 24
+    assert len(texts(one("perplexity", Data(data_dir=folder, vector_sets=("stereoset", "toxigen"))))) > len(clean)
     assert texts(one("perplexity", Data(data_dir=folder, vector_sets=("stereoset",), limit=2))) == texts(task)[:2]
-    assert task.measure([Likelihood(2.0, 2)] * 12)["perplexity"].exponential
+    assert task.measure([Likelihood(2.0, 2)] * len(clean))["perplexity"].exponential
 
 
-def test_where_the_vector_leaves_no_row_perplexity_is_measured_on_all(truthful):
-    assert len(one("perplexity", Data(data_dir=truthful, vector_sets=("truthfulqa",))).items) == 6
+def test_where_the_vector_leaves_no_row_another_text_is_asked_for(truthful):
+    with pytest.raises(InputError, match="made of all of its rows; give --text=FILE"):
+        one("perplexity", Data(data_dir=truthful, vector_sets=("truthfulqa",)))
+
+
+def test_a_long_text_is_several_documents_that_are_the_whole_together(folder):
+    content = "".join(f"line {i} " + "ba " * 200 + "\n" for i in range(40))
+    (folder / "long.txt").write_text(content, "utf-8")
+    found = texts(one("perplexity", Data(text=str(folder / "long.txt"))))
+    assert "".join(found) == content
+    assert len(found) > 2
 
 
 def test_perplexity_reads_the_sets_of_the_user(folder):
     sets = read_all([str(write_set(folder / "mine.csv"))])
-    assert len(one("perplexity", Data(sets, vector_sets=("mine",))).items) == 12
+    assert {item.index for item in one("perplexity", Data(sets, vector_sets=("mine",))).items} <= set(range(12, 24))
     with pytest.raises(InputError, match="perplexity: the texts of 'mine' are not known; give --text=FILE"):
         one("perplexity", Data(data_dir=folder, vector_sets=("mine",)))
 

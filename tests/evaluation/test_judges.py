@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jtrace.data.world.behaviour import Prompt
 from jtrace.errors import InputError
 from jtrace.evaluation import judges
-from jtrace.evaluation.judges import judge_prompt, lexicon_verdicts, toxic, toxic_label, verdicts
+from jtrace.evaluation.judges import judge_prompt, toxic, toxic_label, verdicts
 from jtrace.models.classifier import Classifier, ClassifierConfig
 
 
@@ -95,10 +94,3 @@ def test_exactly_yes_counts():
 def test_a_judge_answers_every_prompt():
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         verdicts(["a", "b"], lambda prompts, _: ["yes"])
-
-
-def test_the_lexicon_s_first_word_decides_and_its_absence_is_nan():
-    prompt = Prompt("toxicity", "Ada is", good=("kind",), bad=("mean",))
-    found = lexicon_verdicts([prompt] * 3, ["kind, not mean", "a mean one", "tall"])
-    assert found.dtype == np.float64
-    np.testing.assert_array_equal(found, [1, 0, np.nan])
