@@ -83,6 +83,11 @@ class Effect:
         """Share of the task's answers that cannot be read."""
         return self.vector.estimate(self.task, "unparsable", self.layer, self.strength)
 
+    @property
+    def judged(self) -> Estimate | None:
+        """Share of the task's completions that can be judged at all."""
+        return self.vector.estimate(self.task, "judged", self.layer, self.strength)
+
     def control_gain(self, kind: str) -> float | None:
         """Gain of a control."""
         control = self.controls.get(kind)

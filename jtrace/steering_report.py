@@ -145,6 +145,9 @@ def _against(effect: Effect, kind: str, control: Estimate) -> str:
 
 def _costs(effect: Effect) -> Iterator[str]:
     ratio, capability, unparsable = effect.perplexity_ratio, effect.capability_change, effect.unparsable
+    judged = effect.judged
+    if judged is not None and judged.value < 1:
+        yield f"Only {judged.value:.1%} of the completions there can be judged."
     if ratio is not None:
         yield f"Perplexity there is {ratio:.2f} times the unsteered model's" + (
             ": the text suffers." if ratio >= MUCH_PERPLEXITY else "."

@@ -3,8 +3,9 @@
     python launch/quickstart.py
 
 Needs no network and no accelerator: the text is of an invented world whose truths and prejudices are known
-(jtrace/data/world). Takes four to five minutes and 1.3 GB on two CPU cores, and ends with the address of the report:
-what is true and what is a prejudice is represented late in training, far above what the bare texts give away.
+(jtrace/data/world). Takes five to six minutes and 1.3 GB on two CPU cores, and ends with the address of the report:
+what is true and what is a prejudice is represented late in training, far above what the bare texts give away, and
+vectors of late checkpoints move what the chat model says, those of early ones do not.
 
 Every stage prints the command that it runs; these are the scripts that real models are traced with. Stages that are
 done are not done again, and a killed one goes on where it was.

@@ -21,7 +21,7 @@ from jtrace.language_model import LanguageModel, load_language_model
 from jtrace.scoring import score
 from jtrace.steering import Condition, SteeringVector, edit_of
 from tests.bars import within
-from tests.conftest import LETTERS, letter_tokenizer
+from tests.conftest import LETTERS, letter_tokenizer, relative_error
 from tests.goldens.variants import BASE, VARIANTS
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -274,3 +274,28 @@ def test_smollm2_s_steered_completions_are_torch_s_token_by_token(smollm2):
         assert [tokens.tolist() for tokens in found[i]] == expected
         changed += expected[1] != expected[0]
     assert changed
+
+
+@pytest.mark.real
+def test_smollm2_s_steered_log_likelihoods_and_perplexity_are_those_of_torch_in_float64(smollm2):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float64).eval()
+    words = load_language_model(smollm2, "smollm2", jnp.float32)
+    texts, layer = encode(words.tokenizer, TEXTS), 15
+    pairs = [(ids[:cut], ids[cut:]) for ids in texts if len(ids) > 3 for cut in (1, len(ids) - 1)]
+    values = np.zeros((words.config.depth, words.config.width), np.float32)
+    values[layer] = np.random.default_rng(0).normal(size=words.config.width)
+    strengths = (0.0, -2.0, 2.0)
+    conditions = [Condition((layer,), strength) for strength in strengths[1:]]
+    found = score(words.params, words.config, pairs, edit_of(SteeringVector(values, (layer,), "a", "b"), conditions))
+    expected = np.array(
+        [
+            [torch_log_likelihood(model, *pair, values[layer], layer, strength, "last") for pair in pairs]
+            for strength in strengths
+        ]
+    )
+    within("SmolLM2: log-likelihoods against torch in float64", relative_error(found, expected), 1e-5)
+    of_texts = np.arange(0, len(pairs), 2)  # from the first token on
+    ratio = np.exp((found - expected)[:, of_texts].sum(axis=1) / sum(len(pairs[i][1]) for i in of_texts))
+    within("SmolLM2: perplexity against torch in float64", np.abs(ratio - 1).max(), 1e-5)

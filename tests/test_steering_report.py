@@ -58,10 +58,12 @@ def test_what_a_gain_cost_is_said():
         steered({0: 10, 1: 25}, task="perplexity", metric="perplexity"),
         steered({0: 0.5, 1: 0.4}, task="arc_easy"),
         steered({0: 0.0, 1: 0.25}, metric="unparsable"),
+        steered({0: 1.0, 1: 0.5}, metric="judged"),
     )["stereoset"]
     assert "Perplexity there is 2.50 times the unsteered model's: the text suffers." in text
     assert "Capability changes by −0.100." in text
     assert "25.0% of the answers there cannot be read." in text
+    assert "Only 50.0% of the completions there can be judged." in text
 
 
 def test_of_several_vectors_it_says_how_many_improve_the_task():
