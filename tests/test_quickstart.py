@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
+from jtrace.results import RunDirectory
 from tests.conftest import ROOT
 
 LAUNCH = ROOT / "launch"
@@ -79,10 +80,21 @@ def test_it_ends_with_a_report_on_every_kept_step_and_the_chat_model(done):
     }
 
 
+def test_the_chat_model_is_steered_with_vectors_of_pre_training_and_its_own(done):
+    rows = RunDirectory(done[0] / "trace").read_steering()
+    steered = rows[rows["vector_from"] != ""]
+    assert set(steered["target"]) == {"chat@step000001"}
+    sources = {f"pretrain@step{step:06d}" for step in (2, 10, 20)} | {"chat@step000001"}
+    assert set(steered["vector_from"]) == sources | {f"{source}:random" for source in sources}
+    asked = rows[rows["vector_from"] == ""]
+    assert set(asked["target"]) > sources
+
+
 def test_it_prints_commands_that_can_be_run_alone(done):
     _, said = done
     commands = [shlex.split(line) for line in said.splitlines() if line.lstrip().startswith("python ")]
-    assert [Path(command[1]).name for command in commands] == ["pretrain.py", "pretrain.py", "trace.py", "report.py"]
+    scripts = ["pretrain.py", "pretrain.py", "trace.py", "steer.py", "report.py"]
+    assert [Path(command[1]).name for command in commands] == scripts
     assert all(Path(command[1]).is_file() for command in commands)
 
 
