@@ -1,14 +1,18 @@
 """Files and folders that are there whole or not at all: written aside, flushed to disk, renamed into place."""
 
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from jtrace.errors import InputError
+from jtrace.errors import InputError, WriteError
+
+ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<pid>\d+)\.tmp")
 
 
 @contextmanager
@@ -19,10 +23,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield aside
         _flush(aside)
         os.replace(aside, path)
+        _flush_folder(path.parent)
     except (OSError, SafetensorError) as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be gone
+            aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -42,15 +48,38 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
             if file.is_file():
                 _flush(file)
         os.replace(aside, Path(os.path.abspath(path)))
+        _flush_folder(aside.parent)
     except (OSError, SafetensorError) as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def sweep_up(folder: Path) -> None:
+    """Remove what processes of this machine left aside, below a folder, when they were killed."""
+    for path in folder.rglob(".*.tmp"):
+        match = ASIDE.fullmatch(path.name)
+        if match and match["host"] == _host() and not _runs(int(match["pid"])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def _aside(path: Path) -> Path:
     path = Path(os.path.abspath(path))  # "." has no name
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _flush(file: Path) -> None:
@@ -58,6 +87,16 @@ def _flush(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def _cannot_write(path: Path, error: Exception) -> InputError:
+def _flush_folder(folder: Path) -> None:
+    """A rename outlasts a power cut only once its folder is on the disk as well."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def cannot_write(path: Path, error: Exception) -> WriteError:
+    """What to say of a file that cannot be written."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return InputError(f"{path}: cannot be written ({reason}); free or choose another disk")
+    return WriteError(f"{path}: cannot be written ({reason}); free or choose another disk")

@@ -1,11 +1,13 @@
 """What is written is there whole or not at all."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from jtrace.errors import InputError
-from jtrace.whole import folder_written_whole, written_whole
+from jtrace.errors import InputError, WriteError
+from jtrace.whole import folder_written_whole, sweep_up, written_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -64,3 +66,37 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
 
     with pytest.raises(InputError, match="cannot be written"):
         write_below_a_file()
+
+
+def test_what_a_killed_process_left_aside_is_swept_up_and_nothing_else(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from jtrace.whole import folder_written_whole, written_whole
+here = Path(sys.argv[1])
+with folder_written_whole(here / "sub/folder") as folder, written_whole(here / "file") as file:
+    (folder / "part").write_text("half")
+    file.write_text("half")
+    os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    (tmp_path / ".mine.tmp").write_text("somebody's")
+    assert len(os.listdir(tmp_path)) == 3
+    assert len(os.listdir(tmp_path / "sub")) == 1
+    with written_whole(tmp_path / "going on") as aside:
+        aside.write_text("half")
+        sweep_up(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "going on", "sub"]
+    assert os.listdir(tmp_path / "sub") == []
+
+
+def test_a_disk_that_takes_nothing_is_named_with_the_file(tmp_path):
+    (tmp_path / "gone").mkdir()
+
+    def write():
+        with written_whole(tmp_path / "gone" / "file") as aside:
+            (tmp_path / "gone").rmdir()
+            aside.write_text("content")
+
+    with pytest.raises(WriteError, match=r"gone/file: cannot be written \(No such file or directory\)"):
+        write()
