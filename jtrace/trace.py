@@ -3,7 +3,7 @@
 Axes: L layers, U distinct statements, N rows, M shown rows, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from jtrace.errors import InputError
 from jtrace.information import paper_information, paper_smoother
 from jtrace.kernels.projection import principal_plane
 from jtrace.kernels.standardise import standardise
+from jtrace.models.sharding import Layout
 from jtrace.probes import paper_probe
 from jtrace.vectors import KINDS, MASS_MEAN
 
@@ -123,6 +125,56 @@ def _paper_layer(
     return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, points)
 
 
+@partial(jax.jit, static_argnames=("kinds", "layout"))
+def _paper_layers(
+    residuals: Float[Array, "L U D"],
+    layers: Int[Array, " M"],
+    rows: _Rows,
+    smoother_x: Float[Array, "Ntrain Ntrain"],
+    kinds: tuple[str, ...],
+    layout: Layout,
+) -> _LayerResult:
+    """As many layers as the mesh has devices, each device its own; results have a leading axis of layers."""
+
+    def own_layer(
+        residuals: Float[Array, "L U D"],
+        layer: Int[Array, " 1"],
+        rows: _Rows,
+        smoother_x: Float[Array, "Ntrain Ntrain"],
+    ) -> _LayerResult:
+        return jax.tree.map(lambda leaf: leaf[None], _paper_layer(residuals, layer[0], rows, smoother_x, kinds))
+
+    whole, own = PartitionSpec(), layout.each.spec
+    # Devices take as many Newton steps as their own layer needs, so nothing is checked to be the same on all.
+    shared_out = jax.shard_map(
+        own_layer, mesh=layout.mesh, in_specs=(whole, own, whole, whole), out_specs=own, check_vma=False
+    )
+    return jax.lax.with_sharding_constraint(shared_out(residuals, layers, rows, smoother_x), layout.replicated)
+
+
+def _by_layer(
+    residuals: Float[Array, "L U D"],
+    layers: Sequence[int],
+    rows: _Rows,
+    kinds: tuple[str, ...],
+    layout: Layout | None,
+) -> Iterator[_LayerResult]:
+    """The layers' results in order, on the host."""
+    if layout is None:
+        smoother_x = _input_smoother(residuals, rows)
+        for layer in layers:
+            yield jax.device_get(_paper_layer(residuals, np.int32(layer), rows, smoother_x, kinds))
+        return
+    rows = _Rows(*(layout.place(part, layout.replicated) for part in rows))
+    smoother_x = _input_smoother(residuals, rows)
+    for first in range(0, len(layers), layout.mesh.size):
+        batch = layers[first : first + layout.mesh.size]
+        padded = np.array([*batch, *[batch[-1]] * (layout.mesh.size - len(batch))], np.int32)
+        found = _paper_layers(residuals, layout.place(padded, layout.each), rows, smoother_x, kinds, layout)
+        found = jax.device_get(found)
+        yield from (jax.tree.map(lambda leaf, at=at: leaf[at], found) for at in range(len(batch)))
+
+
 def check_paper_rows(statements: Statements) -> Split:
     """The published split of a set.
 
@@ -140,6 +192,7 @@ def paper_trace(
     layers: Sequence[int],
     progress: str | None = None,
     kinds: tuple[str, ...] = (MASS_MEAN,),
+    layout: Layout | None = None,
 ) -> SetTrace:
     """The published procedure on one statement set (protocol `paper` of the design; arXiv 2402.19465).
 
@@ -149,6 +202,8 @@ def paper_trace(
         layers: which layers to report.
         progress: label of a progress bar; none is shown if None.
         kinds: of steering vectors (`jtrace.vectors.KINDS`); the published one, whose norm is reported, among them.
+        layout: the mesh that the residuals are whole on every device of: layers are shared out over these, and all of
+            its processes call this with the same arguments. None for one device.
 
     Raises:
         InputError: too few rows for the split, or a statistic that is not finite.
@@ -165,12 +220,10 @@ def paper_trace(
         jnp.asarray(leading),
         jnp.asarray(shown),
     )
-    smoother_x = _input_smoother(residuals, rows)
-    results: list[_LayerResult] = []
-    for layer in tqdm(layers, desc=progress, unit=" layers", disable=None if progress else True, leave=False):
-        results.append(_paper_layer(residuals, np.int32(layer), rows, smoother_x, kinds))
-        jax.block_until_ready(results[-1].vectors)
-    found = jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
+    disable = None if progress else True  # None shows the bar on terminals only
+    by_layer = _by_layer(residuals, layers, rows, kinds, layout)
+    results = tqdm(by_layer, desc=progress, total=len(layers), unit=" layers", disable=disable, leave=False)
+    found = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
     both_tested = len(np.unique(statements.labels[split.test])) == 2
     metric = partial(Metric, statements.name, statements.dimension, protocol="paper")

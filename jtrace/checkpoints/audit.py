@@ -9,11 +9,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jtrace.checkpoints.suites import suites_at
 from jtrace.models.decoder import Params
@@ -51,24 +53,33 @@ class Fingerprint:
         return Fingerprint(record["digest"], record["norms"], values.reshape(len(record["norms"]), -1))
 
 
-@jax.jit
-def _sample(params: Params) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """Evenly spaced runs of the sampled params, in their dtype, and their norms."""
+@partial(jax.jit, static_argnames="everywhere")
+def _sample(params: Params, everywhere: NamedSharding | None) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """Evenly spaced runs of the sampled params, as unsigned integers of the same bits, and their norms.
+
+    Args:
+        everywhere: the sharding of the results, where params are laid out on a mesh.
+    """
     block = {name: _leaf(params["blocks"], name)[0] for name in SAMPLED}
     slices, norms = {}, {}
     for name, array in {"embedding": params["embedding"], **block}.items():
         flat = array.reshape(-1)
         starts = np.linspace(0, max(flat.size - RUN_LENGTH, 0), RUNS).astype(np.int64)
-        slices[name] = flat[(starts[:, None] + np.arange(RUN_LENGTH)).clip(max=flat.size - 1)].reshape(-1)
+        # As integers: a mesh sums over the devices that do not hold a value, and would turn −0.0 into 0.0.
+        bits = jax.lax.bitcast_convert_type(flat, jnp.dtype(f"uint{8 * flat.dtype.itemsize}"))
+        slices[name] = bits[(starts[:, None] + np.arange(RUN_LENGTH)).clip(max=flat.size - 1)].reshape(-1)
         norms[name] = jnp.linalg.norm(flat.astype(jnp.float32))
-    return slices, norms
+    return (slices, norms) if everywhere is None else jax.lax.with_sharding_constraint((slices, norms), everywhere)
 
 
 def fingerprint(params: Params) -> Fingerprint:
-    """The fingerprint of a checkpoint's params."""
-    slices, norms = jax.device_get(_sample(params))
+    """The fingerprint of a checkpoint's params; its digest is the same however they are laid out over devices."""
+    embedding = params["embedding"]
+    mesh = embedding.sharding.mesh if isinstance(embedding.sharding, NamedSharding) else None
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    slices, norms = jax.device_get(_sample(params, everywhere))
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in slices.values()))
-    values = np.stack([np.asarray(array, np.float32) for array in slices.values()])
+    values = np.stack([array.view(embedding.dtype).astype(np.float32) for array in slices.values()])
     return Fingerprint(digest.hexdigest(), {name: float(norm) for name, norm in norms.items()}, values)
 
 

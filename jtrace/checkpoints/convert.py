@@ -1,7 +1,9 @@
 """Hugging Face folders → stacked Flax params: strict, cast on the way, one tensor on the host at a time."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 from jaxtyping import Array
 
@@ -20,6 +22,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
 from jtrace.models.families.family import Family, Part
+from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
 
 FLOAT_KINDS = frozenset({"float32", "float16", "bfloat16"})
 STACKED = "blocks/"
@@ -40,12 +43,17 @@ class Destination:
     part: Part | None = None
     heads: int = 1
 
-    def of(self, tensor: np.ndarray) -> np.ndarray:
-        """What of the tensor goes there."""
+    def of(self, tensor: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
+        """What of the tensor goes into a piece of the param (`Piece.index`); of a part, whole heads."""
+        if self.layer is not None:
+            index = index[1:]
         if self.part is None:
-            return tensor
-        by_head = tensor.reshape(self.heads, self.part.of, -1, *tensor.shape[1:])
-        return by_head[:, self.part.index].reshape(-1, *tensor.shape[1:])
+            return tensor[index]
+        by_head = tensor.reshape(self.heads, self.part.of, -1, *tensor.shape[1:])[:, self.part.index]
+        rows, head_dim = index[0], by_head.shape[1]
+        # Cut before the copy, so that no more of the file is touched than is wanted.
+        wanted = by_head[rows.start // head_dim : rows.stop // head_dim]
+        return wanted.reshape(-1, *tensor.shape[1:])[:, *index[1:]]
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -135,51 +143,126 @@ def _place(param: Array, tensor: Array, layer: Array | None) -> tuple[Array, Arr
     return jax.lax.dynamic_update_index_in_dim(param, cast, layer, 0), finite
 
 
-def load_params(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
-    """Read a checkpoint folder onto the device.
+def staging_device() -> jax.Device | None:
+    """The host as a JAX device, for `stage_params`.
+
+    None where JAX runs without its CPU platform (JAX_PLATFORMS=cuda): params are then built on the devices themselves,
+    and there is no room to read a checkpoint ahead.
+    """
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+
+
+def params_bytes(config: DecoderConfig, dtype: DTypeLike, layout: Layout | None = None) -> int:
+    """Bytes of this process's distinct pieces of the params: what `stage_params` takes of the host's memory."""
+    leaves = flatten_dict(abstract_params(config, dtype), sep="/").items()
+    numbers = sum(math.prod(piece.shape) for path, leaf in leaves for piece in pieces(layout, path, leaf.shape))
+    return numbers * jnp.dtype(dtype).itemsize
+
+
+def load_params(
+    folder: Path,
+    dtype: DTypeLike,
+    depth: int | None = None,
+    layout: Layout | None = None,
+) -> tuple[DecoderConfig, Params]:
+    """Read a checkpoint folder onto the device, or the devices of a mesh.
 
     Args:
-        folder: config.json and weight files (safetensors or torch .bin, whole or sharded).
-        dtype: of the params; tensors are cast on the device as they arrive.
-        depth: read only the first blocks; names and shapes of the others are checked all the same.
+        folder, dtype, depth, layout: as `stage_params` takes them; pieces are built where they belong.
 
     Returns:
         The (truncated) architecture and its params, blocks stacked on a leading layer axis.
 
     Raises:
-        InputError: the files are damaged, do not hold exactly what config.json describes, or hold NaN or infinity.
+        InputError: as `stage_params`.
+    """
+    staged = stage_params(folder, dtype, depth, layout)
+    return staged.config, staged.placed()
+
+
+def stage_params(
+    folder: Path,
+    dtype: DTypeLike,
+    depth: int | None = None,
+    layout: Layout | None = None,
+    stage: jax.Device | None = None,
+) -> Staged:
+    """Read and check a checkpoint folder, without a word to other processes.
+
+    Only the bytes that this process's devices need are read of the weights, so a process of a mesh over several finds
+    NaN and infinity in its own pieces alone; all else that may be wrong, every process finds.
+
+    Args:
+        folder: config.json and weight files (safetensors or torch .bin, whole or sharded).
+        dtype: of the params; tensors are cast as they arrive.
+        depth: read only the first blocks; names and shapes of the others are checked all the same.
+        layout: which piece of a param lies on which device; None for the whole on JAX's default device.
+        stage: where the pieces are built, one copy of each (`staging_device`): no other device is touched, so that this
+            may run beside a computation. None for the devices that they go to.
+
+    Raises:
+        InputError: the files are damaged, do not hold exactly what config.json describes, or hold NaN or infinity; or
+            the layout does not fit the architecture.
     """
     config, family = read_model_config(read_config_json(folder), str(folder / "config.json"))
-    expected, found = destinations(config, family), tensor_infos(folder)
-    check_tensors(expected, found, config, family, folder)
-    names = names_in_table(found, family)
-    if config.tied_head:
-        _check_tied(folder, family, names)
-    config = config.truncated(min(depth or config.depth, config.depth))
+    if layout is not None:
+        check_fits(layout, config, str(folder))
+    with nullcontext() if stage is None else jax.default_device(stage):
+        expected, found = destinations(config, family), tensor_infos(folder)
+        check_tensors(expected, found, config, family, folder)
+        names = names_in_table(found, family)
+        if config.tied_head:
+            _check_tied(folder, family, names)
+        config = config.truncated(min(depth or config.depth, config.depth))
+        params = _empty_params(config, dtype, layout, on_target=stage is None)
+        _fill(params, folder, {name: expected.get(known, ()) for name, known in names.items()})
+    return Staged(config, layout, params)
 
-    params = {
-        path: jnp.zeros(leaf.shape, dtype)
-        for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items()
-    }
+
+def _empty_params(config: DecoderConfig, dtype: DTypeLike, layout: Layout | None, on_target: bool) -> dict[str, Param]:
+    """A buffer for every distinct piece, on JAX's default device or on the first of the devices that it goes to."""
+    params = {}
+    for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items():
+        parts = pieces(layout, path, leaf.shape)
+        buffers = [jnp.zeros(part.shape, dtype, device=part.devices[0] if on_target else None) for part in parts]
+        params[path] = Param(leaf.shape, parts, buffers)
+    return params
+
+
+def _fill(params: Mapping[str, Param], folder: Path, targets: Mapping[str, Sequence[Destination]]) -> None:
+    """Copy the folder's tensors into the params' buffers.
+
+    Args:
+        targets: where each tensor goes; layers above the params' are left out.
+
+    Raises:
+        InputError: a tensor is not finite as the params' dtype.
+    """
+    dtype = next(buffer.dtype for param in params.values() for buffer in param.buffers)
     finite: dict[str, list[Array]] = {}
     for file in iter_weight_files(folder):
         previous = None
         for name in file.tensors:
-            for target in expected.get(names[name], ()):
-                if target.layer is not None and target.layer >= config.depth:
+            for target in targets[name]:
+                param = params[target.param]
+                if target.layer is not None and target.layer >= param.shape[0]:
                     continue
                 layer = None if target.layer is None else np.int32(target.layer)
-                params[target.param], ok = _place(params[target.param], target.of(file.read(name)), layer)
-                finite.setdefault(name, []).append(ok)
-                # One transfer ahead: enough to overlap reading and copying, too little to fill the device.
-                if previous is not None:
-                    previous.block_until_ready()
-                previous = ok
+                for at, piece in enumerate(param.pieces):
+                    tensor = target.of(file.read(name), piece.index)
+                    param.buffers[at], ok = _place(param.buffers[at], tensor, layer)
+                    finite.setdefault(name, []).append(ok)
+                    # One transfer ahead: enough to overlap reading and copying, too little to fill the device.
+                    if previous is not None:
+                        previous.block_until_ready()
+                    previous = ok
         jax.block_until_ready(list(finite.values()))
     bad = sorted(name for name, flags in jax.device_get(finite).items() if not all(flags))
     if bad:
-        raise InputError(f"{folder}: NaN or infinite values as {jnp.dtype(dtype).name} in {_some(bad)}; not traceable")
-    return config, unflatten_dict(params, sep="/")
+        raise InputError(f"{folder}: NaN or infinite values as {dtype.name} in {_some(bad)}; not traceable")
 
 
 def _check_tied(folder: Path, family: Family, names: Mapping[str, str]) -> None:

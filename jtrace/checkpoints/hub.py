@@ -7,14 +7,16 @@ transfer protocol) is left to huggingface_hub: there an interrupted file starts 
 """
 
 import difflib
+import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
@@ -163,12 +165,13 @@ class Hub:
         """
         return self._fetch(listing, listing.small, None)
 
-    def fetch(self, listing: Listing, progress: str | None = None) -> Path:
+    def fetch(self, listing: Listing, progress: str | None = None, stop: Event | None = None) -> Path:
         """Bring all files of a listing into the cache; only what is missing moves.
 
         Args:
             listing: from `look`.
             progress: label of a bar over bytes, shown on terminals; None shows none.
+            stop: ends the download, by `StoppedError`, once it is set; the next one goes on with what has come.
 
         Returns:
             The folder that holds them, for `load_params`.
@@ -178,9 +181,28 @@ class Hub:
                 keeps failing, or it sent other bytes than it had listed (they are thrown away).
         """
         self.check_space([listing])
-        folder = self._fetch(listing, listing.files, progress)
+        folder = self._fetch(listing, listing.files, progress, stop)
         self._note(listing)
         return folder
+
+    def holds(self, listing: Listing, file: RemoteFile) -> bool:
+        """Whether the cache holds a file of a listing whole, of this revision or of another."""
+        blob = self._storage(listing.repo) / "blobs" / (file.blob or "-")
+        return file.size in (size_of(self._folder(listing) / file.name), size_of(blob))
+
+    def evict(self, repo: str, commit: str, files: Mapping[str, str]) -> None:
+        """Remove files of a commit from the cache, and their blobs unless another commit's files are the same.
+
+        Args:
+            files: name → blob; what an interrupted download has left of a blob goes as well.
+        """
+        storage = self._storage(repo)
+        for name in files:
+            (storage / "snapshots" / commit / name).unlink(missing_ok=True)
+        used = {os.path.basename(os.readlink(path)) for path in storage.glob("snapshots/*/*") if path.is_symlink()}
+        for blob in set(filter(None, files.values())) - used:
+            for path in (storage / "blobs" / blob, storage / "blobs" / f"{blob}.incomplete"):
+                path.unlink(missing_ok=True)
 
     def _note(self, listing: Listing) -> None:
         """Let the cache know a revision by its name, once its files are there; a read-only cache serves without."""
@@ -210,7 +232,7 @@ class Hub:
             blobs = self._storage(listing.repo) / "blobs"
             for file in listing.files:
                 key = (listing.repo, file.blob or f"{listing.commit}/{file.name}")
-                if file.size in (size_of(self._folder(listing) / file.name), size_of(blobs / (file.blob or "-"))):
+                if self.holds(listing, file):
                     missing[key] = 0
                 else:
                     missing[key] = max(0, file.size - (size_of(blobs / f"{file.blob}.incomplete") or 0))
@@ -293,7 +315,9 @@ class Hub:
 
         return Listing(repo, revision, commit, sized(small), sized(held))
 
-    def _fetch(self, listing: Listing, files: Sequence[RemoteFile], progress: str | None) -> Path:
+    def _fetch(
+        self, listing: Listing, files: Sequence[RemoteFile], progress: str | None, stop: Event | None = None
+    ) -> Path:
         folder = self._folder(listing)
         about: dict[str, Any] = {"desc": progress, "unit": "B", "unit_scale": True, "leave": False}
         about["disable"] = None if progress else True  # None shows the bar on terminals only
@@ -308,7 +332,7 @@ class Hub:
                     continue
                 if path.is_file():
                     discard(path)
-                patiently(partial(self._download, listing, file, passing_on(bar)), self.waits)
+                patiently(partial(self._download, listing, file, passing_on(bar, stop)), self.waits)
                 if (size := size_of(path)) != file.size:
                     discard(path)
                     raise InputError(spoilt(listing, file, size))

@@ -7,7 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ import orbax.checkpoint.experimental.v1 as ocp
 from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
-from jtrace.checkpoints.convert import load_params, read_config_json
+from jtrace.checkpoints.convert import load_params, read_config_json, stage_params, staging_device
 from jtrace.data.tokenizer import TOKENIZER_FILES
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
+from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
 from jtrace.whole import folder_written_whole
 
 PARAMS = "params"
@@ -36,9 +37,19 @@ def is_store(folder: Path) -> bool:
     return (folder / PARAMS).is_dir()
 
 
-def read_checkpoint(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
+def read_checkpoint(
+    folder: Path, dtype: DTypeLike, depth: int | None = None, layout: Layout | None = None
+) -> tuple[DecoderConfig, Params]:
     """The params of a Hugging Face folder or of an Orbax checkpoint; see `load_params`."""
-    return (load_store if is_store(folder) else load_params)(folder, dtype, depth)
+    return (load_store if is_store(folder) else load_params)(folder, dtype, depth, layout)
+
+
+def stage_checkpoint(folder: Path, dtype: DTypeLike, depth: int | None = None, layout: Layout | None = None) -> Staged:
+    """The params of a Hugging Face folder or of an Orbax checkpoint on the host (`staging_device`), to be placed later.
+
+    For a thread that reads ahead: it touches no other device and waits for no other process. See `stage_params`.
+    """
+    return (stage_store if is_store(folder) else stage_params)(folder, dtype, depth, layout, staging_device())
 
 
 def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None) -> None:
@@ -74,46 +85,77 @@ def save_arrays(folder: Path, tree: Any) -> None:
         raise OSError(os.strerror(int(code[1])) if code else reason[:300] or type(error).__name__) from None
 
 
-def load_arrays(folder: Path, wanted: Any) -> Any:
-    """Read what `save_arrays` wrote; `wanted` has `jax.ShapeDtypeStruct` leaves with shardings.
+def load_arrays(folder: Path, wanted: Any, truncate: bool = False) -> Any:
+    """Read what `save_arrays` wrote, without waiting for other processes.
+
+    Args:
+        wanted: `jax.ShapeDtypeStruct` leaves with shardings, of devices of this process.
+        truncate: read only the beginning of arrays that are longer than wanted.
 
     Raises:
         InputError: damaged, or other names, shapes or dtypes.
     """
+    context = _alone()
+    context.array.loading.enable_padding_and_truncation = truncate
     try:
-        return ocp.load(folder.resolve(), wanted)
+        with context:
+            return ocp.load(folder.resolve(), wanted)
     except Exception as error:  # Orbax raises whatever its storage raises
         raise _unreadable(folder, error) from None
 
 
-def load_store(folder: Path, dtype: DTypeLike, depth: int | None = None) -> tuple[DecoderConfig, Params]:
-    """Read an Orbax checkpoint onto the device; arguments, result and strictness as `load_params`."""
+def load_store(
+    folder: Path, dtype: DTypeLike, depth: int | None = None, layout: Layout | None = None
+) -> tuple[DecoderConfig, Params]:
+    """Read an Orbax checkpoint onto the device or the mesh; arguments, result and strictness as `load_params`."""
+    # The pieces of a mesh are cut out of whole params, for which the host has more room than a device.
+    staged = stage_store(folder, dtype, depth, layout, None if layout is None else staging_device())
+    return staged.config, staged.placed()
+
+
+def stage_store(
+    folder: Path,
+    dtype: DTypeLike,
+    depth: int | None = None,
+    layout: Layout | None = None,
+    stage: jax.Device | None = None,
+) -> Staged:
+    """Read and check an Orbax checkpoint; arguments, result and strictness as `stage_params`.
+
+    Every process reads all of it, whatever its devices hold: the checkpoints of jtrace's own pre-training are small.
+    """
     full, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
-    config = full.truncated(min(depth or full.depth, full.depth))
-    path = folder.resolve() / PARAMS
-    found = {name: leaf.shape for name, leaf in _stored(folder).items()}
-    expected = {name: leaf.shape for name, leaf in _leaves(abstract_params(full, dtype)).items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise InputError(
-                f"{folder}: param '{name}' has shape {_shape(found.get(name))}; "
-                f"config.json asks for {_shape(expected.get(name))}"
-            )
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), abstract_params(config, dtype)
-    )
-    context = ocp.Context()
-    context.array.loading.enable_padding_and_truncation = True  # only the wanted layers are read
-    with context:
-        params = load_arrays(path, wanted)
-    finite = jax.device_get(jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params))
-    bad = [name for name, flag in _leaves(finite).items() if not flag]
-    if bad:
-        raise InputError(
-            f"{folder}: NaN or infinite values as {jnp.dtype(dtype).name} in param '{bad[0]}'; not traceable"
+    if layout is not None:
+        check_fits(layout, full, str(folder))
+    with nullcontext() if stage is None else jax.default_device(stage):
+        config = full.truncated(min(depth or full.depth, full.depth))
+        found = {name: leaf.shape for name, leaf in _stored(folder).items()}
+        expected = {name: leaf.shape for name, leaf in _leaves(abstract_params(full, dtype)).items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise InputError(
+                    f"{folder}: param '{name}' has shape {_shape(found.get(name))}; "
+                    f"config.json asks for {_shape(expected.get(name))}"
+                )
+        device = jax.sharding.SingleDeviceSharding(stage or jax.local_devices()[0])
+        wanted = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), abstract_params(config, dtype)
         )
-    return config, params
+        # Only the wanted layers are read.
+        whole = _leaves(load_arrays(folder / PARAMS, wanted, truncate=True))
+        finite = jax.device_get({name: jnp.isfinite(leaf).all() for name, leaf in whole.items()})
+        bad = [name for name, flag in finite.items() if not flag]
+        if bad:
+            raise InputError(
+                f"{folder}: NaN or infinite values as {jnp.dtype(dtype).name} in param '{bad[0]}'; not traceable"
+            )
+        params = {}
+        while whole:
+            name, leaf = whole.popitem()
+            parts = pieces(layout, name, leaf.shape)
+            cut = [leaf if part.shape == leaf.shape else jax.block_until_ready(leaf[part.index]) for part in parts]
+            params[name] = Param(leaf.shape, parts, cut)
+    return Staged(config, layout, params)
 
 
 def stored_dtype(folder: Path) -> np.dtype:
@@ -132,6 +174,13 @@ def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -
     for name in (*TOKENIZER_FILES, "generation_config.json"):
         if tokenizer is not None and (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, out / name)
+
+
+def _alone() -> ocp.Context:
+    """For what a process reads by itself: Orbax would wait for all others, which may be reading something else."""
+    context, me = ocp.Context(), jax.process_index()
+    context.multiprocessing.primary_host, context.multiprocessing.active_processes = me, {me}
+    return context
 
 
 @contextmanager
@@ -157,7 +206,8 @@ def _told_once() -> Iterator[None]:
 def _stored(folder: Path) -> dict[str, Any]:
     """Shape and dtype of every param of an Orbax checkpoint, by name."""
     try:
-        return _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata)
+        with _alone():
+            return _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata)
     except Exception as error:  # Orbax raises whatever its storage raises
         raise _unreadable(folder / PARAMS, error) from None
 

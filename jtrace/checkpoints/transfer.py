@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
@@ -15,7 +16,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers
 from tqdm import tqdm
 
 from jtrace.checkpoints.listing import Listing, RemoteFile
-from jtrace.errors import InputError
+from jtrace.errors import InputError, StoppedError
 
 SHA256 = re.compile("[0-9a-f]{64}")
 WORTH_SAYING = 4.0  # seconds of waiting
@@ -78,14 +79,20 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, HTTPError)
 
 
-def passing_on(bar: tqdm) -> type[tqdm]:
-    """What huggingface_hub makes its bar of a file from: shows nothing and passes the bytes on to `bar`."""
+def passing_on(bar: tqdm, stop: Event | None = None) -> type[tqdm]:
+    """What huggingface_hub makes its bar of a file from: shows nothing and passes the bytes on to `bar`.
+
+    Args:
+        stop: ends the download, by `StoppedError`, once it is set; what has come is kept.
+    """
 
     class PassingOn(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(disable=True)
 
         def update(self, n: float | None = 1) -> bool | None:
+            if stop is not None and stop.is_set():
+                raise StoppedError
             return bar.update(n)
 
         # Xet reports the bytes it received beside those it wrote; a bar with these methods is given both.

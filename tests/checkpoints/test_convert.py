@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -11,11 +12,13 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 from safetensors.numpy import load_file, save_file
 
-from jtrace.checkpoints.convert import destinations, load_params
+from jtrace.checkpoints.convert import destinations, load_params, params_bytes, stage_params, staging_device
 from jtrace.errors import InputError
 from jtrace.models.families import FAMILIES, read_model_config
+from jtrace.models.sharding import DATA, MODEL, Layout, parse_mesh
 from tests.conftest import GOLDENS, ROOT
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -274,6 +277,66 @@ def test_params_do_not_alias_the_files(folder):
         file.seek(path.stat().st_size // 10)
         file.write(b"\xff" * (path.stat().st_size - file.tell()))
     jax.tree.map(np.testing.assert_array_equal, params, before)
+
+
+@pytest.mark.parametrize("depth", [None, 2])
+@pytest.mark.parametrize("mesh", [None, "data:1,model:1"])
+def test_params_staged_by_a_thread_are_those_that_are_loaded(folder, depth, mesh):
+    layout = parse_mesh(mesh, jax.devices()[:1]) if mesh else None
+    config, expected = load_params(folder, jnp.bfloat16, depth)
+    with ThreadPoolExecutor() as threads:
+        staged = threads.submit(stage_params, folder, jnp.bfloat16, depth, layout, staging_device()).result()
+    assert staged.config == config
+    assert (
+        staged.nbytes == params_bytes(config, jnp.bfloat16, layout) == sum(x.nbytes for x in jax.tree.leaves(expected))
+    )
+    buffers = {id(buffer) for param in staged.params.values() for buffer in param.buffers}
+    params = staged.placed()
+    assert staged.nbytes == 0
+    assert jax.tree.structure(params) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+    if layout is None:  # the host is the device here: nothing is copied
+        assert {id(leaf) for leaf in jax.tree.leaves(params)} == buffers
+
+
+def test_what_is_not_finite_is_refused_while_it_is_staged(folder):
+    edit_weights(folder, lambda w: w[Q].__setitem__((3, 3), np.nan))
+    with pytest.raises(InputError, match=f"NaN or infinite values as float32 in tensor '{Q}'"):
+        stage_params(folder, jnp.float32, stage=staging_device())
+
+
+def test_a_layout_that_does_not_fit_is_refused_before_a_weight_is_read(folder):
+    (folder / "model.safetensors").unlink()
+    layout = Layout(AbstractMesh((1, 3), (DATA, MODEL)))
+    with pytest.raises(InputError, match="a model axis of 3 does not divide its 4 heads") as error:
+        stage_params(folder, jnp.float32, layout=layout)
+    assert str(error.value).startswith(f"{folder}: ")
+
+
+def test_pieces_of_a_fused_tensor_are_whole_heads_of_their_part():
+    config, family = read_model_config(json.loads((GOLDENS / "gpt_neox-full" / "config.json").read_text()), "test")
+    tensors = load_file(GOLDENS / "gpt_neox-full" / "model.safetensors")
+    for name, targets in destinations(config, family).items():
+        if name not in tensors or targets[0].part is None:
+            continue
+        for target in targets:
+            # Rows of the file are [heads, q k v, head_dim].
+            part = "qkv".index(target.param.split("/")[2])
+            expected = tensors[name].reshape(config.heads, 3, config.head_dim, -1)[:, part]
+            rest = tuple(slice(0, size) for size in tensors[name].shape[1:])
+            for first, last in ((0, config.heads), (0, 1), (1, 3)):
+                rows = slice(first * config.head_dim, last * config.head_dim)
+                found = target.of(tensors[name], (slice(0, 3), rows, *rest))
+                np.testing.assert_array_equal(found.ravel(), expected[first:last].ravel())
+
+
+def test_without_jax_s_cpu_platform_there_is_nowhere_to_stage(monkeypatch):
+    def no_cpu(backend: str) -> list[jax.Device]:
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    assert staging_device() == jax.devices("cpu")[0]
+    monkeypatch.setattr(jax, "local_devices", no_cpu)
+    assert staging_device() is None
 
 
 MEASURE = """

@@ -1,16 +1,26 @@
 """Orbax checkpoints: what is saved comes back, whole, cast, cut or refused."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
-from jtrace.checkpoints.convert import load_params, read_config_json
-from jtrace.checkpoints.store import is_store, load_store, read_checkpoint, save_store, stored_dtype
+from jtrace.checkpoints.convert import load_params, params_bytes, read_config_json
+from jtrace.checkpoints.store import (
+    is_store,
+    load_store,
+    read_checkpoint,
+    save_store,
+    stage_checkpoint,
+    stored_dtype,
+)
 from jtrace.errors import InputError
+from jtrace.models.sharding import DATA, MODEL, Layout, parse_mesh
 from tests.conftest import GOLDENS
 
 SOURCE = GOLDENS / "gpt_neox-full"
@@ -79,3 +89,21 @@ def test_a_store_is_not_written_over_something(store):
     _, params = load_params(SOURCE, jnp.float32)
     with pytest.raises(InputError, match="exists already"):
         save_store(store, read_config_json(SOURCE), params)
+
+
+@pytest.mark.parametrize("depth", [None, 1])
+@pytest.mark.parametrize("mesh", [None, "data:1,model:1"])
+def test_params_staged_by_a_thread_are_those_of_the_folder_it_was_made_from(store, depth, mesh):
+    layout = parse_mesh(mesh, jax.devices()[:1]) if mesh else None
+    _, expected = read_checkpoint(SOURCE, jnp.bfloat16, depth)
+    with ThreadPoolExecutor() as threads:
+        staged = threads.submit(stage_checkpoint, store, jnp.bfloat16, depth, layout).result()
+    assert staged.nbytes == params_bytes(staged.config, jnp.bfloat16, layout)
+    assert_equal(staged.placed(), expected)
+    assert staged.nbytes == 0
+    assert_equal(load_store(store, jnp.bfloat16, depth, layout)[1], expected)
+
+
+def test_a_layout_that_does_not_fit_is_refused(store):
+    with pytest.raises(InputError, match="a model axis of 3 does not divide its 4 heads"):
+        stage_checkpoint(store, jnp.float32, layout=Layout(AbstractMesh((1, 3), (DATA, MODEL))))

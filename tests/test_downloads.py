@@ -1,0 +1,129 @@
+"""Which files of the cache are the run's own: those, and only those, go again."""
+
+import json
+
+import pytest
+
+from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.downloads import Downloads
+from tests.hub_server import serve
+
+pytestmark = pytest.mark.usefixtures("hub_client")
+REPO = "org/tiny"
+
+
+@pytest.fixture
+def server(steps):
+    refs = {(REPO, f"step{number}"): steps / "tiny" / f"step{number}" for number in (2, 10, 100)}
+    with serve(refs) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(steps, server):
+    return Hub(steps / "cache", server.url, waits=())
+
+
+@pytest.fixture
+def downloads(steps, hub):
+    return Downloads(steps / "notes", hub)
+
+
+def ref(step):
+    return CheckpointRef(REPO, step, HubSource(REPO, step))
+
+
+def weights(steps):
+    """Weight files, blobs and unfinished blobs of the cache."""
+    blobs = steps / "cache/models--org--tiny/blobs"
+    return sorted(path.name for path in blobs.iterdir() if len(path.name.split(".")[0]) == 64)
+
+
+def test_what_the_run_brought_goes_and_the_small_files_stay(steps, hub, downloads):
+    listing = hub.look(REPO, "step2")
+    size = downloads.note(ref("step2"), listing)
+    assert size == sum(file.size for file in listing.weights)
+    folder = hub.fetch(listing)
+    assert len(weights(steps)) == 1
+    downloads.evict("org--tiny@step2")
+    assert weights(steps) == []
+    assert (folder / "config.json").is_file()
+    assert downloads.noted() == []
+    hub.fetch(listing)  # comes again
+    assert len(weights(steps)) == 1
+
+
+def test_what_was_in_the_cache_before_stays(steps, hub, downloads):
+    listing = hub.look(REPO, "step2")
+    hub.fetch(listing)
+    assert downloads.note(ref("step2"), listing) == 0
+    downloads.evict("org--tiny@step2")
+    assert len(weights(steps)) == 1
+
+
+def test_a_later_process_knows_what_a_killed_one_has_brought(steps, hub, downloads):
+    listing = hub.look(REPO, "step2")
+    downloads.note(ref("step2"), listing)
+    hub.fetch(listing)
+    later = Downloads(downloads.folder, hub)
+    assert later.noted() == ["org--tiny@step2"]
+    assert later.note(ref("step2"), listing) > 0
+    later.evict("org--tiny@step2")
+    assert weights(steps) == []
+
+
+def test_what_an_interrupted_download_has_left_goes_as_well(steps, hub, downloads):
+    listing = hub.look(REPO, "step2")
+    downloads.note(ref("step2"), listing)
+    blobs = steps / "cache/models--org--tiny/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{listing.weights[0].blob}.incomplete").write_bytes(b"x")
+    downloads.evict("org--tiny@step2")
+    assert weights(steps) == []
+
+
+def test_a_blob_that_two_revisions_share_goes_with_the_last_of_them(steps, server, hub, downloads):
+    server.refs[REPO, "step10"] = server.refs[REPO, "step100"]
+    listings = {step: hub.look(REPO, step) for step in ("step10", "step100")}
+    # Another commit with the same weights.
+    (steps / "tiny/step2/model.safetensors").write_bytes((steps / "tiny/step100/model.safetensors").read_bytes())
+    listings["step2"] = hub.look(REPO, "step2")
+    for step in ("step2", "step100"):
+        assert downloads.note(ref(step), listings[step]) > 0
+        hub.fetch(listings[step])
+    assert len(weights(steps)) == 1
+    downloads.evict("org--tiny@step2")
+    assert len(weights(steps)) == 1
+    assert (hub.fetch(listings["step100"]) / "model.safetensors").is_file()
+    downloads.evict("org--tiny@step100")
+    assert weights(steps) == []
+
+
+def test_a_branch_that_moved_takes_its_old_files_along(steps, server, hub, downloads):
+    old = hub.look(REPO, "step2")
+    downloads.note(ref("step2"), old)
+    hub.fetch(old)
+    server.refs[REPO, "step2"] = server.refs[REPO, "step10"]
+    new = hub.look(REPO, "step2")
+    assert new.commit != old.commit
+    downloads.note(ref("step2"), new)
+    assert weights(steps) == []
+    assert json.loads((downloads.folder / "org--tiny@step2.json").read_text())["commit"] == new.commit
+
+
+def test_nothing_goes_where_all_is_kept(steps, hub, downloads):
+    listing = hub.look(REPO, "step2")
+    downloads.note(ref("step2"), listing)
+    keeping = Downloads(downloads.folder, hub, keep=True)
+    assert keeping.note(ref("step2"), listing) > 0
+    assert keeping.noted() == []
+    hub.fetch(listing)
+    downloads.evict("org--tiny@step2")
+    assert len(weights(steps)) == 1
+
+
+def test_a_damaged_note_is_none(downloads, hub):
+    downloads.folder.mkdir()
+    (downloads.folder / "org--tiny@step2.json").write_text("{")
+    assert downloads.note(ref("step2"), hub.look(REPO, "step2")) > 0
