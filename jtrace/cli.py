@@ -2,41 +2,75 @@
 
 import logging
 import math
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from absl import app
 from absl import logging as absl_logging
 
-from jtrace.errors import InputError
+from jtrace.compilation import use_cache
+from jtrace.distributed import leave, wait_for_all
+from jtrace.errors import InputError, Terminated
 
 MOST_LAYERS = 10_000
 KEPT = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?", re.ASCII)
 
 
 def run(main: Callable[[], int]) -> None:
-    """Parse flags, call `main` and exit with its status; bad input is one line on stderr and status 1."""
+    """Parse flags, call `main` and exit with its status.
+
+    Bad input is one line on stderr and status 1. Ctrl-C and SIGTERM end `main` by KeyboardInterrupt, with status 130
+    and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.compilation`. One of several
+    processes waits for the others at its end, unless it ends for one of these reasons.
+    """
 
     def guarded(argv: list[str]) -> int:
         # JAX reports every backend that it did not find.
         absl_logging.set_verbosity(absl_logging.WARNING)
         # Its faults arrive as errors; each attempt need not be told beside them.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        status = 1
         try:
+            _stop_on_signals()
             if len(argv) > 1:
                 raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")
-            return main()
+            use_cache()
+            status = main()
+            wait_for_all("end")
+            return status
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
         except OSError as error:
             print(f"error: {error.filename or ''}: {error.strerror or error}".replace(": :", ":"), file=sys.stderr)
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on with what is missing", file=sys.stderr)
-            return 130
-        return 1
+        except KeyboardInterrupt as error:
+            ended, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+            print(f"{ended}; the same command goes on with what is missing", file=sys.stderr)
+        leave(status)
+        return status
 
     app.run(guarded)
+
+
+def _stop_on_signals() -> None:
+    """Let the first of SIGINT and SIGTERM raise KeyboardInterrupt or `Terminated`, the next end the process."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        os._exit(128 + number)
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for each in heeded:
+            signal.signal(each, end)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    # nohup and a shell's background ignore what their processes shall not see.
+    heeded = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    for each in heeded:
+        signal.signal(each, stop)
 
 
 def parse_layers(text: str) -> tuple[int, ...] | None:

@@ -1,9 +1,90 @@
-"""Flags that are more than a value."""
+"""Flags that are more than a value, and how commands end."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from jtrace.cli import parse_layer_groups, parse_layers, parse_strengths
 from jtrace.errors import InputError
+from tests.conftest import ROOT
+
+# A command that is at work until it is stopped, and then takes its time to clean up.
+COMMAND = """
+import sys, time
+from jtrace import cli
+def main():
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaning up", flush=True)
+        time.sleep(float(sys.argv[0]))
+    return 0
+sys.argv = sys.argv[1:]
+cli.run(main)
+"""
+
+
+class Start(Protocol):
+    def __call__(self, seconds: float, *prefix: str) -> subprocess.Popen[str]: ...
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the command above, which takes so many seconds to clean up; killed at the end if it still runs."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(seconds: float, *prefix: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        line, pipe = [*prefix, sys.executable, "-c", COMMAND, str(seconds)], subprocess.PIPE
+        started.append(subprocess.Popen(line, env=environment, stdout=pipe, stderr=pipe, text=True))
+        wait_for(started[-1], "at work")
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_stopped_command_cleans_up_and_says_how_to_go_on(start, number, status, said):
+    process = start(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (status, "cleaning up\n")
+    assert err == f"{said}; the same command goes on with what is missing\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_the_cleaning_up_without_a_traceback(start, number, status):
+    process = start(60)
+    process.send_signal(signal.SIGTERM)
+    wait_for(process, "cleaning up")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (status, "")
+
+
+def test_what_a_shell_hides_from_its_background_stays_hidden(start):
+    process = start(0, "sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert "terminated" in process.communicate(timeout=30)[1]
+    assert process.returncode == 143
 
 
 @pytest.mark.parametrize(
