@@ -1,9 +1,10 @@
-"""The report of a run: one HTML page from its tables and its record, finished or not.
+"""The report of a run: one HTML page from its tables, its record and its log, finished or not.
 
-The same tables and record give the same bytes.
+The same files give the same bytes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import pandas as pd
 
 from jtrace.dynamics import evenly_chosen, with_checkpoints
+from jtrace.errors import InputError
 from jtrace.figures import Drawn, draw_all
 from jtrace.findings import Finding, findings
+from jtrace.log import Passage, read
 from jtrace.page import Section, definitions, figure, items, page, paragraph, table
+from jtrace.pipeline_report import pipeline_section
 from jtrace.results import RunDirectory
 from jtrace.steering_report import agreement_table, steering_section
 from jtrace.summary import best_layers
@@ -23,6 +27,8 @@ MOST_ROWS = 16  # of one set's checkpoints in a table
 # From this accuracy of the text-only classifier on, a set's labels can be read off the surface.
 GIVEN_AWAY = 0.9
 FEW_TESTS = 100
+MOST_NAMES = 6  # of missing checkpoints at the top
+TRIES = 5
 TERMS = (
     ("layer k", "The residual after block k, at a statement's last token, before any final norm."),
     (
@@ -51,7 +57,7 @@ TERMS = (
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the report of a run directory, and its figures anew.
+    """Write the report of a run directory, and its figures anew; the run may go on meanwhile.
 
     Args:
         out: the file; `report.html` in the run directory if None.
@@ -62,7 +68,36 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     Raises:
         InputError: the folder is no run, or one of its tables is damaged.
     """
-    directory = RunDirectory(run)
+    out = out or run / "report.html"
+    html = _page_of_now(RunDirectory(run))
+    with written_whole(out) as aside:
+        aside.write_text(html, encoding="utf-8")
+    return out
+
+
+def _page_of_now(run: RunDirectory) -> str:
+    """The page, made anew if a table vanished or was replaced between being listed and being read."""
+    for _ in range(TRIES - 1):
+        before = _tables(run.path)
+        try:
+            return _page(run)
+        except (InputError, OSError):
+            if _tables(run.path) == before:
+                raise
+    return _page(run)
+
+
+def _tables(run: Path) -> set[tuple[Path, int]]:
+    """The tables of a run; one that is written anew is another."""
+    found = set()
+    for folder in ("metrics", "projections", "steering"):
+        for file in (run / folder).glob("*.parquet"):
+            with suppress(FileNotFoundError):
+                found.add((file, file.stat().st_mtime_ns))
+    return found
+
+
+def _page(directory: RunDirectory) -> str:
     record = directory.record()
     failures = directory.failures()
     metrics = directory.read_metrics()
@@ -78,14 +113,12 @@ def write_report(run: Path, out: Path | None = None) -> Path:
         Section("run", "What was run", _run(record, metrics, failures)),
         *_measured(by_protocol, found, figures),
         *_steered(by_protocol, steering, figures),
+        *_pipeline(read(directory.log_path), figures),
         Section("problems", "Failures and warnings", _problems(failures, untraced, warnings)),
         Section("terms", "How to read this", definitions(TERMS)),
     ]
     title, head = _head(record, metrics, steering, everything, failures, untraced)
-    out = out or run / "report.html"
-    with written_whole(out) as aside:
-        aside.write_text(page(title, head, sections, _foot(record)), encoding="utf-8")
-    return out
+    return page(title, head, sections, _foot(record))
 
 
 def _head(
@@ -101,10 +134,14 @@ def _head(
     of = ", ".join(models[:3]) + (f" and {len(models) - 3} more models" if len(models) > 3 else "")
     title = f"Trustworthiness in {of}" if models else "A run without results yet"
     traced, wanted = metrics[["model", "revision"]].drop_duplicates().shape[0], len(record["checkpoints"])
-    state = f"{traced} of {wanted} checkpoints traced" + (f", {len(failures)} failed" if failures else "")
+    progress = "so far" if untraced else "traced"
+    state = f"{traced} of {wanted} checkpoints {progress}" + (f", {len(failures)} failed" if failures else "")
     commands = _commands(record)
     day = f" · {commands[-1]['time'][:10]}" if commands and "time" in commands[-1] else ""
     parts = [f'<p class="kicker">jtrace report{escape(day)} · {escape(state)}</p>', f"<h1>{escape(title)}</h1>"]
+    if untraced and traced:
+        names = _listed(untraced) if len(untraced) <= MOST_NAMES else f"{len(untraced)} checkpoints"
+        parts.append(paragraph(f"Unfinished: {state}; not traced yet: {names}. What follows is of the traced ones."))
     if found:
         parts.append(f'<p class="lead">{escape(_lead(found))}</p>')
         parts.append('<ul class="findings">' + "".join(_finding_items(found)) + "</ul>")
@@ -321,6 +358,11 @@ def _steered(
     correlated = agreement_table(by_protocol.values(), steering)
     if correlated:
         yield Section("agreement", "Probes and behaviour", _figures(figures, "agreement") + correlated)
+
+
+def _pipeline(passages: Sequence[Passage], figures: Sequence[Drawn]) -> Iterator[Section]:
+    if html := pipeline_section(passages, _figures(figures, "pipeline")):
+        yield Section("pipeline", "The sweep itself", html)
 
 
 def _problems(failures: Mapping[str, Mapping[str, str]], untraced: Sequence[str], warnings: Sequence[str]) -> str:

@@ -2,7 +2,8 @@
 
     python launch/report.py --run=runs/smollm2
 
-Works on any run directory, finished or not, and draws its figures anew; takes some ten seconds for a dozen checkpoints.
+Works on any run directory, finished or not, also while a sweep writes into it, and says at the top how many checkpoints
+are there so far. Draws the figures anew; takes some ten seconds for a dozen checkpoints.
 """
 
 from pathlib import Path

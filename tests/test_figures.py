@@ -12,7 +12,9 @@ from jtrace.figures.correlation import correlations
 from jtrace.figures.information import information_over_checkpoints, information_plane
 from jtrace.figures.probes import accuracy_maps, accuracy_over_checkpoints, accuracy_over_layers
 from jtrace.figures.projections import projected
+from jtrace.log import append
 from tests.tables import metrics_table, steering_table, write_projections, write_run, write_steering
+from tests.test_log import at
 
 LONG = "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints"
 OVER_LAYERS = {"probe_accuracy_over_layers_paper", "information_over_layers_paper"}
@@ -66,6 +68,17 @@ def test_projections_steering_and_correlation_are_drawn_where_their_tables_are(t
     assert drawn["projections"] == "projections_paper.png"
     assert drawn["agreement"] == "correlation_paper.png"
     assert drawn["steering"] == "steering_chat_llama@step20_mine.png"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_pipeline_is_drawn_from_two_passages_on(tmp_path, count):
+    metrics = metrics_table([None], layers=1)
+    run = write_run(tmp_path / "run", metrics)
+    for number in range(count):
+        append(run.log_path, at(10 * number, 10, 1, 2))
+    drawn = draw_all(run, metrics)
+    assert [figure.path.name for figure in drawn] == ["pipeline.png"] * (count == 2)
+    assert [figure.section for figure in drawn] == ["pipeline"] * (count == 2)
 
 
 def test_a_damaged_table_of_projections_is_named(tmp_path):

@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 
 from jtrace.errors import InputError
+from jtrace.log import append
 from jtrace.report import write_report
+from jtrace.results import RunDirectory
 from tests.conftest import ROOT
 from tests.tables import metrics_table, steering_table, write_projections, write_run, write_steering
+from tests.test_log import at
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -98,11 +101,62 @@ def test_failures_missing_checkpoints_and_warnings_are_told(tmp_path):
     run = write_run(tmp_path / "run", metrics.assign(n=30), checkpoints=["llama", "broken", "later"])
     (run.path / "failures.jsonl").write_text(json.dumps({"checkpoint": "broken", "error": "no <weights>"}) + "\n")
     words = read(write_report(run.path)).words
-    assert "1 of 3 checkpoints traced, 1 failed" in words
+    assert "1 of 3 checkpoints so far, 1 failed" in words
     assert "broken no <weights>" in words
     assert "Not traced yet: later." in words
     assert "mine: a text-only classifier reaches 0.97" in words
     assert "mine: 30 test rows only" in words
+
+
+def test_an_unfinished_run_says_so_at_the_top(tmp_path):
+    run = write_run(tmp_path / "run", small(), checkpoints=["llama@step0", "llama@step100", "llama@step7", "chat"])
+    words = read(write_report(run.path)).words
+    assert words.index("2 of 4 checkpoints so far; not traced yet: llama@step7 and chat.") < words.index("0.70 at step")
+    many = write_run(tmp_path / "many", small(), checkpoints=[f"llama@step{step}" for step in range(24)])
+    assert "not traced yet: 23 checkpoints." in read(write_report(many.path)).words
+    assert "so far" not in read(write_report(write_run(tmp_path / "done", small()).path)).words
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_table_that_vanishes_between_listing_and_reading_is_no_error(tmp_path, monkeypatch, comes_back):
+    run = write_run(tmp_path / "run", small())
+    listed, vanishing = run.tables(), run.path / "metrics" / "llama@step100.parquet"
+    content, calls = vanishing.read_bytes(), []
+
+    def tables(self):
+        calls.append(None)
+        if len(calls) == 1:
+            vanishing.unlink()
+            return listed
+        if comes_back and len(calls) == 2:
+            vanishing.write_bytes(content)
+        return sorted((self.path / "metrics").glob("*.parquet"))
+
+    monkeypatch.setattr(RunDirectory, "tables", tables)
+    words = read(write_report(run.path)).words
+    assert ("2 of 2 checkpoints traced" if comes_back else "1 of 2 checkpoints so far") in words
+
+
+def test_how_the_sweep_went_is_a_figure_and_a_table(tmp_path):
+    run = write_run(tmp_path / "run", small([None], layers=1))
+    assert "The sweep itself" not in read(write_report(run.path)).words
+    for number in range(3):
+        append(run.log_path, at(10 * number, 10, 1, 2, 1))
+    found = read(write_report(run.path))
+    assert [image["alt"] for image in found.images if image["alt"].startswith("Bars over time, a lane per stage: 3")]
+    for expected in (
+        "wall time 34.0 s",
+        "wall / slowest 1.13; the slowest stage is fetch",
+        "peak memory 1.5 GiB",
+        "peak disk 0.9 GiB",
+        "fetch 3 30.0 s 10.0 s 54 MB/s 1.133",
+        "read 3 3.0 s 1.0 s 276 MB/s 11.333",
+        "extract 3 6.0 s 2.0 s 19,135 tokens/s 5.667",
+        "statistics 3 3.0 s 1.0 s – 11.333",
+        "compute 3 9.0 s 3.0 s – 3.778",
+    ):
+        assert expected in found.words
+    assert write_report(run.path, tmp_path / "again.html").read_bytes() == (run.path / "report.html").read_bytes()
 
 
 def test_a_run_without_a_table_says_so(tmp_path):

@@ -1,4 +1,4 @@
-"""Figures of a run, built from its tables alone: PNG for the screen, PDF for print.
+"""Figures of a run, built from its tables and log alone: PNG for the screen, PDF for print.
 
 Each is drawn only where its data is there; files are named after what they show and the protocol.
 """
@@ -15,11 +15,13 @@ from jtrace.effects import Effect, by_source, by_task, compared, effects, gains,
 from jtrace.figures.comparison import behaviour_by_dimension
 from jtrace.figures.correlation import correlations
 from jtrace.figures.information import information_over_checkpoints, information_over_layers, information_plane
+from jtrace.figures.pipeline import pipeline
 from jtrace.figures.probes import accuracy_maps, accuracy_over_checkpoints, accuracy_over_layers
 from jtrace.figures.projections import projected
 from jtrace.figures.sources import gain_maps, trade_offs
 from jtrace.figures.steering import behaviour_over_strength, shown_measures
 from jtrace.figures.style import MOST_MARKERS, STYLE, Drawn, file_part, place_text, save, set_title
+from jtrace.log import Passage, overlap, read
 from jtrace.results import RunDirectory
 
 MOST_PROJECTED = 3
@@ -48,7 +50,7 @@ def draw_all(run: RunDirectory, metrics: pd.DataFrame) -> list[Drawn]:
         metrics: the run's tables as one, as `read_metrics` returns them.
 
     Raises:
-        InputError: a table of projections or of steering is damaged.
+        InputError: a table of projections or of steering is damaged, or the log cannot be read.
     """
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
@@ -65,6 +67,7 @@ def draw_all(run: RunDirectory, metrics: pd.DataFrame) -> list[Drawn]:
             for curve, name in zip(curves, names, strict=True):
                 drawn += _agreement(curve, reported(steering), name, folder)
         drawn += _steering(steering, folder)
+        drawn += _pipeline(read(run.log_path), folder)
     return drawn
 
 
@@ -273,6 +276,22 @@ def _sweep(same: Sequence[Vector], controls: Sequence[Vector], by_protocol: bool
         "as it is; bands are 95 % intervals."
         + (" Grey lines are controls, at the same layers." if controls else "")
         + (" Rows that layer and strength were chosen on are left out." if first.protocol == "sound" else ""),
+    )
+
+
+def _pipeline(passages: Sequence[Passage], folder: Path) -> Iterator[Drawn]:
+    found = overlap(passages)
+    if len(passages) < 2 or found is None:
+        return
+    yield Drawn(
+        save(pipeline(passages), folder / "pipeline"),
+        "pipeline",
+        "Fetching, reading and computing over time",
+        f"Bars over time, a lane per stage: {len(passages)} checkpoints; the wall time is {found.ratio:.2f} × that of "
+        f"the slowest stage, {found.slowest}.",
+        "A bar per checkpoint in each lane, neighbours in two shades; a checkpoint has the same shade in all lanes. "
+        "Compute is all that the device does: extracting, statistics, and tasks where they are asked. A sweep is as "
+        "fast as it can be where its slowest lane has no gaps. Time in which no command ran is cut out.",
     )
 
 
