@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from tqdm import tqdm
 
+from jtrace.activations import DeviceMemory, compiled_memory
 from jtrace.checkpoints.hub import Hub, UnreachableError
 from jtrace.checkpoints.listing import Listing, bytes_text
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
@@ -24,8 +25,9 @@ from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
+from jtrace.models.sharding import Layout, check_fits
 from jtrace.results import RunDirectory
-from jtrace.sweep import look_at_all
+from jtrace.sweep import Means, limits, look_at_all
 from jtrace.trace import check_paper_rows
 from jtrace.tracing import Packer, SweepConfig, is_traced, read_architecture, wanted_layers
 
@@ -37,12 +39,15 @@ class Work:
     Attributes:
         slots: distinct prefix slots of all statements.
         operations: of the forward and of the statistics, floating point.
-        rate: operations per second of a matrix product of the model's shape, measured on this device.
+        rate: operations per second of a matrix product of the model's shape, measured on the devices
+            that it is to run on.
+        memory: of each device, where it is not the host's.
     """
 
     slots: int
     operations: int
     rate: float
+    memory: DeviceMemory | None = None
 
     @property
     def seconds(self) -> float:
@@ -77,7 +82,8 @@ class Plan:
 
     Attributes:
         missing: bytes to download, a file that several checkpoints share once.
-        problem: why the downloads do not fit the disk; empty if they do.
+        at_once: bytes of them that have to lie on the disk at the same time, at least.
+        problem: why that does not fit the disk or its budget; empty if it does.
         rate: of a download, in bytes per second, measured; None where there is none to measure.
     """
 
@@ -85,6 +91,7 @@ class Plan:
     cache: Path
     free: int
     missing: int
+    at_once: int
     problem: str
     rate: float | None
 
@@ -106,6 +113,7 @@ def make_plan(
     hub: Hub,
     out: Path,
     tasks: Sequence[Task] = (),
+    means: Means | None = None,
 ) -> Plan:
     """Ask the hub for sizes, measure a download and a matrix product, and add up. Small files only are downloaded.
 
@@ -115,13 +123,14 @@ def make_plan(
     Raises:
         InputError: the statements cannot be traced, or the run directory holds a table of another checkpoint.
     """
+    means = means or Means()
     for statements in sets:
         check_paper_rows(statements)
     run = RunDirectory(out)
     done = {ref for ref in refs if is_traced(ref, sets, config, run, tasks)}
     todo = [ref for ref in refs if ref not in done]
     listings = dict(zip(todo, look_at_all(todo, hub), strict=True))
-    works = _Works(sets, config, hub)
+    works = _Works(sets, config, hub, means.layout)
     items = tuple(
         Item(ref, note="already traced", done=True) if ref in done else _item(ref, listings[ref], hub, works)
         for ref in tqdm(refs, desc="plan", unit=" checkpoints", leave=False, disable=None)
@@ -130,10 +139,12 @@ def make_plan(
     by_count = sum(item.missing or 0 for item in items if not isinstance(listings.get(item.ref), Listing))
     missing, problem = hub.missing_bytes(*found) + by_count, ""
     try:
-        hub.check_space(found)
+        limits({ref: one for ref, one in listings.items() if isinstance(one, Listing)}, means, hub)
     except InputError as error:
         problem = str(error)
-    return Plan(items, hub.cache, hub.free_bytes(), missing, problem, _download_rate(found, hub))
+    largest = max((hub.missing_bytes(one) for one in found), default=0)
+    at_once = missing if means.keep_downloads else max(largest, by_count and max(item.missing or 0 for item in items))
+    return Plan(items, hub.cache, hub.free_bytes(), missing, at_once, problem, _download_rate(found, hub))
 
 
 def _item(ref: CheckpointRef, found: Listing | InputError | None, hub: Hub, works: "_Works") -> Item:
@@ -153,8 +164,8 @@ def _item(ref: CheckpointRef, found: Listing | InputError | None, hub: Hub, work
 class _Works:
     """Counts the work of checkpoints; those of one model have the same."""
 
-    def __init__(self, sets: Sequence[Statements], config: SweepConfig, hub: Hub) -> None:
-        self._sets, self._config, self._hub = sets, config, hub
+    def __init__(self, sets: Sequence[Statements], config: SweepConfig, hub: Hub, layout: Layout | None) -> None:
+        self._sets, self._config, self._hub, self._layout = sets, config, hub, layout
         self._packer = Packer(sets)
         self._known: dict[str, Work] = {}
 
@@ -162,7 +173,7 @@ class _Works:
         """The work of one checkpoint.
 
         Raises:
-            InputError: its config or tokeniser cannot be had, or does not serve.
+            InputError: its config or tokeniser cannot be had, or does not serve; or the mesh does not divide the model.
         """
         if ref.model in self._known:
             return self._known[ref.model]
@@ -174,8 +185,14 @@ class _Works:
         forward = packed.rows * packed.width * operations_per_slot(read, packed.width)
         # Per layer and set: the Gram matrices of all rows, and one inverse; the probes' products are fewer.
         statistics = len(layers) * sum(2 * len(s) ** 3 + 4 * len(s) ** 2 * read.width for s in self._sets)
-        rate = _matmul_rate(read, jnp.dtype(self._config.dtype))
-        work = Work(int(packed.used.sum()), forward + statistics, rate)
+        dtype, layout = jnp.dtype(self._config.dtype), self._layout
+        if layout is not None:
+            check_fits(layout, architecture, ref.name)
+        rate = _matmul_rate(read, dtype, layout)
+        memory = None
+        if layout is not None or jax.default_backend() != "cpu":
+            memory = compiled_memory(read, packed, dtype=dtype, layout=layout)
+        work = Work(int(packed.used.sum()), forward + statistics, rate, memory)
         return self._known.setdefault(ref.model, work)
 
 
@@ -188,9 +205,14 @@ def _download_rate(found: Sequence[Listing], hub: Hub) -> float | None:
         return None
 
 
-def _matmul_rate(config: DecoderConfig, dtype: DTypeLike, rows: int = 2048, seconds: float = 0.5) -> float:
-    """Operations per second of the model's widest matrix product, on the device."""
+def _matmul_rate(
+    config: DecoderConfig, dtype: DTypeLike, layout: Layout | None, rows: int = 2048, seconds: float = 0.5
+) -> float:
+    """Operations per second of the model's widest matrix product, on the device, or on all of a mesh at once."""
+    rows *= 1 if layout is None else layout.mesh.size
     x, weight = jnp.ones((rows, config.width), dtype), jnp.ones((config.width, config.mlp_width), dtype)
+    if layout is not None:
+        x, weight = layout.place(x, layout.each), layout.place(weight, layout.replicated)
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision_for(dtype)))
     product(x, weight).block_until_ready()
     started, done = time.perf_counter(), 0
@@ -227,7 +249,7 @@ def _totals(plan: Plan) -> Iterator[str]:
     elif plan.missing:
         download += "; no download could be measured"
     yield download
-    yield f"disk         {bytes_text(plan.missing)} needed in {plan.cache}, {bytes_text(plan.free)} free"
+    yield f"disk         {bytes_text(plan.at_once)} needed at once in {plan.cache}, {bytes_text(plan.free)} free"
     if plan.problem:
         yield f"TOO SMALL    {plan.problem}"
     counted = [item.work for item in plan.todo if item.work]
@@ -240,9 +262,14 @@ def _totals(plan: Plan) -> Iterator[str]:
             f"compute      {most.slots:,} slots and {most.operations / 1e12:,.1f} TFLOP per checkpoint; "
             f"at the measured {most.rate / 1e9:,.0f} GFLOP/s about {each} each"
         )
+        if (memory := most.memory) is not None:
+            yield (
+                f"memory       {bytes_text(memory.total)} on each device, {bytes_text(memory.params)} of it params, as "
+                "compiled for the forward; statistics come after it"
+            )
         if plan.rate or not plan.missing:
-            seconds = (plan.missing / plan.rate if plan.rate else 0) + sum(work.seconds for work in counted)
-            yield f"in all       about {_time(seconds)}, reading files and compiling aside"
+            seconds = max(plan.missing / plan.rate if plan.rate else 0, sum(work.seconds for work in counted))
+            yield f"in all       about {_time(seconds)}, as downloads and compute overlap; reading and compiling aside"
 
 
 def _folder_bytes(folder: Path) -> int:

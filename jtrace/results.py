@@ -9,6 +9,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,12 +25,13 @@ from safetensors.numpy import save_file
 
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.errors import InputError
+from jtrace.claims import Claims, alone, in_use, is_used
+from jtrace.errors import InputError, WriteError
 from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
 from jtrace.steering_results import TIME_KEY, latest
 from jtrace.trace import Metric, Projection
 from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
-from jtrace.whole import written_whole
+from jtrace.whole import cannot_write, sweep_up, written_whole
 
 SCHEMA = pa.schema(
     [
@@ -64,6 +66,7 @@ STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
+RECORD, LOCKS = "run.json", ".locks"
 
 
 @dataclass(frozen=True)
@@ -84,19 +87,35 @@ class RunDirectory:
     def activations_path(self, ref: CheckpointRef, dataset: str) -> Path:
         return self.path / "activations" / ref.name / f"{dataset}.safetensors"
 
+    @property
+    def log_path(self) -> Path:
+        return self.path / "log.jsonl"
+
+    def claims(self) -> Claims:
+        """Which process traces which checkpoint."""
+        return Claims(self.path / LOCKS)
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Keep other commands from giving the run another configuration meanwhile."""
+        return in_use(self._lock("run"))
+
+    def _lock(self, name: str) -> Path:
+        # Names of checkpoints do not begin with a dot.
+        return self.path / LOCKS / f".{name}"
+
     def tables(self) -> list[Path]:
         """The tables of all checkpoints traced so far."""
         return sorted((self.path / "metrics").glob("*.parquet"))
 
     def is_done(self, ref: CheckpointRef, activations: Sequence[str] = (), kinds: Sequence[str] = (MASS_MEAN,)) -> bool:
-        """Whether the table is there and readable, and projections, vectors of these kinds, named activations with it.
+        """Whether the table is there and whole, and projections, vectors of these kinds, named activations with it.
 
         Raises:
             InputError: the table is of another checkpoint of the same name.
         """
         path = self.table_path(ref)
         try:
-            source = (pq.read_schema(path).metadata or {}).get(SOURCE_KEY, b"").decode()
+            source = (pq.read_table(path).schema.metadata or {}).get(SOURCE_KEY, b"").decode()
         except (OSError, pa.ArrowException):
             return False
         if source != str(ref.source):
@@ -106,6 +125,23 @@ class RunDirectory:
         beside = [self.projections_path(ref.name), *(self.vectors_path(ref, kind) for kind in kinds)]
         parts = [*beside, *(self.activations_path(ref, dataset) for dataset in activations)]
         return all(part.is_file() for part in parts)
+
+    def is_damaged(self, ref: CheckpointRef) -> bool:
+        """Whether there is a table that cannot be read."""
+        path = self.table_path(ref)
+        try:
+            return path.is_file() and pq.read_table(path) is None
+        except (OSError, pa.ArrowException):
+            return True
+
+    def check_there(self) -> None:
+        """Refuse to write into a directory that has vanished since the run began.
+
+        Raises:
+            WriteError: it has no run.json any more.
+        """
+        if not (self.path / RECORD).is_file():
+            raise WriteError(f"{self.path}: the run directory has vanished (no {RECORD}); bring its disk back")
 
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
         """`activations` [layer, statement, width], in the forward's dtype."""
@@ -134,6 +170,7 @@ class RunDirectory:
         projections: Sequence[Projection],
     ) -> None:
         """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done."""
+        self.check_there()
         # A table that is there says that all of the checkpoint is.
         self.table_path(ref).unlink(missing_ok=True)
         self.write_vectors(ref, vectors, how)
@@ -145,9 +182,10 @@ class RunDirectory:
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside)
         except InputError:
-            for kind in KINDS:
-                self.vectors_path(ref, kind).unlink(missing_ok=True)
-            self.projections_path(ref.name).unlink(missing_ok=True)
+            with suppress(OSError):  # a vanished disk
+                for kind in KINDS:
+                    self.vectors_path(ref, kind).unlink(missing_ok=True)
+                self.projections_path(ref.name).unlink(missing_ok=True)
             raise
 
     def _write_projections(self, ref: CheckpointRef, projections: Sequence[Projection]) -> None:
@@ -214,7 +252,7 @@ class RunDirectory:
         Raises:
             InputError: there is no such folder, or it is no run.
         """
-        record = _readable_record(self.path / "run.json")
+        record = _readable_record(self.path / RECORD)
         if record is None:
             raise InputError(f"{self.path}: no run directory (it holds no readable run.json); name one that was traced")
         return record
@@ -248,15 +286,23 @@ class RunDirectory:
             "revision": ref.revision,
             "source": str(ref.source),
             "error": reason,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
-        self._write_failures(self.failures() | {ref.name: record})
+        self.check_there()
+        try:
+            with alone(self._lock("failures")):
+                self._write_failures(self.failures() | {ref.name: record})
+        except OSError as error:
+            raise cannot_write(self.path / "failures.jsonl", error) from None
 
     def clear_failure(self, ref: CheckpointRef) -> None:
         """The checkpoint has been traced after all."""
-        failures = self.failures()
-        if failures.pop(ref.name, None) is not None:
-            self._write_failures(failures)
+        if ref.name not in self.failures():
+            return
+        with alone(self._lock("failures")):
+            failures = self.failures()
+            if failures.pop(ref.name, None) is not None:
+                self._write_failures(failures)
 
     def _write_failures(self, failures: Mapping[str, Mapping[str, str]]) -> None:
         with written_whole(self.path / "failures.jsonl") as aside:
@@ -283,31 +329,32 @@ def open_run(
     """
     if "__metadata__" in data:
         raise InputError("a statement set cannot be called __metadata__; rename its file")
-    run, record_path = RunDirectory(path), path / "run.json"
+    run, now = RunDirectory(path), _circumstances(checkpoints)
     try:
-        earlier = None
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            earlier = _read_record(record_path)
+        if not _is_new(path):
+            _read_record(path / RECORD)
+        (path / LOCKS).mkdir(parents=True, exist_ok=True)
+        with alone(run._lock("record")):
+            sweep_up(path)
+            earlier = None if _is_new(path) else _read_record(path / RECORD)
+            # A run that has traced nothing yet, and is not about to, binds nobody.
+            if earlier and (any(run.tables()) or is_used(run._lock("run"))):
+                _refuse_difference(path / RECORD, "", earlier["config"], config)
+                _refuse_difference(path / RECORD, "data of ", earlier["data"], data)
             run.failures()
-            # A run that has traced nothing yet binds nobody.
-            if any(run.tables()):
-                _refuse_difference(record_path, "", earlier["config"], config)
-                _refuse_difference(record_path, "data of ", earlier["data"], data)
-        known = earlier["checkpoints"] if earlier else []
-        record = {
-            "config": dict(config),
-            "data": dict(data),
-            "sets": {name: dict(about) for name, about in (sets or {}).items()},
-            "checkpoints": known + [name for name in checkpoints if name not in known],
-            "commands": [*(earlier["commands"] if earlier else []), _circumstances(checkpoints)],
-        }
-        if earlier and "steering_commands" in earlier:
-            record["steering_commands"] = earlier["steering_commands"]
-        path.mkdir(parents=True, exist_ok=True)
-        with written_whole(record_path) as aside:
-            aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        for folder in ("metrics", "vectors", "figures"):
-            (path / folder).mkdir(exist_ok=True)
+            known = earlier["checkpoints"] if earlier else []
+            record = {
+                "config": dict(config),
+                "data": dict(data),
+                "sets": {name: dict(about) for name, about in (sets or {}).items()},
+                "checkpoints": known + [name for name in checkpoints if name not in known],
+                "commands": [*(earlier["commands"] if earlier else []), now],
+            }
+            if earlier and "steering_commands" in earlier:
+                record["steering_commands"] = earlier["steering_commands"]
+            for folder in ("metrics", "vectors", "figures"):
+                (path / folder).mkdir(exist_ok=True)
+            _write_record(path, record)
     except OSError as error:
         raise InputError(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
@@ -321,8 +368,8 @@ def check_steering_out(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it holds other files.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        return _read_record(path / "run.json")
+    if not _is_new(path):
+        return _read_record(path / RECORD)
     return {"config": {}, "data": {}, "sets": {}, "checkpoints": [], "commands": []}
 
 
@@ -332,19 +379,31 @@ def open_steering(path: Path, target: str) -> RunDirectory:
     Raises:
         InputError: the directory cannot be written, or is not a run.
     """
-    run, record_path = RunDirectory(path), path / "run.json"
-    record = check_steering_out(path)
+    run, now = RunDirectory(path), _circumstances([target])
+    check_steering_out(path)
     try:
-        record["steering_commands"] = [*record.get("steering_commands", ()), _circumstances([target])]
-        (path / "steering").mkdir(parents=True, exist_ok=True)
-        with written_whole(record_path) as aside:
-            aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        (path / "figures").mkdir(exist_ok=True)
+        (path / LOCKS).mkdir(parents=True, exist_ok=True)
+        with alone(run._lock("record")):
+            record = check_steering_out(path)
+            record["steering_commands"] = [*record.get("steering_commands", ()), now]
+            for folder in ("steering", "figures"):
+                (path / folder).mkdir(exist_ok=True)
+            _write_record(path, record)
     except OSError as error:
         raise InputError(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
         ) from None
     return run
+
+
+def _is_new(path: Path) -> bool:
+    """Whether a run may begin at a path; what is hidden there does not count, a killed process may have left it."""
+    return not path.exists() or (path.is_dir() and all(child.name.startswith(".") for child in path.iterdir()))
+
+
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
+    with written_whole(path / RECORD) as aside:
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _circumstances(checkpoints: Sequence[str]) -> dict[str, Any]:

@@ -1,32 +1,58 @@
-"""The pipeline over checkpoints: read, extract, trace, write; one failing checkpoint does not stop the others."""
+"""The tracing command: what it may use, the pipeline over its checkpoints, and what it ends with."""
 
 import dataclasses
-import functools
-import gc
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 from tqdm import tqdm
 
 from jtrace import linter
-from jtrace.baselines import text_baseline
 from jtrace.checkpoints.hub import Hub, UnreachableError
-from jtrace.checkpoints.listing import Listing
+from jtrace.checkpoints.listing import Listing, bytes_text
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.data.statements import Statements
+from jtrace.distributed import wait_for_all
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.figures import draw_all
+from jtrace.models.sharding import Layout
+from jtrace.pipeline import Limits, Pipeline, Work
 from jtrace.results import RunDirectory, open_run
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import check_paper_rows
-from jtrace.tracing import Packer, SweepConfig, is_traced, trace_checkpoint
+from jtrace.tracing import SweepConfig, is_traced
 from jtrace.vectors import MASS_MEAN
 
 LOOKS_AT_ONCE = 8
+# Of the machine's memory, for params on the host; statements, packing and what else runs need the rest.
+MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a sweep may use, as the user says it; None where the machine decides.
+
+    Attributes:
+        disk_budget: bytes of downloads at once; by default what is free.
+        memory_budget: bytes of params on the host at once; by default most of the machine's memory.
+        keep_downloads: whether downloads stay in the cache once they are traced.
+        max_failures: give up after so many; None for never.
+        layout: a mesh; None for one device.
+        one_mesh: whether the mesh spans all processes.
+    """
+
+    disk_budget: int | None = None
+    memory_budget: int | None = None
+    keep_downloads: bool = False
+    max_failures: int | None = None
+    layout: Layout | None = None
+    one_mesh: bool = False
 
 
 def trace_into(
@@ -36,6 +62,7 @@ def trace_into(
     config: SweepConfig,
     hub: Hub | None = None,
     tasks: Sequence[Task] = (),
+    means: Means | None = None,
 ) -> int:
     """A whole tracing command: open the run, trace what is missing, draw the figures, print the summary.
 
@@ -47,79 +74,66 @@ def trace_into(
         The exit status: 0 if every checkpoint is traced, 1 otherwise.
 
     Raises:
-        InputError: nothing could be started; nothing has been written then.
+        InputError: nothing could be started, and nothing has been written then; or the sweep was given up.
     """
     for statements in sets:
         check_paper_rows(statements)
-    for statements in sets:
-        print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
-    run = open_run(
-        out,
-        config.record(),
-        {s.name: s.fingerprint for s in sets},
-        [ref.name for ref in refs],
-        {s.name: _about(s) for s in sets},
-    )
-    hub = hub or Hub()
-    _check_space(refs, sets, config, run, hub, tasks)
-    failures = sweep(refs, sets, config, run, hub, tasks)
-    metrics = run.read_metrics()
-    if len(metrics):
-        for protocol in config.protocols:
-            print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
-            print(as_text(best_layers(metrics, protocol)))
-        vectors = [run.path / "vectors" / ("" if kind == MASS_MEAN else kind) for kind in config.vector_kinds]
-        print(f"\ntables   {run.path}/metrics/*.parquet")
-        print("vectors  " + "\n         ".join(f"{folder}/*.safetensors" for folder in vectors))
-        figures = draw_all(run, metrics)
-        print("figures  " + "\n         ".join(str(figure.path) for figure in figures))
-        for warning in run.audit():
-            print(f"warning: {warning}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} of {len(refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
+    first, hub, means = jax.process_index() == 0, hub or Hub(), means or Means()
+    if first:
+        for statements in sets:
+            print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
+        open_run(
+            out,
+            config.record(),
+            {s.name: s.fingerprint for s in sets},
+            [ref.name for ref in refs],
+            {s.name: _about(s) for s in sets},
+        )
+    wait_for_all("the run directory")
+    run = RunDirectory(out)
+    listings = _listings(refs, sets, config, run, hub, tasks)
+    allowed = limits(listings, means, hub)
+    work = Work(refs, sets, config, tasks, listings, means.layout, means.one_mesh)
+    failures = sweep(work, allowed, run, hub)
+    wait_for_all("the last checkpoint")
+    if first:
+        _conclude(run, config)
+        failed = [ref.name for ref in refs if ref.name in failures | run.failures()]
+        if failed:
+            print(f"{len(failed)} of {len(refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
+        return 1 if failed else 0
     return 1 if failures else 0
 
 
-def sweep(
-    refs: Sequence[CheckpointRef],
-    sets: Sequence[Statements],
-    config: SweepConfig,
-    run: RunDirectory,
-    hub: Hub,
-    tasks: Sequence[Task] = (),
-    *,
-    quiet: bool = False,
-) -> dict[str, str]:
+def sweep(work: Work, allowed: Limits, run: RunDirectory, hub: Hub, *, quiet: bool = False) -> dict[str, str]:
     """Trace every checkpoint that the run directory does not hold yet.
 
     Returns:
-        The reason for each checkpoint of `refs` that could not be traced, by name; empty if all were.
+        The reason for each checkpoint that this process could not trace, by name; empty if there is none.
+
+    Raises:
+        InputError: the sweep was given up.
     """
-    packer = Packer(sets)
-    baseline = functools.cache(text_baseline)
-    failures: dict[str, str] = {}
-    for at, ref in enumerate(refs, 1):
-        label = f"[{at}/{len(refs)}] {ref.name}"
-        try:
-            if is_traced(ref, sets, config, run, tasks):
-                _say(f"{label}: already traced", quiet)
-                run.clear_failure(ref)
-                continue
-            bar = None if quiet else label
-            timing, warnings = trace_checkpoint(ref, sets, config, packer, baseline, run, hub, tasks, progress=bar)
-            run.clear_failure(ref)
-            _say(f"{label}: {timing}", quiet)
-            for warning in filter(None, (ref.warning, *warnings)):
-                print(f"warning: {ref.name}: {warning}", file=sys.stderr)
-        except Exception as error:  # whatever is wrong with one checkpoint, the others go on
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            failures[ref.name] = " ".join(reason.split())
-            if isinstance(error, UnreachableError):  # one wait for an absent hub is enough
-                hub = dataclasses.replace(hub, waits=())
-            print(f"error: {label}: {failures[ref.name]}", file=sys.stderr)
-            run.record_failure(ref, failures[ref.name])
-        gc.collect()
-    return failures
+    pipeline = Pipeline(work, allowed, run, hub, quiet)
+    pipeline.go()
+    return pipeline.failures
+
+
+def _conclude(run: RunDirectory, config: SweepConfig) -> None:
+    """Tables, vectors and figures of all that has been traced."""
+    metrics = run.read_metrics()
+    if not len(metrics):
+        return
+    for protocol in config.protocols:
+        print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
+        print(as_text(best_layers(metrics, protocol)))
+    vectors = [run.path / "vectors" / ("" if kind == MASS_MEAN else kind) for kind in config.vector_kinds]
+    print(f"\ntables   {run.path}/metrics/*.parquet")
+    print("vectors  " + "\n         ".join(f"{folder}/*.safetensors" for folder in vectors))
+    figures = draw_all(run, metrics)
+    print("figures  " + "\n         ".join(str(figure.path) for figure in figures))
+    for warning in run.audit():
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | InputError | None]:
@@ -146,18 +160,54 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
         return list(tqdm(pool.map(look, refs), "sizes", len(refs), unit=" checkpoints", leave=False, disable=disable))
 
 
-def _check_space(
+def _listings(
     refs: Sequence[CheckpointRef],
     sets: Sequence[Statements],
     config: SweepConfig,
     run: RunDirectory,
     hub: Hub,
     tasks: Sequence[Task],
-) -> None:
-    """Refuse a sweep whose downloads the disk cannot hold, before the first of several starts."""
-    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not is_traced(ref, sets, config, run, tasks)]
-    if len(remote) > 1:
-        hub.check_space([found for found in look_at_all(remote, hub) if isinstance(found, Listing)])
+) -> dict[CheckpointRef, Listing]:
+    """What the hub lists for each checkpoint that is to be traced; those that it does not list will fail by name."""
+    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not _traced(ref, sets, config, run, tasks)]
+    # A single one is looked at when its turn comes.
+    found = look_at_all(remote, hub) if len(remote) > 1 else []
+    return {ref: listing for ref, listing in zip(remote, found, strict=False) if isinstance(listing, Listing)}
+
+
+def limits(listings: Mapping[CheckpointRef, Listing], means: Means, hub: Hub) -> Limits:
+    """The budgets.
+
+    Raises:
+        InputError: the disk, or its budget, cannot hold the largest checkpoint, or all of them if they are to stay.
+    """
+    sizes = {ref: hub.missing_bytes(listing) for ref, listing in listings.items()}
+    if sizes:
+        largest = max(sizes, key=lambda ref: sizes[ref])
+        needed = [*listings.values()] if means.keep_downloads else [listings[largest]]
+        hub.check_space(needed)
+        count, budget = hub.missing_bytes(*needed), means.disk_budget
+        if budget is not None and count > budget:
+            what = f"{len(needed)} checkpoints to keep" if means.keep_downloads else largest.name
+            raise InputError(
+                f"--disk_budget={bytes_text(budget)}: less than {what}, {bytes_text(count)}; give at least that"
+            )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Limits(
+        disk=means.disk_budget,
+        memory=int(MEMORY_SHARE * memory) if means.memory_budget is None else means.memory_budget,
+        keep_downloads=means.keep_downloads,
+        failures=means.max_failures,
+    )
+
+
+def _traced(
+    ref: CheckpointRef, sets: Sequence[Statements], config: SweepConfig, run: RunDirectory, tasks: Sequence[Task]
+) -> bool:
+    try:
+        return is_traced(ref, sets, config, run, tasks)
+    except InputError:  # another checkpoint's table: it will fail by name
+        return True
 
 
 def _about(statements: Statements) -> dict[str, Any]:
@@ -169,8 +219,3 @@ def _about(statements: Statements) -> dict[str, Any]:
         "label_one_rows": int(statements.labels.sum()),
         "label_one": statements.info.label_one if statements.info else None,
     }
-
-
-def _say(line: str, quiet: bool) -> None:
-    if not quiet:
-        print(line, flush=True)

@@ -1,4 +1,4 @@
-"""One checkpoint: read, extract, ask, trace, write. What is wrong with it is raised."""
+"""One checkpoint: check, extract, trace, write, ask. What is wrong with it is raised."""
 
 import dataclasses
 import resource
@@ -18,21 +18,24 @@ from jtrace.baselines import TextBaseline
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.listing import Listing
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
-from jtrace.checkpoints.store import read_checkpoint
 from jtrace.checkpoints.suites import suites_at
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import check_vocabulary, encode, has_tokenizer, read_tokenizer, tokenizer_fingerprint
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.language_model import LanguageModel, as_language_model
+from jtrace.log import Best, Span
 from jtrace.models.config import DecoderConfig
+from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
+from jtrace.models.sharding import Layout
 from jtrace.results import RunDirectory
 from jtrace.steer import SteerConfig, steer, unit_of
 from jtrace.steering import no_vector
 from jtrace.steering_results import Unit
-from jtrace.trace import SetTrace, paper_trace
+from jtrace.trace import Metric, SetTrace, paper_trace
 from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
 
 
@@ -68,24 +71,37 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds that one checkpoint took, and how much it computed."""
+class Checked:
+    """A checkpoint whose small files fit the statements.
 
-    fetch: float
-    read: float
-    extract: float
-    behaviour: float
-    statistics: float
+    Attributes:
+        folder: of config.json; of a local checkpoint or an Orbax one, of the weights too.
+        tokenizer: folder of the tokeniser.
+        architecture: of the whole model.
+        layers: to report.
+        depth: how many blocks are read.
+    """
+
+    ref: CheckpointRef
+    folder: Path
+    tokenizer: Path
+    architecture: DecoderConfig
+    layers: tuple[int, ...]
+    packed: PackedSets
+    depth: int
+    commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Traced:
+    """How long the parts of tracing took, and what they came to."""
+
+    extract: Span
+    statistics: Span
+    behaviour: Span | None
     tokens: int
-
-    def __str__(self) -> str:
-        rate = self.tokens / self.extract
-        fetched = f"fetch {self.fetch:.1f} s, " if self.fetch else ""
-        asked = f"behaviour {self.behaviour:.1f} s, " if self.behaviour > 0.05 else ""
-        return (
-            f"{fetched}read {self.read:.1f} s, extract {self.extract:.1f} s ({rate:,.0f} tokens/s), "
-            f"{asked}statistics {self.statistics:.1f} s, peak memory {peak_memory() / 2**30:.1f} GiB"
-        )
+    best: Best | None
+    warnings: tuple[str, ...]
 
 
 class Packer:
@@ -130,90 +146,127 @@ def is_traced(
     )
 
 
-def trace_checkpoint(
-    ref: CheckpointRef,
-    sets: Sequence[Statements],
-    config: SweepConfig,
-    packer: Packer,
-    baseline: Callable[[Statements], TextBaseline],
-    run: RunDirectory,
-    hub: Hub,
-    tasks: Sequence[Task] = (),
-    progress: str | None = None,
-) -> tuple[Timing, list[str]]:
-    """Trace one checkpoint into the run directory.
+def check_checkpoint(
+    ref: CheckpointRef, listing: Listing | None, config: SweepConfig, packer: Packer, hub: Hub, tasks: Sequence[Task]
+) -> Checked:
+    """Config and tokeniser, before gigabytes of weights move.
 
     Args:
+        listing: of a hub checkpoint, whose small files are fetched.
         tasks: that it is asked as well; all of its layers are read then.
 
     Raises:
-        InputError: the checkpoint's files are at fault, or do not fit the statements or the wanted layers.
+        InputError: they are at fault, or do not fit the statements or the wanted layers.
     """
-    listing = hub.look(ref.source.repo, ref.source.revision) if isinstance(ref.source, HubSource) else None
     folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
-    # Config and tokeniser are checked before gigabytes of weights move.
     full, tokenizer = read_architecture(folder, ref, config, hub)
     layers = wanted_layers(config.layers, full.depth, ref)
-    packed = packer(tokenizer, full)
-    dtype = jnp.dtype(config.dtype)
+    depth = full.depth if tasks else max(layers) + 1
+    commit = listing.commit if listing else None
+    return Checked(ref, folder, tokenizer, full, tuple(layers), packer(tokenizer, full), depth, commit)
 
-    asked = time.perf_counter()
-    if listing:
-        folder = hub.fetch(listing, progress)
-    started = time.perf_counter()
-    architecture, params = read_checkpoint(folder, dtype, depth=full.depth if tasks else max(layers) + 1)
-    read = time.perf_counter()
-    residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress)
+
+def trace_checkpoint(
+    checked: Checked,
+    params: Params,
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    baseline: Callable[[Statements], TextBaseline],
+    run: RunDirectory,
+    tasks: Sequence[Task] = (),
+    layout: Layout | None = None,
+    progress: str | None = None,
+    writes: bool = True,
+) -> Traced:
+    """Trace one checkpoint into the run directory.
+
+    Args:
+        params: of its first `checked.depth` blocks; their buffers are deleted as soon as they have served.
+        layout: the mesh that they lie on.
+        writes: whether this process writes what is found; of those that share a mesh, one does.
+
+    Raises:
+        InputError: residuals or statistics are not finite, or a task cannot be asked.
+        WriteError: the run directory cannot be written.
+    """
+    ref, full, layers, packed = checked.ref, checked.architecture, checked.layers, checked.packed
+    dtype = jnp.dtype(config.dtype)
+    started = time.time()
+    architecture = full.truncated(checked.depth)
+    residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress, layout=layout)
     residuals.block_until_ready()
     weights = fingerprint(params)
     if not tasks:
-        del params
-    extracted = time.perf_counter()
+        delete(params)
+    extracted = time.time()
     traces: dict[str, SetTrace] = {}
     for statements in sets:
         name = statements.name
         label = None if progress is None else f"{progress} {name}"
-        traces[name] = paper_trace(residuals, packed.members[name], statements, layers, label, config.vector_kinds)
+        members = packed.members[name]
+        traces[name] = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
         if config.keep_activations:
-            kept = np.asarray(residuals[np.asarray(layers)][:, packed.members[name]])
-            run.write_activations(ref, name, kept)
+            kept = np.asarray(residuals[np.asarray(layers)][:, members])  # by every process of a mesh together
+            if writes:
+                run.write_activations(ref, name, kept)
+    delete(residuals)
     how = {
         "checkpoint": ref.name,
         "source": str(ref.source),
-        "commit": listing.commit if listing else None,
+        "commit": checked.commit,
         "dtype": config.dtype,
         "layers": list(layers),
         "rows": {s.name: int(s.vector_fraction * len(s)) for s in sets},
         "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
-        "model": dataclasses.asdict(ModelFacts(read_config_json(folder)["model_type"], full.width, full.depth)),
+        "model": dataclasses.asdict(ModelFacts(read_config_json(checked.folder)["model_type"], full.width, full.depth)),
     }
     vectors = {kind: {name: trace.vectors[kind] for name, trace in traces.items()} for kind in config.vector_kinds}
     how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
-    for kind in config.vector_kinds:
-        if kind != MASS_MEAN:
-            run.write_vectors(ref, vectors[kind], how_made[kind], kind)
-    run.write_checkpoint(
-        ref,
-        vectors=vectors[MASS_MEAN],
-        how=how_made[MASS_MEAN],
-        metrics=[
-            metric
-            for statements in sets
-            for metric in (*traces[statements.name].metrics, *baseline(statements).metrics(statements, layers))
-        ],
-        fingerprint=weights,
-        projections=[trace.projection for trace in traces.values()],
-    )
-    traced = time.perf_counter()
+    metrics = [
+        metric
+        for statements in sets
+        for metric in (*traces[statements.name].metrics, *baseline(statements).metrics(statements, layers))
+    ]
+    if writes:
+        for kind in config.vector_kinds:
+            if kind != MASS_MEAN:
+                run.write_vectors(ref, vectors[kind], how_made[kind], kind)
+        run.write_checkpoint(
+            ref,
+            vectors=vectors[MASS_MEAN],
+            how=how_made[MASS_MEAN],
+            metrics=metrics,
+            fingerprint=weights,
+            projections=[trace.projection for trace in traces.values()],
+        )
+    traced = time.time()
     if tasks:  # last: what is wrong with a task leaves the trace as it is
-        words = read_tokenizer(tokenizer)
-        model = as_language_model(ref.name, folder, read_config_json(folder), full, params, dtype, words)
+        words = read_tokenizer(checked.tokenizer)
+        values = read_config_json(checked.folder)
+        model = as_language_model(ref.name, checked.folder, values, full, params, dtype, words)
         ask_as_it_is(run, ref, model, tasks, config)
-    done = time.perf_counter()
-    fetch = started - asked if listing else 0.0
-    tokens = int(packed.packed.used.sum())
-    timing = Timing(fetch, read - started, extracted - read, done - traced, traced - extracted, tokens)
-    return timing, [warning for trace in traces.values() for warning in trace.warnings]
+        delete(params)
+    return Traced(
+        Span(started, extracted),
+        Span(extracted, traced),
+        Span(traced, time.time()) if tasks else None,
+        int(packed.packed.used.sum()),
+        best(metrics),
+        tuple(warning for trace in traces.values() for warning in trace.warnings),
+    )
+
+
+def delete(arrays: Any) -> None:
+    """Free the memory of device arrays at once, whoever still refers to them."""
+    for leaf in jax.tree.leaves(arrays):
+        leaf.delete()
+
+
+def best(metrics: Sequence[Metric]) -> Best | None:
+    """The highest probe accuracy of a checkpoint, the first of equals."""
+    probes = [metric for metric in metrics if metric.metric == "probe_accuracy"]
+    top = max(probes, key=lambda metric: metric.value, default=None)
+    return Best(top.dataset, top.layer, top.protocol, top.value) if top else None
 
 
 def ask_as_it_is(
@@ -255,7 +308,7 @@ def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub
 
 def peak_memory() -> int:
     """Bytes: the accelerator's peak where it tells, else this process's peak resident size."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
     unit = 1 if sys.platform == "darwin" else 1024

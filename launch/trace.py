@@ -4,9 +4,10 @@
     python launch/trace.py --checkpoints=pythia-160m:log --statements=statements.csv --out=runs/pythia --dry_run
 
 Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It first says what
-is odd in the statements, ends with a table of the best layer of each set, and leaves tables, vectors and figures in the
-run directory. A rerun of the same command does only what is missing. --dry_run prints the plan alone: revisions, tokens
-seen, download size, disk needed, estimated time.
+is odd in the statements, prints a line per checkpoint, ends with a table of the best layer of each set, and leaves
+tables, vectors and figures in the run directory. Downloads, reading and computing overlap. A rerun of the same command
+does only what is missing, whatever stopped it, and several processes may run it on one directory. --dry_run prints the
+plan alone: revisions, tokens seen, download size, disk needed, estimated time.
 
 Checkpoints of a public suite are selected by SUITE:ITEMS, items separated by commas: all; log (log-spaced); a number;
 a range A-B; a range with a stride A-B/S; a revision by name.
@@ -18,16 +19,19 @@ import jax
 from absl import flags
 
 from jtrace import cli
+from jtrace.budget import parse_size
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.data.statements import read_all
+from jtrace.distributed import initialize
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
+from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.plan import as_text, make_plan
-from jtrace.sweep import SweepConfig, trace_into
+from jtrace.sweep import Means, trace_into
 from jtrace.trace import PROTOCOLS
-from jtrace.tracing import behaviour_protocols
+from jtrace.tracing import SweepConfig, behaviour_protocols
 from jtrace.vectors import KINDS, MASS_MEAN
 
 CHECKPOINTS = flags.DEFINE_multi_string(
@@ -74,6 +78,40 @@ DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Print the plan and stop: revisions, tokens, download size, disk needed, estimated time."
 )
 KEEP_ACTIVATIONS = flags.DEFINE_boolean("keep_activations", False, "Also write the residuals of every set.")
+DISK_BUDGET = flags.DEFINE_string(
+    "disk_budget", None, "Most bytes of downloads on the disk at once, as 200GB; by default what is free."
+)
+MEMORY_BUDGET = flags.DEFINE_string(
+    "memory_budget",
+    None,
+    "Most bytes of params in the host's memory at once, as 64GB: of the checkpoint that is traced and of the next one, "
+    "which is read meanwhile; by default 70 % of the machine's memory.",
+)
+KEEP_DOWNLOADS = flags.DEFINE_boolean(
+    "keep_downloads",
+    False,
+    "Leave downloads in the cache; by default those that this run brought there go once they are traced.",
+)
+MAX_FAILURES = flags.DEFINE_integer("max_failures", None, "Give up after so many failed checkpoints.", lower_bound=1)
+MESH = flags.DEFINE_string(
+    "mesh",
+    None,
+    "Devices as a mesh, as data:4,model:2: statements are split over data, weights over model; by default all devices "
+    "on data.",
+)
+DISTRIBUTED = flags.DEFINE_boolean(
+    "distributed",
+    False,
+    "One of several processes, as SLURM, a TPU pod or --coordinator says; checkpoints are shared out over them.",
+)
+ONE_MESH = flags.DEFINE_boolean(
+    "one_mesh", False, "With --distributed: one mesh over all processes, for models that do not fit one host."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "With --distributed, where neither SLURM nor a TPU pod tells: host:port of the first process."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: how many processes there are.", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which one this is, from 0.", lower_bound=0)
 UNJUDGED = [task for task in TASKS if task not in JUDGED]
 BEHAVIOUR = flags.DEFINE_list(
     "behaviour",
@@ -92,6 +130,11 @@ __doc__ = f"{__doc__}\n{describe()}\n"
 
 
 def main() -> int:
+    # Before anything asks JAX for its devices.
+    if DISTRIBUTED.value:
+        initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value, one_mesh=ONE_MESH.value)
+    elif ONE_MESH.value or COORDINATOR.value is not None:
+        raise InputError("--one_mesh and --coordinator are for several processes; give --distributed as well")
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
         raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")
@@ -120,11 +163,22 @@ def main() -> int:
     data = Data(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
     asked = BEHAVIOUR.value
     tasks = read_tasks(asked, behaviour_protocols(config), data, Judges()) if asked else []
+    if ONE_MESH.value and asked:
+        raise InputError("--behaviour is asked by one process alone; leave it out, or --one_mesh")
+    devices = jax.devices() if ONE_MESH.value else jax.local_devices()
+    means = Means(
+        disk_budget=parse_size("disk_budget", DISK_BUDGET.value) if DISK_BUDGET.value else None,
+        memory_budget=parse_size("memory_budget", MEMORY_BUDGET.value) if MEMORY_BUDGET.value else None,
+        keep_downloads=KEEP_DOWNLOADS.value,
+        max_failures=MAX_FAILURES.value,
+        layout=parse_mesh(MESH.value, devices) if MESH.value else default_layout(devices),
+        one_mesh=ONE_MESH.value,
+    )
     if DRY_RUN.value:
-        plan = make_plan(refs, sets, config, hub, Path(OUT.value), tasks)
+        plan = make_plan(refs, sets, config, hub, Path(OUT.value), tasks, means)
         print(as_text(plan))
         return 0 if plan.feasible else 1
-    return trace_into(Path(OUT.value), refs, sets, config, hub, tasks)
+    return trace_into(Path(OUT.value), refs, sets, config, hub, tasks, means)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,12 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz "
 CHUNK = 1024  # bytes that the hub's client reads at once in tests
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands that tests start keep their compiled programs, and whatever else, together and out of the user's home."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real statement sets and references that lies beside a developer's checkout."""

@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +38,7 @@ class Fault:
         status: answer with this HTTP status instead.
         drop_after: cut the connection after so many bytes of a body.
         reset: cut it by a TCP reset, not by an orderly close.
+        stall_after: send nothing more after so many bytes of a body, and leave the connection open.
         bytes_per_second: how slowly a body comes.
         cut_to: announce and send only so many bytes of a body, as if the file were that short.
         garble: send other bytes than the file's.
@@ -48,6 +49,7 @@ class Fault:
     status: int | None = None
     drop_after: int | None = None
     reset: bool = False
+    stall_after: int | None = None
     bytes_per_second: float | None = None
     cut_to: int | None = None
     garble: bool = False
@@ -75,7 +77,8 @@ class HubServer:
             pointed to before can still be downloaded.
         tags: revisions among `refs` that are tags; the others are branches.
         gated: repositories whose files are refused.
-        faults: by file name; `API` stands for all calls of the API.
+        faults: by file name, or by `commit/name` for one commit's alone; `API` stands for all calls of the API.
+        bytes_per_second: of the network, which all weights that are under way share; None for as fast as can be.
         requests: what was asked for, in order.
         url, cdn: addresses of the hub and of its second host.
     """
@@ -84,12 +87,14 @@ class HubServer:
     tags: set[tuple[str, str]] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
     faults: dict[str, Fault] = field(default_factory=dict)
+    bytes_per_second: float | None = None
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     cdn: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
     commits: dict[tuple[str, str], Path] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    network: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -131,9 +136,9 @@ class HubServer:
         self.commits.pop((repo, self.commit(repo, revision) or ""), None)
         del self.refs[repo, revision]
 
-    def fault(self, name: str, body: bool) -> Fault:
+    def fault(self, name: str, body: bool, commit: str = "") -> Fault:
         """The fault that spoils the answer now being given; counts it."""
-        fault = self.faults.get(name, Fault())
+        fault = self.faults.get(f"{commit}/{name}") or self.faults.get(name, Fault())
         with self.lock:
             touched = body or fault.status is not None or fault.cut_to is not None
             if not touched or fault.spoilt == fault.times:
@@ -253,11 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"X-Repo-Commit": commit, "X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": size}
             place = f"{self.hub.cdn}/{repo}/resolve/{commit}/{quote(name)}"
             return self.send_head(302, 0, {**headers, "Location": place})
-        fault = self.hub.fault(name, body=self.command == "GET")
+        fault = self.hub.fault(name, body=self.command == "GET", commit=commit)
         if fault.status:
             return self.refuse(fault.status)
         headers = {"X-Repo-Commit": commit, "ETag": f'"{sha256 if is_lfs(name) else sha1}"', "Accept-Ranges": "bytes"}
-        return self.send_file(path.read_bytes(), headers, fault)
+        return self.send_file(path.read_bytes(), headers, fault, throttled=is_lfs(name))
 
     def found(self, repo: str, revision: str) -> str | None:
         """The commit of a revision; None once the request has been refused."""
@@ -269,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(401, "RepoNotFound")
         return commit
 
-    def send_file(self, content: bytes, headers: Mapping[str, str], fault: Fault) -> None:
+    def send_file(self, content: bytes, headers: Mapping[str, str], fault: Fault, throttled: bool) -> None:
         if fault.garble:
             content = bytes(byte ^ 1 for byte in content)
         content = content[: fault.cut_to]
@@ -284,16 +289,23 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_head(200, size, headers)
         if self.command == "GET":
-            self.send_body(content, fault)
+            self.send_body(content, fault, throttled)
         return None
 
-    def send_body(self, content: bytes, fault: Fault) -> None:
-        content = content[: fault.drop_after]
-        step = max(1, int(fault.bytes_per_second / 50)) if fault.bytes_per_second else len(content) or 1
+    def send_body(self, content: bytes, fault: Fault, throttled: bool) -> None:
+        stalls = fault.stall_after is not None and fault.stall_after < len(content)
+        content = content[: fault.drop_after][: fault.stall_after]
+        rate, turn = fault.bytes_per_second, nullcontext()
+        if throttled and self.hub.bytes_per_second:
+            rate, turn = self.hub.bytes_per_second, self.hub.network
+        step = max(1, int(rate / 50)) if rate else len(content) or 1
         for start in range(0, len(content), step):
+            with turn:
+                if rate and self.hub.closing.wait(step / rate):
+                    return
             self.wfile.write(content[start : start + step])
-            if fault.bytes_per_second and self.hub.closing.wait(step / fault.bytes_per_second):
-                return
+        if stalls:
+            self.hub.closing.wait()
         if fault.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())

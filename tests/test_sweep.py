@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace import activations, sweep, tracing
+from jtrace import activations, pipeline
 from jtrace import trace as trace_module
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
@@ -26,7 +26,8 @@ from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Choice, Outcome, Task
 from jtrace.results import RunDirectory
-from jtrace.sweep import SweepConfig, trace_into
+from jtrace.sweep import trace_into
+from jtrace.tracing import SweepConfig
 from jtrace.vectors import KINDS, ModelFacts, read_vectors
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
 
@@ -87,8 +88,8 @@ def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys)
 
 def test_the_text_only_baseline_is_fitted_once_and_stands_beside_every_probe(steps, monkeypatch):
     fitted = []
-    original = sweep.text_baseline
-    monkeypatch.setattr(sweep, "text_baseline", lambda one: fitted.append(one.name) or original(one))
+    original = pipeline.text_baseline
+    monkeypatch.setattr(pipeline, "text_baseline", lambda one: fitted.append(one.name) or original(one))
     assert trace(steps) == 0
     assert fitted == ["mine"]
     table = pd.read_parquet(steps / "run/metrics")
@@ -103,9 +104,9 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
     before = files(steps / "run")
     (steps / "run/metrics/tiny@step10.parquet").unlink()
     traced = []
-    original = sweep.trace_checkpoint
+    original = pipeline.trace_checkpoint
     monkeypatch.setattr(
-        sweep, "trace_checkpoint", lambda ref, *args, **kw: traced.append(ref.name) or original(ref, *args, **kw)
+        pipeline, "trace_checkpoint", lambda one, *args: traced.append(one.ref.name) or original(one, *args)
     )
     assert trace(steps) == 0
     assert traced == ["tiny@step10"]
@@ -127,9 +128,9 @@ def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monke
 
     (steps / "run/vectors/pca" / name).unlink()
     traced = []
-    original = sweep.trace_checkpoint
+    original = pipeline.trace_checkpoint
     monkeypatch.setattr(
-        sweep, "trace_checkpoint", lambda ref, *args, **kw: traced.append(ref.name) or original(ref, *args, **kw)
+        pipeline, "trace_checkpoint", lambda one, *args: traced.append(one.ref.name) or original(one, *args)
     )
     assert trace(steps, config=config) == 0
     assert traced == ["tiny@step10"]
@@ -279,14 +280,14 @@ def test_a_half_copied_step_fails_by_name_and_the_others_are_traced(steps, capsy
 
 
 def test_an_unforeseen_error_is_recorded_and_the_others_are_traced(steps, monkeypatch):
-    original = tracing.read_checkpoint
+    original = pipeline.stage_checkpoint
 
     def break_one(path, *args, **kwargs):
         if path.name == "step10":
             raise RuntimeError("out of\nmemory")
         return original(path, *args, **kwargs)
 
-    monkeypatch.setattr(tracing, "read_checkpoint", break_one)
+    monkeypatch.setattr(pipeline, "stage_checkpoint", break_one)
     assert trace(steps) == 1
     (record,) = map(json.loads, (steps / "run/failures.jsonl").read_text().splitlines())
     assert record["error"] == "RuntimeError: out of memory"
@@ -349,7 +350,7 @@ def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
 
     finished = subprocess.run(command(steps), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert "tiny@step2: already traced" in finished.stdout
+    assert f"{done} of 3 checkpoints are traced already" in finished.stdout
     assert files(steps / "run") == files(steps / "uninterrupted")
 
 

@@ -14,8 +14,10 @@ from jtrace.checkpoints.hub import SPARE_BYTES, Hub, UnreachableError
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
+from jtrace.pipeline import Limits, Work
 from jtrace.results import open_run
-from jtrace.sweep import LOOKS_AT_ONCE, SweepConfig, look_at_all, sweep, trace_into
+from jtrace.sweep import LOOKS_AT_ONCE, Means, look_at_all, sweep, trace_into
+from jtrace.tracing import SweepConfig
 from tests.conftest import ROOT
 from tests.hub_server import API, Fault, serve
 
@@ -30,11 +32,11 @@ def server(steps):
         yield server
 
 
-def trace(steps, server, spec, out="run") -> int:
+def trace(steps, server, spec, out="run", **means) -> int:
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([spec], hub.revisions)
     sets = read_all([str(steps / "mine.csv")])
-    return trace_into(steps / out, refs, sets, SweepConfig(dtype="float32"), hub)
+    return trace_into(steps / out, refs, sets, SweepConfig(dtype="float32"), hub, means=Means(**means))
 
 
 def test_a_hub_sweep_gives_what_the_folders_give(steps, server):
@@ -111,14 +113,16 @@ def test_a_disk_too_small_is_said_before_weights_move(steps, server, capsys, mon
     assert "to download" in refused_before_weights(steps, server, capsys)
 
 
-def test_several_checkpoints_that_the_disk_cannot_hold_together_are_refused_before_the_first(
+def test_checkpoints_to_keep_that_the_disk_cannot_hold_together_are_refused_before_the_first(
     steps, server, monkeypatch
 ):
     size = Hub(steps / "cache", server.url).look(REPO, "step2").size
     monkeypatch.setattr(Hub, "free_bytes", lambda self: 2 * size + SPARE_BYTES)
     with pytest.raises(InputError, match=r"3 checkpoints: .* to download"):
-        trace(steps, server, f"{REPO}@step2,step10,step100")
+        trace(steps, server, f"{REPO}@step2,step10,step100", keep_downloads=True)
     assert "model.safetensors" not in server.downloads
+    # One after another they fit.
+    assert trace(steps, server, f"{REPO}@step2,step10,step100") == 0
 
 
 def test_an_absent_hub_is_waited_for_once(steps, server, monkeypatch, capsys):
@@ -128,7 +132,8 @@ def test_an_absent_hub_is_waited_for_once(steps, server, monkeypatch, capsys):
     hub = Hub(steps / "cache", server.url, waits=(1, 8))
     refs = parse_specs([f"{REPO}@step2", f"{REPO}@step10"], hub.revisions)
     run = open_run(steps / "run", {}, {}, [])
-    failures = sweep(refs, read_all([str(steps / "mine.csv")]), SweepConfig(dtype="float32"), run, hub)
+    work = Work(refs, read_all([str(steps / "mine.csv")]), SweepConfig(dtype="float32"))
+    failures = sweep(work, Limits(disk=10**9, memory=10**9), run, hub)
     assert len(failures) == 2
     assert slept == [1, 8]
     assert "again in 8 s" in capsys.readouterr().err
@@ -152,7 +157,7 @@ def test_the_tokeniser_of_a_polypythia_may_lie_in_its_sister_repository(steps, s
         file.unlink()
     server.refs["EleutherAI/pythia-14m-seed1", "step2"] = steps / "bare"
     server.refs["EleutherAI/pythia-14m", "main"] = steps / "tiny/step2"
-    assert trace(steps, server, "pythia-14m-seed1:2") == 0
+    assert trace(steps, server, "pythia-14m-seed1:2", keep_downloads=True) == 0
     # A repository with nothing but a tokeniser would do, and the cache serves without the hub.
     server.faults[API] = Fault(status=503)
     assert trace(steps, server, "pythia-14m-seed1:2", out="offline") == 0
