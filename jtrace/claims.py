@@ -60,12 +60,6 @@ class Claims:
             print(f"warning: the file system of {self.folder} has no locks; run one command on it", file=sys.stderr)
             return True
 
-    def work(self) -> bool:
-        """Whether the file system knows locks."""
-        if self.take(probe := f".{os.getpid()}"):
-            self.release(probe)
-        return self.locking
-
     def release(self, name: str) -> None:
         """Let go of a name."""
         if (opened := self._held.pop(name, None)) is not None:

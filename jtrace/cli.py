@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+import jax
 from absl import app
 from absl import logging as absl_logging
 
@@ -39,6 +40,7 @@ def run(main: Callable[[], int]) -> None:
             _stop_on_signals()
             if len(argv) > 1:
                 raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")
+            _keep_the_host()
             use_cache()
             status = main()
             wait_for_all("end")
@@ -54,6 +56,13 @@ def run(main: Callable[[], int]) -> None:
         return status
 
     app.run(guarded)
+
+
+def _keep_the_host() -> None:
+    """Checkpoints are read into the host's memory while an accelerator works, so JAX needs the CPU beside it."""
+    platforms = jax.config.values["jax_platforms"]
+    if platforms and "cpu" not in platforms.split(","):
+        jax.config.update("jax_platforms", f"{platforms},cpu")
 
 
 def _stop_on_signals() -> None:

@@ -177,7 +177,7 @@ class Pipeline:
                 self._claims.release(name)
 
     def _items(self) -> list[Item]:
-        """What is to be done, in this process's order: its own share first, then what the others have not begun."""
+        """What this process is to do: its share, or, where all processes share a mesh, what they have agreed on."""
         refs, left = self.work.refs, set(self._left())
         if self.work.one_mesh:
             mine = [ref in left and (not self._writes or self._claims.take(ref.name)) for ref in refs]
@@ -186,11 +186,7 @@ class Pipeline:
         for item in items:
             if self.run.is_damaged(item.ref):
                 self._warn(f"{self.run.table_path(item.ref)} is damaged; its checkpoint is traced again")
-        if self.work.one_mesh or jax.process_count() == 1:
-            return items
-        own = share(items, jax.process_index(), jax.process_count())
-        # Without locks every process keeps to its own; with them it goes on from the end, where the others come last.
-        return own + ([item for item in reversed(items) if item not in own] if self._claims.work() else [])
+        return items if self.work.one_mesh else share(items, jax.process_index(), jax.process_count())
 
     def _left(self) -> list[CheckpointRef]:
         """Those that are not traced; one whose table is another checkpoint's is among them, and fails by name."""

@@ -82,7 +82,7 @@ def test_a_file_system_without_locks_grants_everything_and_says_so_once(tmp_path
     mine = Claims(tmp_path)
     assert mine.take("step1")
     assert mine.take("step2")
-    assert not mine.work()
+    assert not mine.locking
     assert capsys.readouterr().err.count("has no locks") == 1
 
 

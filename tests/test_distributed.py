@@ -33,7 +33,8 @@ PROCESSES, PROCESS = flags.DEFINE_integer("processes", None, ""), flags.DEFINE_i
 THEN = flags.DEFINE_string("then", "", "")
 
 def main():
-    initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value, timeout_s=3 if THEN.value == "alone" else 60)
+    patience = 3 if THEN.value == "alone" else 60
+    initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value, one_mesh=True, timeout_s=patience)
     me, first = jax.process_index(), jax.process_index() == 0
     print("devices", jax.device_count(), jax.local_device_count())
     print("mine", share("abcde", me, jax.process_count()))
