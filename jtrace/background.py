@@ -7,7 +7,12 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
-LONGEST_WAIT = 5.0  # seconds, for a thread to notice that it shall end
+LONGEST_WAIT = 3.0  # seconds, for a thread to notice that it shall end
+POLL = 0.2  # seconds, for a reader to notice
+
+
+class Ahead(threading.Thread):
+    """A thread of a `Background`."""
 
 
 class Background(Generic[T]):
@@ -22,7 +27,7 @@ class Background(Generic[T]):
         self._slots = threading.Semaphore(ahead)
         self._made: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()
         # A daemon: an answer that a server holds back must not hold back the end of the process.
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = Ahead(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -35,7 +40,12 @@ class Background(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         while True:
-            there, made = self._made.get()
+            try:
+                there, made = self._made.get(timeout=POLL)
+            except queue.Empty:
+                if self._stop.is_set():
+                    return
+                continue
             self._slots.release()
             if there:
                 yield made  # type: ignore[misc]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from jtrace.whole import cannot_write
 
@@ -56,6 +57,7 @@ class Claims:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise cannot_write(path, error) from None
+            os.close(opened)
             self.locking = False
             print(f"warning: the file system of {self.folder} has no locks; run one command on it", file=sys.stderr)
             return True
@@ -75,32 +77,43 @@ class Claims:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block with this file, which is made and stays."""
-    with path.open("a") as opened:
+    """Wait until no other process is in such a block with this file, which is made and stays.
+
+    Raises:
+        WriteError: the file cannot be made.
+    """
+    with _opened(path) as file:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(opened, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def in_use(path: Path) -> Iterator[None]:
     """Say by a file, which is made and stays, that this process uses something; several may at once."""
-    with path.open("a") as opened:
-        with suppress(OSError):
-            fcntl.flock(opened, fcntl.LOCK_SH)
+    with _opened(path) as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 
 def is_used(path: Path) -> bool:
     """Whether a process is in an `in_use` block with this file."""
-    with path.open("a") as opened:
+    with _opened(path) as file:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:  # a file system without locks
             return False
     return False
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a+")  # to read as well: NFS asks that of shared locks
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
 
 def _is_at(opened: int, path: Path) -> bool:

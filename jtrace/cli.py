@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -14,11 +15,13 @@ import jax
 from absl import app
 from absl import logging as absl_logging
 
+from jtrace.background import Ahead
 from jtrace.compilation import use_cache
 from jtrace.distributed import leave, wait_for_all
 from jtrace.errors import InputError, Terminated
 
 MOST_LAYERS = 10_000
+RESEND_SECONDS = 0.05
 KEPT = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?", re.ASCII)
 
 
@@ -53,6 +56,11 @@ def run(main: Callable[[], int]) -> None:
             ended, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
             print(f"{ended}; the same command goes on with what is missing", file=sys.stderr)
         leave(status)
+        if any(isinstance(thread, Ahead) for thread in threading.enumerate()):
+            # Still at work in C++, and the end of the interpreter would abort it with a page of messages.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
         return status
 
     app.run(guarded)
@@ -76,6 +84,16 @@ def _stop_on_signals() -> None:
             signal.signal(each, end)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+    def again(fault: "sys.UnraisableHookArgs") -> None:
+        # A signal that comes while Python collects garbage raises where nothing can be raised.
+        if not issubclass(fault.exc_type, KeyboardInterrupt):
+            return sys.__unraisablehook__(fault)
+        for each in heeded:
+            signal.signal(each, stop)
+        number = signal.SIGTERM if issubclass(fault.exc_type, Terminated) else signal.SIGINT
+        threading.Timer(RESEND_SECONDS, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = again
     # nohup and a shell's background ignore what their processes shall not see.
     heeded = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
     for each in heeded:

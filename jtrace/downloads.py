@@ -1,6 +1,7 @@
 """Which files of the hub's cache a run has brought there, so that they, and only they, go again once they are used."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,24 @@ from jtrace.whole import written_whole
 
 @dataclass(frozen=True)
 class Downloads:
-    """The weight files that a run downloads, each checkpoint's noted in a file before the first byte moves.
+    """The weight files that a run downloads, each checkpoint's noted in the cache before the first byte moves.
 
-    A run that was killed therefore knows its own files from those that other tools have put into the cache, which stay.
+    A run that was killed therefore knows its own files from those that other tools have put into the cache, which
+    stay; and runs that share a cache know each other's.
 
     Attributes:
-        folder: of the notes; made when there is something to note.
+        run: its identity (`RunDirectory.identity`).
         keep: whether nothing is ever removed.
     """
 
-    folder: Path
+    run: str
     hub: Hub
     keep: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Of this run's notes; where huggingface_hub looks for no models."""
+        return self._notes / self.run
 
     def note(self, ref: CheckpointRef, listing: Listing) -> int:
         """Note which weight files are this run's to bring; where all are kept, none is noted.
@@ -35,20 +42,16 @@ class Downloads:
         Raises:
             WriteError: the note cannot be written.
         """
-        earlier = self._read(ref.name)
+        earlier = _read(self._path(ref.name))
         if earlier and earlier["commit"] != listing.commit:  # the branch has moved
             self.evict(ref.name)
-        known = {blob for name in self.noted() for blob in self._read(name).get("files", {}).values()}
-        ours = [file for file in listing.weights if file.blob in known or not self.hub.holds(listing, file)]
-        record = {
-            "repo": listing.repo,
-            "commit": listing.commit,
-            "files": {file.name: file.blob for file in ours},
-        }
+        brought = {blob for note in self._notes.glob("*/*.json") for blob in _read(note).get("files", {}).values()}
+        ours = [file for file in listing.weights if file.blob in brought or not self.hub.holds(listing, file)]
+        files = {file.name: file.blob for file in ours}
+        record = {"repo": listing.repo, "commit": listing.commit, "files": files}
         if self.keep:
             self._path(ref.name).unlink(missing_ok=True)
         elif ours and record != earlier:
-            self.folder.mkdir(exist_ok=True)
             with written_whole(self._path(ref.name)) as aside:
                 aside.write_text(json.dumps(record), encoding="utf-8")
         return sum(file.size for file in ours)
@@ -58,16 +61,33 @@ class Downloads:
         return sorted(path.stem for path in self.folder.glob("*.json"))
 
     def evict(self, name: str) -> None:
-        """Remove a checkpoint's files that were noted."""
-        if record := self._read(name):
-            self.hub.evict(record["repo"], record["commit"], record["files"])
-            self._path(name).unlink(missing_ok=True)
+        """Remove a checkpoint's files that were noted, save those that another note lists; none where all are kept."""
+        record = _read(self._path(name))
+        if not record or self.keep:
+            return
+        others = list(self._others(name))
+        same = [note for note in others if (note["repo"], note["commit"]) == (record["repo"], record["commit"])]
+        files = record["files"].keys() - {name for note in same for name in note["files"]}
+        blobs = set(filter(None, record["files"].values())) - {b for note in others for b in note["files"].values()}
+        self.hub.evict(record["repo"], record["commit"], files, blobs)
+        self._path(name).unlink(missing_ok=True)
+
+    @property
+    def _notes(self) -> Path:
+        return self.hub.cache / ".locks" / "jtrace"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _read(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads(self._path(name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+    def _others(self, name: str) -> Iterator[dict[str, Any]]:
+        """The notes of all runs on all other checkpoints."""
+        for path in self._notes.glob("*/*.json"):
+            if path != self._path(name) and (note := _read(path)):
+                yield note
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

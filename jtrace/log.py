@@ -48,7 +48,7 @@ class Passage:
 
     Attributes:
         time: when it was done; ISO, UTC.
-        process: as `host:pid`.
+        process: as `host:pid:began`, since containers and requeued jobs repeat host and pid.
         fetch: None for a local folder.
         behaviour: None where no task is asked.
         fetched_bytes: moved over the network.

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -38,6 +37,8 @@ from jtrace.downloads import Downloads
 from jtrace.errors import InputError, StoppedError, WriteError
 from jtrace.evaluation.task import Task
 from jtrace.log import Passage, Span
+from jtrace.models.config import DecoderConfig
+from jtrace.models.decoder import Params
 from jtrace.models.sharding import Layout, check_fits
 from jtrace.results import RunDirectory
 from jtrace.tracing import (
@@ -54,6 +55,8 @@ from jtrace.tracing import (
 FETCHED_AHEAD, FOUND_AHEAD, READ_AHEAD = 2, 1, 1
 # A disk that refused two checkpoints in a row refuses the others as well.
 REFUSALS = 2
+# Seconds to wait for a hub that has answered before: an hour in all.
+OUTAGES = (30, 60, 120, 240, 480, 960, 1800)
 POLL = 2.0  # seconds between looks at what other processes are doing
 
 
@@ -118,6 +121,24 @@ class Item:
     error: Exception | None = None
 
 
+def check_room(name: str, architecture: DecoderConfig, work: Work, limits: Limits) -> None:
+    """Whether the params of a checkpoint can be held, before they move.
+
+    Args:
+        architecture: as far as it is read.
+
+    Raises:
+        InputError: the mesh does not divide the model, or the memory budget is less than its params on this host.
+    """
+    if work.layout is not None:
+        check_fits(work.layout, architecture, name)
+    if (count := params_bytes(architecture, work.config.dtype, work.layout)) > limits.memory:
+        raise InputError(
+            f"--memory_budget={bytes_text(limits.memory)}: less than the params of {name}, {bytes_text(count)}; give "
+            "at least that, or spread them over more hosts with --one_mesh"
+        )
+
+
 class Pipeline:
     """One process's part of a sweep."""
 
@@ -129,10 +150,11 @@ class Pipeline:
         self._disk = Budget(sys.maxsize if limits.disk is None else limits.disk, self._stop)
         self._memory = Budget(limits.memory, self._stop)
         self._claims: Claims = run.claims()
-        self._downloads = Downloads(run.path / ".downloads", hub, limits.keep_downloads)
+        self._downloads = Downloads(run.identity, hub, limits.keep_downloads)
         self._packer = Packer(work.sets)
         self._baseline = functools.cache(text_baseline)
         self._refused = 0
+        self._answered = False
         self._began = datetime.now(UTC).isoformat(timespec="milliseconds")
         # Of processes that share a mesh, the first one writes.
         self._writes = not work.one_mesh or jax.process_index() == 0
@@ -144,17 +166,18 @@ class Pipeline:
             InputError: it was given up, and why.
         """
         self._evict_leftovers()
-        items = self._items()
-        already = len(self.work.refs) - len(items)
-        if already:
-            self._say(f"{already} of {len(self.work.refs)} checkpoints are traced already")
+        left = self._left()
+        if traced := [ref for ref in self.work.refs if ref not in left]:
+            self._say(f"{len(traced)} of {len(self.work.refs)} checkpoints are traced already")
+            if self._writes:
+                self.run.clear_failures(traced)
+        items = self._items(left)
         remote = any(isinstance(item.ref.source, HubSource) for item in items)
         ahead = FETCHED_AHEAD if remote else FOUND_AHEAD
         # None shows the bar on terminals only.
         hidden = True if self.quiet or len(items) < 2 else None
         try:
             with (
-                self.run.in_use(),
                 Background(self._fetched(items), ahead, self._stop, "fetch") as fetched,
                 Background(self._read(fetched), READ_AHEAD, self._stop, "read") as ready,
                 tqdm(desc="sweep", total=len(items), unit=" checkpoints", leave=False, disable=hidden) as bar,
@@ -163,8 +186,8 @@ class Pipeline:
                     self._finish(item)
                     bar.update()
         except KeyboardInterrupt:
-            traced = len(self.work.refs) - len(self._left())
-            print(f"stopped with {traced} of {len(self.work.refs)} checkpoints traced", file=sys.stderr)
+            count = len(self.work.refs) - len(self._left())
+            print(f"stopped with {count} of {len(self.work.refs)} checkpoints traced", file=sys.stderr)
             raise
         finally:
             self._claims.release_all()
@@ -173,31 +196,34 @@ class Pipeline:
         """Remove downloads of traced checkpoints that a process was killed before it could remove."""
         for name in self._downloads.noted():
             if (self.run.path / "metrics" / f"{name}.parquet").is_file() and self._claims.take(name):
-                self._downloads.evict(name)
+                self._evict(name)
                 self._claims.release(name)
 
-    def _items(self) -> list[Item]:
+    def _items(self, left: set[CheckpointRef]) -> list[Item]:
         """What this process is to do: its share, or, where all processes share a mesh, what they have agreed on."""
-        refs, left = self.work.refs, set(self._left())
+        refs = self.work.refs
         if self.work.one_mesh:
             mine = [ref in left and (not self._writes or self._claims.take(ref.name)) for ref in refs]
             left = {ref for ref, wanted in zip(refs, from_first(np.array(mine)), strict=True) if wanted}
+        else:
+            # Of all, not of what is left, which another process may see otherwise a moment later.
+            left &= set(share(refs, jax.process_index(), jax.process_count()))
         items = [Item(ref, f"[{at}/{len(refs)}] {ref.name}") for at, ref in enumerate(refs, 1) if ref in left]
         for item in items:
             if self.run.is_damaged(item.ref):
                 self._warn(f"{self.run.table_path(item.ref)} is damaged; its checkpoint is traced again")
-        return items if self.work.one_mesh else share(items, jax.process_index(), jax.process_count())
+        return items
 
-    def _left(self) -> list[CheckpointRef]:
+    def _left(self) -> set[CheckpointRef]:
         """Those that are not traced; one whose table is another checkpoint's is among them, and fails by name."""
-        left = []
+        left = set()
         for ref in self.work.refs:
             try:
                 traced = is_traced(ref, self.work.sets, self.work.config, self.run, self.work.tasks)
             except InputError:
                 traced = False
             if not traced:
-                left.append(ref)
+                left.add(ref)
         return left
 
     def _fetched(self, items: Sequence[Item]) -> Iterator[Item]:
@@ -245,8 +271,7 @@ class Pipeline:
             if isinstance(ref.source, HubSource):
                 listing = work.listings.get(ref) or self._hub.look(ref.source.repo, ref.source.revision)
             item.checked = check_checkpoint(ref, listing, work.config, self._packer, self._hub, work.tasks)
-            if work.layout is not None:
-                check_fits(work.layout, item.checked.architecture, ref.name)
+            check_room(ref.name, item.checked.read, work, self.limits)
             if listing is None:
                 return
             ours = self._downloads.note(ref, listing)
@@ -262,13 +287,35 @@ class Pipeline:
                 if self._stop.wait(POLL):  # traced checkpoints make room
                     raise StoppedError
             started = time.time()
-            self._hub.fetch(listing, None if self.quiet else item.label, self._stop)
+            self._download(item, listing)
             item.fetch = Span(started, time.time())
-            self._hub = dataclasses.replace(self._hub, waits=self._patience)
+            self._hub, self._answered = dataclasses.replace(self._hub, waits=self._patience), True
         except UnreachableError:
             # One wait for an absent hub is enough, until it answers again.
-            self._hub = dataclasses.replace(self._hub, waits=())
+            self._hub, self._answered = dataclasses.replace(self._hub, waits=()), False
             raise
+
+    def _download(self, item: Item, listing: Listing) -> None:
+        """Bring the weights here. A hub that has answered so far and vanishes is waited for: outages last minutes."""
+        outages = iter(OUTAGES)
+        while True:
+            try:
+                self._hub.fetch(listing, None if self.quiet else item.label, self._stop)
+                return
+            except UnreachableError as error:
+                if not self._answered or self._answers(listing) or (wait := next(outages, None)) is None:
+                    raise
+                self._warn(f"{item.label}: {error}; again in {wait / 60:g} min")
+            if self._stop.wait(wait):
+                raise StoppedError
+
+    def _answers(self, listing: Listing) -> bool:
+        """Whether the hub does, so that the fault is one file's."""
+        try:
+            self._hub.revisions(listing.repo)
+        except UnreachableError:
+            return False
+        return True
 
     def _read(self, fetched: Iterable[Item]) -> Iterator[Item]:
         """Read one after another onto the host, as soon as the memory budget allows."""
@@ -283,17 +330,13 @@ class Pipeline:
             yield item
 
     def _stage(self, item: Item, checked: Checked) -> None:
-        dtype, layout = jnp.dtype(self.work.config.dtype), self.work.layout
-        count = params_bytes(checked.architecture.truncated(checked.depth), dtype, layout)
-        if count > self.limits.memory:
-            raise InputError(
-                f"--memory_budget={bytes_text(self.limits.memory)}: less than the {bytes_text(count)} of its params; "
-                "give at least that, or spread them over more hosts with --one_mesh"
-            )
+        count = params_bytes(checked.read, self.work.config.dtype, self.work.layout)
         self._memory.take(count)
         item.memory = count
         started = time.time()
-        item.staged = stage_checkpoint(checked.folder, dtype, checked.depth, layout)
+        item.staged = stage_checkpoint(
+            checked.folder, self.work.config.dtype, checked.read.depth, self.work.layout, self._stop
+        )
         item.read = Span(started, time.time())
 
     def _finish(self, item: Item) -> None:
@@ -306,16 +349,18 @@ class Pipeline:
             if not item.done:
                 self._trace(item)
             if self._writes:
-                self.run.clear_failure(item.ref)
+                self.run.clear_failures([item.ref])
             self._refused = 0
         except Exception as error:  # whatever is wrong with one checkpoint, the others go on
+            item.error = error
             self._fail(item, error)
+        if item.error is not None:
+            item.error = None
+            gc.collect()  # its traceback held arrays; a traced checkpoint's are deleted already
         # Not where an interrupt passes: the next command goes on with what has been downloaded.
         item.staged = None
-        gc.collect()
         self._memory.give_back(item.memory)
-        if item.checked is not None and not self.limits.keep_downloads:
-            self._evict(item)
+        self._evict(item.ref.name)
         self._disk.give_back(item.disk)
         self._claims.release(item.ref.name)
 
@@ -325,14 +370,15 @@ class Pipeline:
         assert item.read is not None
         work, read_bytes = self.work, item.staged.nbytes
         label = None if self.quiet else item.label
+        params = self._placed(item.staged)
         traced = trace_checkpoint(
-            item.checked, item.staged.placed(), work.sets, work.config, self._baseline, self.run,
+            item.checked, params, work.sets, work.config, self._baseline, self.run,
             work.tasks, work.layout, label, self._writes,
         )  # fmt: skip
         passage = Passage(
             checkpoint=item.ref.name,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
-            process=f"{socket.gethostname()}:{os.getpid()}",
+            process=f"{socket.gethostname()}:{os.getpid()}:{self._began}",
             fetch=item.fetch,
             read=item.read,
             extract=traced.extract,
@@ -346,10 +392,26 @@ class Pipeline:
             best=traced.best,
         )
         if self._writes:
-            log.append(self.run.log_path, passage)
+            try:
+                log.append(self.run.log_path, passage)
+            except WriteError as error:  # the checkpoint is traced all the same
+                self._warn(str(error))
         self._say(f"{item.label}: {passage}")
         for warning in filter(None, (item.ref.warning, *traced.warnings)):
             self._warn(f"{item.ref.name}: {warning}")
+
+    def _placed(self, staged: Staged) -> Params:
+        """The params on their devices, in every process of a mesh or in none."""
+        if not self.work.one_mesh:
+            return staged.placed()
+        params, failed = None, None
+        try:
+            params = staged.placed()
+        except Exception as error:
+            failed = error
+        if not all_agree(failed is None) or params is None:
+            raise failed or InputError("another process of the mesh has no room for it")
+        return params
 
     def _fail(self, item: Item, error: Exception) -> None:
         """Say and note why a checkpoint is not traced.
@@ -376,11 +438,11 @@ class Pipeline:
                 f"{self.run.path}/failures.jsonl; the same command goes on"
             )
 
-    def _evict(self, item: Item) -> None:
+    def _evict(self, name: str) -> None:
         try:
-            self._downloads.evict(item.ref.name)
+            self._downloads.evict(name)
         except OSError as error:
-            self._warn(f"{item.ref.name}: its files stay in {self._hub.cache} ({error.strerror or error})")
+            self._warn(f"{name}: its files stay in {self._hub.cache} ({error.strerror or error})")
 
     def _warn(self, line: str) -> None:
         tqdm.write(f"warning: {line}", file=sys.stderr)

@@ -6,10 +6,11 @@ and so is all that belongs to it.
 
 import json
 import platform
+import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
@@ -31,7 +33,7 @@ from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
 from jtrace.steering_results import TIME_KEY, latest
 from jtrace.trace import Metric, Projection
 from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
-from jtrace.whole import cannot_write, sweep_up, written_whole
+from jtrace.whole import sweep_up, written_whole
 
 SCHEMA = pa.schema(
     [
@@ -88,6 +90,11 @@ class RunDirectory:
         return self.path / "activations" / ref.name / f"{dataset}.safetensors"
 
     @property
+    def identity(self) -> str:
+        """What tells the run from others, wherever it is moved."""
+        return str(self.record()["id"])
+
+    @property
     def log_path(self) -> Path:
         return self.path / "log.jsonl"
 
@@ -115,22 +122,22 @@ class RunDirectory:
         """
         path = self.table_path(ref)
         try:
-            source = (pq.read_table(path).schema.metadata or {}).get(SOURCE_KEY, b"").decode()
+            source = (_read_table(path).schema.metadata or {}).get(SOURCE_KEY, b"").decode()
         except (OSError, pa.ArrowException):
             return False
         if source != str(ref.source):
             raise InputError(
                 f"{path}: made from {source}, not from {ref.source}; rename the folder or take another --out"
             )
-        beside = [self.projections_path(ref.name), *(self.vectors_path(ref, kind) for kind in kinds)]
-        parts = [*beside, *(self.activations_path(ref, dataset) for dataset in activations)]
-        return all(part.is_file() for part in parts)
+        vectors = [self.vectors_path(ref, kind) for kind in kinds]
+        arrays = [*vectors, *(self.activations_path(ref, dataset) for dataset in activations)]
+        return self.projections_path(ref.name).is_file() and all(map(_holds_arrays, arrays))
 
     def is_damaged(self, ref: CheckpointRef) -> bool:
         """Whether there is a table that cannot be read."""
         path = self.table_path(ref)
         try:
-            return path.is_file() and pq.read_table(path) is None
+            return path.is_file() and _read_table(path) is None
         except (OSError, pa.ArrowException):
             return True
 
@@ -145,8 +152,8 @@ class RunDirectory:
 
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
         """`activations` [layer, statement, width], in the forward's dtype."""
+        self.check_there()
         path = self.activations_path(ref, dataset)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
             save_file({"activations": np.ascontiguousarray(activations)}, aside)
 
@@ -154,8 +161,8 @@ class RunDirectory:
         self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], kind: str = MASS_MEAN
     ) -> None:
         """`vectors` [layer, width] per set, and how they were made (JSON values); all kinds before the table."""
+        self.check_there()
         path = self.vectors_path(ref, kind)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as aside:
             arrays = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
             save_file(arrays, aside, metadata={VECTORS_KEY: json.dumps(dict(how))})
@@ -171,27 +178,27 @@ class RunDirectory:
     ) -> None:
         """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done."""
         self.check_there()
-        # A table that is there says that all of the checkpoint is.
-        self.table_path(ref).unlink(missing_ok=True)
-        self.write_vectors(ref, vectors, how)
+        # What is written again, for another kind of vector as a rule, replaces the same numbers.
+        again = self.table_path(ref).is_file()
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
         try:
+            self.write_vectors(ref, vectors, how)
             self._write_projections(ref, projections)
             with written_whole(self.table_path(ref)) as aside:
-                pq.write_table(table.replace_schema_metadata(about_table), aside)
-        except InputError:
+                pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
+        except WriteError:
             with suppress(OSError):  # a vanished disk
-                for kind in KINDS:
+                for kind in () if again else KINDS:
                     self.vectors_path(ref, kind).unlink(missing_ok=True)
-                self.projections_path(ref.name).unlink(missing_ok=True)
+                if not again:
+                    self.projections_path(ref.name).unlink(missing_ok=True)
             raise
 
     def _write_projections(self, ref: CheckpointRef, projections: Sequence[Projection]) -> None:
         tables = [PROJECTION_SCHEMA.empty_table(), *map(_projection_table, projections)]
         path = self.projections_path(ref.name)
-        path.parent.mkdir(exist_ok=True)
         with written_whole(path) as aside:
             pq.write_table(pa.concat_tables(tables), aside)
 
@@ -200,7 +207,7 @@ class RunDirectory:
         tables = []
         for file in self.tables():
             try:
-                table = pq.read_table(file).replace_schema_metadata(None)
+                table = _read_table(file).replace_schema_metadata(None)
             except (OSError, pa.ArrowException):
                 raise InputError(f"{file}: damaged; delete it and trace its checkpoint again") from None
             if table.schema != SCHEMA:
@@ -289,20 +296,16 @@ class RunDirectory:
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         self.check_there()
-        try:
-            with alone(self._lock("failures")):
-                self._write_failures(self.failures() | {ref.name: record})
-        except OSError as error:
-            raise cannot_write(self.path / "failures.jsonl", error) from None
+        with alone(self._lock("failures")):
+            self._write_failures(self.failures() | {ref.name: record})
 
-    def clear_failure(self, ref: CheckpointRef) -> None:
-        """The checkpoint has been traced after all."""
-        if ref.name not in self.failures():
+    def clear_failures(self, refs: Iterable[CheckpointRef]) -> None:
+        """These checkpoints have been traced after all."""
+        cleared = {ref.name for ref in refs}
+        if not cleared & self.failures().keys():
             return
         with alone(self._lock("failures")):
-            failures = self.failures()
-            if failures.pop(ref.name, None) is not None:
-                self._write_failures(failures)
+            self._write_failures({name: note for name, note in self.failures().items() if name not in cleared})
 
     def _write_failures(self, failures: Mapping[str, Mapping[str, str]]) -> None:
         with written_whole(self.path / "failures.jsonl") as aside:
@@ -315,6 +318,7 @@ def open_run(
     data: Mapping[str, str],
     checkpoints: Sequence[str],
     sets: Mapping[str, Mapping[str, Any]] | None = None,
+    hold: ExitStack | None = None,
 ) -> RunDirectory:
     """Make a run directory, or take up an earlier one of the same configuration.
 
@@ -323,6 +327,7 @@ def open_run(
         data: fingerprint of each statement set.
         checkpoints: names; added to those of earlier commands.
         sets: what a reader wants to know of each statement set; JSON values.
+        hold: keeps other commands from giving the run another configuration until it is closed.
 
     Raises:
         InputError: the directory cannot be written, is not a run, or is a run of another configuration or other data.
@@ -335,15 +340,18 @@ def open_run(
             _read_record(path / RECORD)
         (path / LOCKS).mkdir(parents=True, exist_ok=True)
         with alone(run._lock("record")):
-            sweep_up(path)
+            used = is_used(run._lock("run"))
+            if not used:  # processes of other containers cannot be told from dead ones
+                sweep_up(path)
             earlier = None if _is_new(path) else _read_record(path / RECORD)
             # A run that has traced nothing yet, and is not about to, binds nobody.
-            if earlier and (any(run.tables()) or is_used(run._lock("run"))):
+            if earlier and (used or any(run.tables())):
                 _refuse_difference(path / RECORD, "", earlier["config"], config)
                 _refuse_difference(path / RECORD, "data of ", earlier["data"], data)
             run.failures()
             known = earlier["checkpoints"] if earlier else []
             record = {
+                "id": (earlier or {}).get("id") or secrets.token_hex(8),
                 "config": dict(config),
                 "data": dict(data),
                 "sets": {name: dict(about) for name, about in (sets or {}).items()},
@@ -352,9 +360,11 @@ def open_run(
             }
             if earlier and "steering_commands" in earlier:
                 record["steering_commands"] = earlier["steering_commands"]
+            _write_record(path, record)
             for folder in ("metrics", "vectors", "figures"):
                 (path / folder).mkdir(exist_ok=True)
-            _write_record(path, record)
+            if hold is not None:
+                hold.enter_context(run.in_use())
     except OSError as error:
         raise InputError(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
@@ -386,9 +396,9 @@ def open_steering(path: Path, target: str) -> RunDirectory:
         with alone(run._lock("record")):
             record = check_steering_out(path)
             record["steering_commands"] = [*record.get("steering_commands", ()), now]
+            _write_record(path, record)
             for folder in ("steering", "figures"):
                 (path / folder).mkdir(exist_ok=True)
-            _write_record(path, record)
     except OSError as error:
         raise InputError(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
@@ -439,6 +449,20 @@ def _readable_record(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         pass
     return None
+
+
+def _read_table(path: Path) -> pa.Table:
+    """A table whose pages are what was written, where their sums are known."""
+    return pq.read_table(path, page_checksum_verification=True)
+
+
+def _holds_arrays(path: Path) -> bool:
+    """Whether a safetensors file is there, and as long as its header says."""
+    try:
+        with safe_open(path, "numpy"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def _projection_table(projection: Projection) -> pa.Table:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.figures import draw_all
 from jtrace.models.sharding import Layout
-from jtrace.pipeline import Limits, Pipeline, Work
+from jtrace.pipeline import Limits, Pipeline, Work, check_room
 from jtrace.results import RunDirectory, open_run
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import check_paper_rows
-from jtrace.tracing import SweepConfig, is_traced
+from jtrace.tracing import SweepConfig, is_traced, read_architecture, wanted_layers
 from jtrace.vectors import MASS_MEAN
 
 LOOKS_AT_ONCE = 8
@@ -74,35 +75,45 @@ def trace_into(
         The exit status: 0 if every checkpoint is traced, 1 otherwise.
 
     Raises:
-        InputError: nothing could be started, and nothing has been written then; or the sweep was given up.
+        InputError: nothing could be started, or the sweep was given up.
     """
     for statements in sets:
         check_paper_rows(statements)
     first, hub, means = jax.process_index() == 0, hub or Hub(), means or Means()
-    if first:
-        for statements in sets:
-            print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
-        open_run(
-            out,
-            config.record(),
-            {s.name: s.fingerprint for s in sets},
-            [ref.name for ref in refs],
-            {s.name: _about(s) for s in sets},
+    with ExitStack() as hold:
+        if first:
+            for statements in sets:
+                print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
+            names, data = [ref.name for ref in refs], {s.name: s.fingerprint for s in sets}
+            open_run(out, config.record(), data, names, {s.name: _about(s) for s in sets}, hold)
+        wait_for_all("the run directory")
+        run = RunDirectory(out)
+        listings = _listings(refs, sets, config, run, hub, tasks)
+        work = Work(refs, sets, config, tasks, listings, means.layout, means.one_mesh)
+        allowed = limits(listings, means, hub)
+        _check_models(work, allowed, run, hub)
+        failures = sweep(work, allowed, run, hub)
+        wait_for_all("the last checkpoint")
+    if not first:
+        return 1 if failures else 0
+    _conclude(run, config)
+    return _status(work, run, failures)
+
+
+def _status(work: Work, run: RunDirectory, failures: Mapping[str, str]) -> int:
+    """0 if every checkpoint is traced, by whichever process; says how many are not."""
+    left = [ref.name for ref in work.refs if not _traced(ref, work.sets, work.config, run, work.tasks)]
+    on_record = run.failures()
+    failed = [name for name in left if name in failures or name in on_record]
+    if failed:
+        print(f"{len(failed)} of {len(work.refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
+    if len(left) > len(failed):
+        print(
+            f"{len(left) - len(failed)} of {len(work.refs)} checkpoints were left to another command; this one goes on "
+            "with what is missing",
+            file=sys.stderr,
         )
-    wait_for_all("the run directory")
-    run = RunDirectory(out)
-    listings = _listings(refs, sets, config, run, hub, tasks)
-    allowed = limits(listings, means, hub)
-    work = Work(refs, sets, config, tasks, listings, means.layout, means.one_mesh)
-    failures = sweep(work, allowed, run, hub)
-    wait_for_all("the last checkpoint")
-    if first:
-        _conclude(run, config)
-        failed = [ref.name for ref in refs if ref.name in failures | run.failures()]
-        if failed:
-            print(f"{len(failed)} of {len(refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
-        return 1 if failed else 0
-    return 1 if failures else 0
+    return 1 if left or failures else 0
 
 
 def sweep(work: Work, allowed: Limits, run: RunDirectory, hub: Hub, *, quiet: bool = False) -> dict[str, str]:
@@ -192,13 +203,42 @@ def limits(listings: Mapping[CheckpointRef, Listing], means: Means, hub: Hub) ->
             raise InputError(
                 f"--disk_budget={bytes_text(budget)}: less than {what}, {bytes_text(count)}; give at least that"
             )
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Limits(
         disk=means.disk_budget,
-        memory=int(MEMORY_SHARE * memory) if means.memory_budget is None else means.memory_budget,
+        memory=int(MEMORY_SHARE * _memory()) if means.memory_budget is None else means.memory_budget,
         keep_downloads=means.keep_downloads,
         failures=means.max_failures,
     )
+
+
+def _memory() -> int:
+    """Bytes of the machine, or what a container or a SLURM job may have of them."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such bound, or "max"
+        return memory
+
+
+def _check_models(work: Work, allowed: Limits, run: RunDirectory, hub: Hub) -> None:
+    """Refuse at once what would fail every checkpoint of a model; what is wrong with a single one is its own failure.
+
+    Raises:
+        InputError: a mesh that does not divide the model, or a memory budget that does not hold it.
+    """
+    for ref in {ref.model: ref for ref in reversed(work.refs)}.values():
+        listing = work.listings.get(ref)
+        if _traced(ref, work.sets, work.config, run, work.tasks) or (isinstance(ref.source, HubSource) and not listing):
+            continue
+        try:
+            folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
+            architecture, _ = read_architecture(folder, ref, work.config, hub)
+            layers = wanted_layers(work.config.layers, architecture.depth, ref)
+        except InputError:
+            continue
+        check_room(
+            ref.name, architecture.truncated(architecture.depth if work.tasks else max(layers) + 1), work, allowed
+        )
 
 
 def _traced(
@@ -206,8 +246,8 @@ def _traced(
 ) -> bool:
     try:
         return is_traced(ref, sets, config, run, tasks)
-    except InputError:  # another checkpoint's table: it will fail by name
-        return True
+    except InputError:  # another checkpoint's table: it fails by name
+        return False
 
 
 def _about(statements: Statements) -> dict[str, Any]:

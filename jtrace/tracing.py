@@ -37,6 +37,7 @@ from jtrace.steering import no_vector
 from jtrace.steering_results import Unit
 from jtrace.trace import Metric, SetTrace, paper_trace
 from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
+from jtrace.whole import cannot_write
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Checked:
         tokenizer: folder of the tokeniser.
         architecture: of the whole model.
         layers: to report.
-        depth: how many blocks are read.
+        read: the architecture of the blocks that are read.
     """
 
     ref: CheckpointRef
@@ -88,7 +89,7 @@ class Checked:
     architecture: DecoderConfig
     layers: tuple[int, ...]
     packed: PackedSets
-    depth: int
+    read: DecoderConfig
     commit: str | None = None
 
 
@@ -161,9 +162,9 @@ def check_checkpoint(
     folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
     full, tokenizer = read_architecture(folder, ref, config, hub)
     layers = wanted_layers(config.layers, full.depth, ref)
-    depth = full.depth if tasks else max(layers) + 1
+    read = full.truncated(full.depth if tasks else max(layers) + 1)
     commit = listing.commit if listing else None
-    return Checked(ref, folder, tokenizer, full, tuple(layers), packer(tokenizer, full), depth, commit)
+    return Checked(ref, folder, tokenizer, full, tuple(layers), packer(tokenizer, full), read, commit)
 
 
 def trace_checkpoint(
@@ -181,7 +182,7 @@ def trace_checkpoint(
     """Trace one checkpoint into the run directory.
 
     Args:
-        params: of its first `checked.depth` blocks; their buffers are deleted as soon as they have served.
+        params: of `checked.read`; their buffers are deleted as soon as they have served.
         layout: the mesh that they lie on.
         writes: whether this process writes what is found; of those that share a mesh, one does.
 
@@ -192,23 +193,21 @@ def trace_checkpoint(
     ref, full, layers, packed = checked.ref, checked.architecture, checked.layers, checked.packed
     dtype = jnp.dtype(config.dtype)
     started = time.time()
-    architecture = full.truncated(checked.depth)
-    residuals = extract(params, architecture, packed.packed, dtype=dtype, progress=progress, layout=layout)
+    residuals = extract(params, checked.read, packed.packed, dtype=dtype, progress=progress, layout=layout)
     residuals.block_until_ready()
     weights = fingerprint(params)
     if not tasks:
         delete(params)
     extracted = time.time()
     traces: dict[str, SetTrace] = {}
+    kept: dict[str, np.ndarray] = {}
     for statements in sets:
         name = statements.name
         label = None if progress is None else f"{progress} {name}"
         members = packed.members[name]
         traces[name] = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
         if config.keep_activations:
-            kept = np.asarray(residuals[np.asarray(layers)][:, members])  # by every process of a mesh together
-            if writes:
-                run.write_activations(ref, name, kept)
+            kept[name] = np.asarray(residuals[np.asarray(layers)][:, members])
     delete(residuals)
     how = {
         "checkpoint": ref.name,
@@ -227,7 +226,10 @@ def trace_checkpoint(
         for statements in sets
         for metric in (*traces[statements.name].metrics, *baseline(statements).metrics(statements, layers))
     ]
+    # Only now: the processes of a mesh have run all that they run together, and none waits for one whose disk is full.
     if writes:
+        for name, activations in kept.items():
+            run.write_activations(ref, name, activations)
         for kind in config.vector_kinds:
             if kind != MASS_MEAN:
                 run.write_vectors(ref, vectors[kind], how_made[kind], kind)
@@ -274,7 +276,10 @@ def ask_as_it_is(
 ) -> None:
     """The answers of a checkpoint without steering, into RUN/steering, so that probes and behaviour can be compared."""
     folder = run.path / "steering"
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
     vector = no_vector(model.config.depth, model.config.width)
     steer(folder, model, [vector], tasks, _as_it_is(config), str(ref.source), quiet=True)
 

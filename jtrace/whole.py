@@ -17,9 +17,16 @@ ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<pid>\d+)\.tmp")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to disk and renamed to it if the block succeeds, removed if not."""
+    """A temporary path beside `path`, flushed to disk and renamed to it if the block succeeds, removed if not.
+
+    The folder is made where it is missing.
+
+    Raises:
+        WriteError: the disk is full, read-only or gone.
+    """
     aside = _aside(path)
     try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         _flush(aside)
         os.replace(aside, path)

@@ -23,7 +23,7 @@ CHUNK = 1024  # bytes that the hub's client reads at once in tests
 
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Commands that tests start keep their compiled programs, and whatever else, together and out of the user's home."""
+    """Commands that tests start keep compiled programs, and whatever else, together and out of the user's home."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
 
 

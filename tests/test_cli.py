@@ -16,11 +16,19 @@ from tests.conftest import ROOT
 
 # A command that is at work until it is stopped, and then takes its time to clean up.
 COMMAND = """
-import sys, time
+import gc, os, sys, time
 from jtrace import cli
+def at_work(*_):
+    gc.callbacks.clear()
+    print("at work", flush=True)
+    time.sleep(float(os.environ.get("COLLECTING", 0)))
 def main():
     try:
-        print("at work", flush=True)
+        if "COLLECTING" in os.environ:
+            gc.callbacks.append(at_work)
+            gc.collect()
+        else:
+            at_work()
         time.sleep(60)
     finally:
         print("cleaning up", flush=True)
@@ -67,6 +75,15 @@ def test_a_stopped_command_cleans_up_and_says_how_to_go_on(start, number, status
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (status, "cleaning up\n")
     assert err == f"{said}; the same command goes on with what is missing\n"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_while_garbage_is_collected_is_not_lost(start, number, status):
+    """JAX has Python call it then, and what is raised there goes nowhere."""
+    process = start(0, "env", "COLLECTING=3")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.count("\n")) == (status, 1)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

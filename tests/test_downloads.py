@@ -26,8 +26,8 @@ def hub(steps, server):
 
 
 @pytest.fixture
-def downloads(steps, hub):
-    return Downloads(steps / "notes", hub)
+def downloads(hub):
+    return Downloads("run", hub)
 
 
 def ref(step):
@@ -66,7 +66,7 @@ def test_a_later_process_knows_what_a_killed_one_has_brought(steps, hub, downloa
     listing = hub.look(REPO, "step2")
     downloads.note(ref("step2"), listing)
     hub.fetch(listing)
-    later = Downloads(downloads.folder, hub)
+    later = Downloads(downloads.run, hub)
     assert later.noted() == ["org--tiny@step2"]
     assert later.note(ref("step2"), listing) > 0
     later.evict("org--tiny@step2")
@@ -115,7 +115,7 @@ def test_a_branch_that_moved_takes_its_old_files_along(steps, server, hub, downl
 def test_nothing_goes_where_all_is_kept(steps, hub, downloads):
     listing = hub.look(REPO, "step2")
     downloads.note(ref("step2"), listing)
-    keeping = Downloads(downloads.folder, hub, keep=True)
+    keeping = Downloads(downloads.run, hub, keep=True)
     assert keeping.note(ref("step2"), listing) > 0
     assert keeping.noted() == []
     hub.fetch(listing)
@@ -123,7 +123,52 @@ def test_nothing_goes_where_all_is_kept(steps, hub, downloads):
     assert len(weights(steps)) == 1
 
 
+def test_two_names_of_one_commit_do_not_take_each_other_s_files(steps, server, hub, downloads):
+    server.refs[REPO, "main"] = server.refs[REPO, "step2"]
+    for revision in ("step2", "main"):
+        listing = hub.look(REPO, revision)
+        assert downloads.note(ref(revision), listing) > 0
+        folder = hub.fetch(listing)
+    downloads.evict("org--tiny@step2")
+    assert (folder / "model.safetensors").is_file()
+    downloads.evict("org--tiny@main")
+    assert weights(steps) == []
+
+
+def test_two_runs_that_share_a_cache_do_not_take_each_other_s_files(steps, hub, downloads):
+    other, listing = Downloads("other", hub), hub.look(REPO, "step2")
+    downloads.note(ref("step2"), listing)
+    folder = hub.fetch(listing)
+    assert other.note(ref("step2"), listing) > 0
+    downloads.evict("org--tiny@step2")
+    assert (folder / "model.safetensors").is_file()
+    other.evict("org--tiny@step2")
+    assert weights(steps) == []
+
+
+def test_another_cache_s_files_are_not_the_run_s(steps, server, hub, downloads):
+    """A killed run, taken up with another cache that somebody has filled."""
+    listing = hub.look(REPO, "step2")
+    downloads.note(ref("step2"), listing)
+    full = Hub(steps / "full", server.url, waits=())
+    full.fetch(listing)
+    elsewhere = Downloads(downloads.run, full)
+    assert elsewhere.note(ref("step2"), listing) == 0
+    elsewhere.evict("org--tiny@step2")
+    assert (full.fetch(listing) / "model.safetensors").is_file()
+
+
+def test_a_blob_that_a_folder_of_a_snapshot_uses_stays(steps, hub, downloads):
+    listing = hub.look(REPO, "step2")
+    downloads.note(ref("step2"), listing)
+    folder = hub.fetch(listing)
+    (folder / "variant").mkdir()
+    (folder / "variant/model.safetensors").symlink_to((folder / "model.safetensors").resolve())
+    downloads.evict("org--tiny@step2")
+    assert (folder / "variant/model.safetensors").is_file()
+
+
 def test_a_damaged_note_is_none(downloads, hub):
-    downloads.folder.mkdir()
+    downloads.folder.mkdir(parents=True)
     (downloads.folder / "org--tiny@step2.json").write_text("{")
     assert downloads.note(ref("step2"), hub.look(REPO, "step2")) > 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors import safe_open
 
 from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.errors import InputError
+from jtrace.errors import InputError, WriteError
 from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS, RunDirectory, open_run, open_steering
 from jtrace.steering_results import Unit
 from jtrace.trace import Metric, Projection
@@ -78,6 +79,50 @@ def test_a_damaged_table_is_not_done(run):
     path = run.table_path(REF)
     path.write_bytes(path.read_bytes()[:50])
     assert not run.is_done(REF)
+
+
+def test_a_write_that_fails_leaves_what_was_there_before(run, monkeypatch):
+    """A traced checkpoint is traced again for another kind of vector, and the disk is full."""
+    write(run)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jtrace.results.pq.write_table", full)
+    with pytest.raises(WriteError, match="No space left on device"):
+        write(run)
+    assert run.is_done(REF)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_disk_that_is_full_at_the_start_leaves_a_directory_that_can_be_begun_again(tmp_path, monkeypatch):
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jtrace.whole._flush", full)
+        with pytest.raises(InputError, match=r"run\.json: cannot be written"):
+            open_run(tmp_path / "run", CONFIG, DATA, [REF.name])
+    open_run(tmp_path / "run", CONFIG, DATA, [REF.name])
+
+
+def test_a_directory_that_vanished_is_not_made_anew(run):
+    run.path.rename(run.path.with_name("moved"))
+    for attempt in (lambda: write(run), lambda: run.write_vectors(REF, {}, {}), lambda: run.record_failure(REF, "why")):
+        with pytest.raises(WriteError, match=r"the run directory has vanished \(no run\.json\)"):
+            attempt()
+    assert not run.path.exists()
+
+
+def test_a_run_in_use_refuses_another_configuration_before_its_first_table(tmp_path):
+    with ExitStack() as hold:
+        open_run(tmp_path / "run", CONFIG, DATA, [], hold=hold)
+        with pytest.raises(InputError, match=r"dtype was .* in this run"):
+            open_run(tmp_path / "run", CONFIG | {"dtype": "bfloat16"}, DATA, [])
+        open_run(tmp_path / "run", CONFIG, DATA, [])
+    open_run(tmp_path / "run", CONFIG | {"dtype": "bfloat16"}, DATA, [])
 
 
 def test_another_folder_of_the_same_name_is_refused(run):
@@ -177,7 +222,7 @@ def test_failures_are_one_line_each_replaced_and_cleared(run):
     run.record_failure(REF, "second reason")
     lines = [json.loads(line) for line in (run.path / "failures.jsonl").read_text().splitlines()]
     assert [line["error"] for line in lines] == ["second reason", "another"]
-    run.clear_failure(REF)
+    run.clear_failures([REF])
     assert list(run.failures()) == [other.name]
 
 

@@ -71,7 +71,7 @@ class Watch(threading.Thread):
 @pytest.mark.parametrize(("network", "slowest"), [(4e6, "fetch"), (None, "compute")])
 def test_wall_time_is_the_slowest_stage_s_and_budgets_hold(checkpoints, tmp_path, network, slowest, capsys):
     size = (checkpoints[0] / "model.safetensors").stat().st_size
-    budget, memory = int(2.5 * size), int(2.5 * size)
+    budget, memory = int(5.5 * size), int(2.5 * size)
     refs = {(REPO, f"step{step}"): folder for step, folder in checkpoints.items()}
     with serve(refs, bytes_per_second=network) as server:
         revisions = ",".join(f"step{step}" for step in checkpoints)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array
 
 from jtrace.checkpoints.weights import TensorInfo, iter_weight_files, tensor_infos
-from jtrace.errors import InputError
+from jtrace.errors import InputError, StoppedError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
@@ -189,6 +190,7 @@ def stage_params(
     depth: int | None = None,
     layout: Layout | None = None,
     stage: jax.Device | None = None,
+    stop: Event | None = None,
 ) -> Staged:
     """Read and check a checkpoint folder, without a word to other processes.
 
@@ -202,8 +204,10 @@ def stage_params(
         layout: which piece of a param lies on which device; None for the whole on JAX's default device.
         stage: where the pieces are built, one copy of each (`staging_device`): no other device is touched, so that this
             may run beside a computation. None for the devices that they go to.
+        stop: ends the reading once it is set.
 
     Raises:
+        StoppedError: `stop` was set.
         InputError: the files are damaged, do not hold exactly what config.json describes, or hold NaN or infinity; or
             the layout does not fit the architecture.
     """
@@ -218,7 +222,7 @@ def stage_params(
             _check_tied(folder, family, names)
         config = config.truncated(min(depth or config.depth, config.depth))
         params = _empty_params(config, dtype, layout, on_target=stage is None)
-        _fill(params, folder, {name: expected.get(known, ()) for name, known in names.items()})
+        _fill(params, folder, {name: expected.get(known, ()) for name, known in names.items()}, stop)
     return Staged(config, layout, params)
 
 
@@ -232,7 +236,9 @@ def _empty_params(config: DecoderConfig, dtype: DTypeLike, layout: Layout | None
     return params
 
 
-def _fill(params: Mapping[str, Param], folder: Path, targets: Mapping[str, Sequence[Destination]]) -> None:
+def _fill(
+    params: Mapping[str, Param], folder: Path, targets: Mapping[str, Sequence[Destination]], stop: Event | None
+) -> None:
     """Copy the folder's tensors into the params' buffers.
 
     Args:
@@ -240,12 +246,15 @@ def _fill(params: Mapping[str, Param], folder: Path, targets: Mapping[str, Seque
 
     Raises:
         InputError: a tensor is not finite as the params' dtype.
+        StoppedError: `stop` was set meanwhile.
     """
     dtype = next(buffer.dtype for param in params.values() for buffer in param.buffers)
     finite: dict[str, list[Array]] = {}
     for file in iter_weight_files(folder):
         previous = None
         for name in file.tensors:
+            if stop is not None and stop.is_set():
+                raise StoppedError
             for target in targets[name]:
                 param = params[target.param]
                 if target.layer is not None and target.layer >= param.shape[0]:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -190,17 +190,18 @@ class Hub:
         blob = self._storage(listing.repo) / "blobs" / (file.blob or "-")
         return file.size in (size_of(self._folder(listing) / file.name), size_of(blob))
 
-    def evict(self, repo: str, commit: str, files: Mapping[str, str]) -> None:
-        """Remove files of a commit from the cache, and their blobs unless another commit's files are the same.
+    def evict(self, repo: str, commit: str, files: Iterable[str], blobs: Iterable[str]) -> None:
+        """Remove files of a commit from the cache, and blobs unless another commit's files are the same.
 
         Args:
-            files: name → blob; what an interrupted download has left of a blob goes as well.
+            files: names.
+            blobs: names; what an interrupted download has left of one goes as well.
         """
         storage = self._storage(repo)
         for name in files:
             (storage / "snapshots" / commit / name).unlink(missing_ok=True)
-        used = {os.path.basename(os.readlink(path)) for path in storage.glob("snapshots/*/*") if path.is_symlink()}
-        for blob in set(filter(None, files.values())) - used:
+        links = (path for path in (storage / "snapshots").rglob("*") if path.is_symlink())
+        for blob in set(blobs) - {os.path.basename(os.readlink(path)) for path in links}:
             for path in (storage / "blobs" / blob, storage / "blobs" / f"{blob}.incomplete"):
                 path.unlink(missing_ok=True)
 
@@ -332,13 +333,23 @@ class Hub:
                     continue
                 if path.is_file():
                     discard(path)
-                patiently(partial(self._download, listing, file, passing_on(bar, stop)), self.waits)
+                self._patiently(listing, partial(self._download, listing, file, passing_on(bar, stop)))
                 if (size := size_of(path)) != file.size:
                     discard(path)
                     raise InputError(spoilt(listing, file, size))
                 # What was sent twice counts once.
                 bar.update(listing.size - self.missing_bytes(listing) - bar.n)
         return folder
+
+    def _patiently(self, listing: Listing, download: Callable[[], None]) -> None:
+        """Download in as many attempts as it takes, so long as something comes while we are patient."""
+        while True:
+            missing = self.missing_bytes(listing)
+            try:
+                return patiently(download, self.waits)
+            except HTTPError as error:
+                if not is_transient(error) or self.missing_bytes(listing) >= missing:
+                    raise
 
     def _download(self, listing: Listing, file: RemoteFile, bar: type[tqdm]) -> None:
         place: dict[str, Any] = {"filename": file.name, "revision": listing.commit, "endpoint": self._address}

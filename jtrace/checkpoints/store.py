@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import jax
@@ -44,12 +45,23 @@ def read_checkpoint(
     return (load_store if is_store(folder) else load_params)(folder, dtype, depth, layout)
 
 
-def stage_checkpoint(folder: Path, dtype: DTypeLike, depth: int | None = None, layout: Layout | None = None) -> Staged:
+def stage_checkpoint(
+    folder: Path,
+    dtype: DTypeLike,
+    depth: int | None = None,
+    layout: Layout | None = None,
+    stop: Event | None = None,
+) -> Staged:
     """The params of a Hugging Face folder or of an Orbax checkpoint on the host (`staging_device`), to be placed later.
 
     For a thread that reads ahead: it touches no other device and waits for no other process. See `stage_params`.
+
+    Args:
+        stop: ends the reading of a Hugging Face folder, by `StoppedError`, once it is set.
     """
-    return (stage_store if is_store(folder) else stage_params)(folder, dtype, depth, layout, staging_device())
+    if is_store(folder):
+        return stage_store(folder, dtype, depth, layout, staging_device())
+    return stage_params(folder, dtype, depth, layout, staging_device(), stop)
 
 
 def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None) -> None:

@@ -135,4 +135,4 @@ def _title(row: Sequence[Command], lanes: Sequence[str], named: bool) -> str:
 
 
 def _host(passages: Sequence[Passage]) -> str:
-    return passages[0].process.rpartition(":")[0]
+    return passages[0].process.partition(":")[0]
