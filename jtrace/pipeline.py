@@ -5,7 +5,6 @@ threads; computing is the main thread's. A checkpoint is claimed before it is fe
 run.
 """
 
-import dataclasses
 import functools
 import gc
 import os
@@ -13,8 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import jax
@@ -26,117 +24,24 @@ from jtrace.background import Background
 from jtrace.baselines import text_baseline
 from jtrace.budget import Budget
 from jtrace.checkpoints.convert import Staged, params_bytes
-from jtrace.checkpoints.hub import SPARE_BYTES, Hub, UnreachableError
-from jtrace.checkpoints.listing import Listing, bytes_text
+from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.store import stage_checkpoint
 from jtrace.claims import Claims
-from jtrace.data.statements import Statements
 from jtrace.distributed import all_agree, from_first, share
-from jtrace.downloads import Downloads
 from jtrace.errors import InputError, StoppedError, WriteError
-from jtrace.evaluation.task import Task
+from jtrace.fetching import Fetcher
 from jtrace.log import Passage, Span
-from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
-from jtrace.models.sharding import Layout, check_fits
 from jtrace.results import RunDirectory
-from jtrace.tracing import (
-    Checked,
-    Packer,
-    SweepConfig,
-    check_checkpoint,
-    is_traced,
-    peak_memory,
-    trace_checkpoint,
-)
+from jtrace.tracing import Checked, is_traced, peak_memory, trace_checkpoint
+from jtrace.work import Item, Limits, Work
 
-# Downloads are of uneven speed, so two checkpoints may wait for the reader; more would be kept from other processes.
-FETCHED_AHEAD, FOUND_AHEAD, READ_AHEAD = 2, 1, 1
+# Downloads are of uneven speed, and the first checkpoint compiles; more would be kept from other processes.
+FETCHED_AHEAD, FOUND_AHEAD, READ_AHEAD = 4, 1, 1
 # A disk that refused two checkpoints in a row refuses the others as well.
 REFUSALS = 2
-# Seconds to wait for a hub that has answered before: an hour in all.
-OUTAGES = (30, 60, 120, 240, 480, 960, 1800)
 POLL = 2.0  # seconds between looks at what other processes are doing
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a sweep is to do, the same in every process that takes part.
-
-    Attributes:
-        refs: all checkpoints of the command, traced ones among them.
-        listings: of hub checkpoints, where they are known already.
-        layout: the mesh; None for one device.
-        one_mesh: whether it spans all processes, which then go through the checkpoints together.
-    """
-
-    refs: Sequence[CheckpointRef]
-    sets: Sequence[Statements]
-    config: SweepConfig
-    tasks: Sequence[Task] = ()
-    listings: Mapping[CheckpointRef, Listing] = field(default_factory=dict)
-    layout: Layout | None = None
-    one_mesh: bool = False
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a sweep may use.
-
-    Attributes:
-        disk: bytes of downloads at once, beside what the cache holds already; None for as many as fit.
-        memory: bytes of params on the host at once, the traced checkpoint's and the next one's.
-        keep_downloads: whether downloads stay once they are traced.
-        failures: give up after so many; None for never.
-    """
-
-    disk: int | None
-    memory: int
-    keep_downloads: bool = False
-    failures: int | None = None
-
-
-@dataclass(eq=False)
-class Item:
-    """A checkpoint on its way through the stages.
-
-    Attributes:
-        done: traced by another process meanwhile.
-        told: its error is on record already, by another process.
-        disk, memory: bytes that it holds of the budgets.
-    """
-
-    ref: CheckpointRef
-    label: str
-    checked: Checked | None = None
-    staged: Staged | None = None
-    fetch: Span | None = None
-    read: Span | None = None
-    fetched_bytes: int = 0
-    disk: int = 0
-    memory: int = 0
-    done: bool = False
-    told: bool = False
-    error: Exception | None = None
-
-
-def check_room(name: str, architecture: DecoderConfig, work: Work, limits: Limits) -> None:
-    """Whether the params of a checkpoint can be held, before they move.
-
-    Args:
-        architecture: as far as it is read.
-
-    Raises:
-        InputError: the mesh does not divide the model, or the memory budget is less than its params on this host.
-    """
-    if work.layout is not None:
-        check_fits(work.layout, architecture, name)
-    if (count := params_bytes(architecture, work.config.dtype, work.layout)) > limits.memory:
-        raise InputError(
-            f"--memory_budget={bytes_text(limits.memory)}: less than the params of {name}, {bytes_text(count)}; give "
-            "at least that, or spread them over more hosts with --one_mesh"
-        )
 
 
 class Pipeline:
@@ -145,16 +50,12 @@ class Pipeline:
     def __init__(self, work: Work, limits: Limits, run: RunDirectory, hub: Hub, quiet: bool = False) -> None:
         self.work, self.limits, self.run, self.quiet = work, limits, run, quiet
         self.failures: dict[str, str] = {}
-        self._hub, self._patience = hub, hub.waits
         self._stop = threading.Event()
-        self._disk = Budget(sys.maxsize if limits.disk is None else limits.disk, self._stop)
         self._memory = Budget(limits.memory, self._stop)
         self._claims: Claims = run.claims()
-        self._downloads = Downloads(run.identity, hub, limits.keep_downloads)
-        self._packer = Packer(work.sets)
+        self._fetcher = Fetcher(work, limits, run, hub, self._stop, quiet)
         self._baseline = functools.cache(text_baseline)
         self._refused = 0
-        self._answered = False
         self._began = datetime.now(UTC).isoformat(timespec="milliseconds")
         # Of processes that share a mesh, the first one writes.
         self._writes = not work.one_mesh or jax.process_index() == 0
@@ -194,9 +95,9 @@ class Pipeline:
 
     def _evict_leftovers(self) -> None:
         """Remove downloads of traced checkpoints that a process was killed before it could remove."""
-        for name in self._downloads.noted():
+        for name in self._fetcher.leftovers():
             if (self.run.path / "metrics" / f"{name}.parquet").is_file() and self._claims.take(name):
-                self._evict(name)
+                self._fetcher.evict(name)
                 self._claims.release(name)
 
     def _items(self, left: set[CheckpointRef]) -> list[Item]:
@@ -246,7 +147,7 @@ class Pipeline:
                     elsewhere.append(item)
                     continue
                 if self.work.one_mesh or not self._is_settled(item):
-                    self._fetch(item)
+                    self._fetcher.fetch(item)
             except StoppedError:
                 return []
             except Exception as error:  # whatever is wrong with one checkpoint, the others go on
@@ -262,60 +163,6 @@ class Pipeline:
         elif (failure := self.run.failures().get(ref.name)) and failure["time"] >= self._began:
             item.error, item.told = InputError(failure["error"]), True
         return item.done or item.told
-
-    def _fetch(self, item: Item) -> None:
-        """Check a checkpoint's small files, then bring its weights here, as soon as the disk budget allows."""
-        ref, work = item.ref, self.work
-        try:
-            listing = None
-            if isinstance(ref.source, HubSource):
-                listing = work.listings.get(ref) or self._hub.look(ref.source.repo, ref.source.revision)
-            item.checked = check_checkpoint(ref, listing, work.config, self._packer, self._hub, work.tasks)
-            check_room(ref.name, item.checked.read, work, self.limits)
-            if listing is None:
-                return
-            ours = self._downloads.note(ref, listing)
-            if ours > self._disk.limit:
-                raise InputError(
-                    f"--disk_budget={bytes_text(self._disk.limit)}: less than the checkpoint, {bytes_text(ours)}; "
-                    "give at least that"
-                )
-            self._disk.take(ours)
-            item.disk = ours
-            item.fetched_bytes = self._hub.missing_bytes(listing)
-            while self._disk.held > item.disk and self._hub.free_bytes() < item.fetched_bytes + SPARE_BYTES:
-                if self._stop.wait(POLL):  # traced checkpoints make room
-                    raise StoppedError
-            started = time.time()
-            self._download(item, listing)
-            item.fetch = Span(started, time.time())
-            self._hub, self._answered = dataclasses.replace(self._hub, waits=self._patience), True
-        except UnreachableError:
-            # One wait for an absent hub is enough, until it answers again.
-            self._hub, self._answered = dataclasses.replace(self._hub, waits=()), False
-            raise
-
-    def _download(self, item: Item, listing: Listing) -> None:
-        """Bring the weights here. A hub that has answered so far and vanishes is waited for: outages last minutes."""
-        outages = iter(OUTAGES)
-        while True:
-            try:
-                self._hub.fetch(listing, None if self.quiet else item.label, self._stop)
-                return
-            except UnreachableError as error:
-                if not self._answered or self._answers(listing) or (wait := next(outages, None)) is None:
-                    raise
-                self._warn(f"{item.label}: {error}; again in {wait / 60:g} min")
-            if self._stop.wait(wait):
-                raise StoppedError
-
-    def _answers(self, listing: Listing) -> bool:
-        """Whether the hub does, so that the fault is one file's."""
-        try:
-            self._hub.revisions(listing.repo)
-        except UnreachableError:
-            return False
-        return True
 
     def _read(self, fetched: Iterable[Item]) -> Iterator[Item]:
         """Read one after another onto the host, as soon as the memory budget allows."""
@@ -360,8 +207,7 @@ class Pipeline:
         # Not where an interrupt passes: the next command goes on with what has been downloaded.
         item.staged = None
         self._memory.give_back(item.memory)
-        self._evict(item.ref.name)
-        self._disk.give_back(item.disk)
+        self._fetcher.release(item)
         self._claims.release(item.ref.name)
 
     def _trace(self, item: Item) -> None:
@@ -388,7 +234,7 @@ class Pipeline:
             read_bytes=read_bytes,
             tokens=traced.tokens,
             memory_bytes=peak_memory(),
-            disk_bytes=self._disk.peak,
+            disk_bytes=self._fetcher.peak,
             best=traced.best,
         )
         if self._writes:
@@ -437,12 +283,6 @@ class Pipeline:
                 f"given up after {len(self.failures)} failures, as --max_failures says; see "
                 f"{self.run.path}/failures.jsonl; the same command goes on"
             )
-
-    def _evict(self, name: str) -> None:
-        try:
-            self._downloads.evict(name)
-        except OSError as error:
-            self._warn(f"{name}: its files stay in {self._hub.cache} ({error.strerror or error})")
 
     def _warn(self, line: str) -> None:
         tqdm.write(f"warning: {line}", file=sys.stderr)

@@ -23,12 +23,13 @@ from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.figures import draw_all
 from jtrace.models.sharding import Layout
-from jtrace.pipeline import Limits, Pipeline, Work, check_room
+from jtrace.pipeline import Pipeline
 from jtrace.results import RunDirectory, open_run
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import check_paper_rows
 from jtrace.tracing import SweepConfig, is_traced, read_architecture, wanted_layers
 from jtrace.vectors import MASS_MEAN
+from jtrace.work import Limits, Work, check_room
 
 LOOKS_AT_ONCE = 8
 # Of the machine's memory, for params on the host; statements, packing and what else runs need the rest.

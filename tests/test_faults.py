@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace import log, pipeline
+from jtrace import fetching, log, pipeline
 from jtrace.checkpoints import transfer
 from jtrace.checkpoints.hub import Hub
 from jtrace.errors import InputError, WriteError
@@ -225,7 +225,7 @@ def test_a_faulty_checkpoint_fails_alone_and_is_all_that_the_same_command_then_d
 @pytest.mark.parametrize(("outage", "status"), [(3, 0), (100, 1)])
 def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, server, again, monkeypatch, capsys):
     """One that never answered is not, and a file that it alone does not serve neither."""
-    monkeypatch.setattr(pipeline, "OUTAGES", (0.01,) * 5)
+    monkeypatch.setattr(fetching, "OUTAGES", (0.01,) * 5)
     fetched, original = [], Hub.fetch
 
     def fetch(hub, listing, *args):
@@ -301,9 +301,9 @@ def test_a_full_cache_fails_the_checkpoint_that_does_not_fit(run, cache, server,
 
 def test_a_cache_disk_that_holds_one_checkpoint_suffices(run, cache, again, untroubled, disk, monkeypatch):
     disk(cache, "200k")
-    for module in ("checkpoints.hub", "pipeline"):
+    for module in ("checkpoints.hub", "fetching"):
         monkeypatch.setattr(f"jtrace.{module}.SPARE_BYTES", 0)
-    monkeypatch.setattr(pipeline, "POLL", 0.05)
+    monkeypatch.setattr(fetching, "POLL", 0.05)
     assert again() == 0
     assert results(run) == untroubled
 

@@ -14,10 +14,10 @@ from jtrace.checkpoints.hub import SPARE_BYTES, Hub, UnreachableError
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
-from jtrace.pipeline import Limits, Work
 from jtrace.results import open_run
 from jtrace.sweep import LOOKS_AT_ONCE, Means, look_at_all, sweep, trace_into
 from jtrace.tracing import SweepConfig
+from jtrace.work import Limits, Work
 from tests.conftest import ROOT
 from tests.hub_server import API, Fault, serve
 

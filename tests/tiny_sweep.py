@@ -74,7 +74,9 @@ def traced(run: Path) -> list[str]:
 
 def weights_in(cache: Path) -> list[Path]:
     """Weight files of a cache, unfinished ones too: what is named by a SHA-256."""
-    return [path for path in cache.rglob("blobs/*") if len(path.name.split(".")[0]) == 64]
+    # No rglob: it trips over folders that come and go while others work in the cache.
+    places = (*cache.glob("models--*/blobs/*"), *cache.glob("hub/models--*/blobs/*"))
+    return [path for path in places if len(path.name.split(".")[0]) == 64]
 
 
 def strays(run: Path) -> list[Path]:
