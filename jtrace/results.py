@@ -336,18 +336,13 @@ def open_run(
         raise InputError("a statement set cannot be called __metadata__; rename its file")
     run, now = RunDirectory(path), _circumstances(checkpoints)
     try:
-        if not _is_new(path):
-            _read_record(path / RECORD)
+        _earlier(path, config, data)  # before anything is written
         (path / LOCKS).mkdir(parents=True, exist_ok=True)
         with alone(run._lock("record")):
             used = is_used(run._lock("run"))
             if not used:  # processes of other containers cannot be told from dead ones
                 sweep_up(path)
-            earlier = None if _is_new(path) else _read_record(path / RECORD)
-            # A run that has traced nothing yet, and is not about to, binds nobody.
-            if earlier and (used or any(run.tables())):
-                _refuse_difference(path / RECORD, "", earlier["config"], config)
-                _refuse_difference(path / RECORD, "data of ", earlier["data"], data)
+            earlier = _earlier(path, config, data, used)
             run.failures()
             known = earlier["checkpoints"] if earlier else []
             record = {
@@ -370,6 +365,25 @@ def open_run(
             f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
         ) from None
     return run
+
+
+def _earlier(
+    path: Path, config: Mapping[str, Any], data: Mapping[str, str], used: bool = False
+) -> dict[str, Any] | None:
+    """What run.json says of a run directory that is to be taken up; None of a new one.
+
+    Args:
+        used: whether another command is at work on it.
+
+    Raises:
+        InputError: it is not a run, or a run of another configuration or other data.
+    """
+    earlier = None if _is_new(path) else _read_record(path / RECORD)
+    # A run that has traced nothing yet, and is not about to, binds nobody.
+    if earlier and (used or any(RunDirectory(path).tables())):
+        _refuse_difference(path / RECORD, "", earlier["config"], config)
+        _refuse_difference(path / RECORD, "data of ", earlier["data"], data)
+    return earlier
 
 
 def check_steering_out(path: Path) -> dict[str, Any]:

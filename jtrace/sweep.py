@@ -81,18 +81,18 @@ def trace_into(
     for statements in sets:
         check_paper_rows(statements)
     first, hub, means = jax.process_index() == 0, hub or Hub(), means or Means()
+    run, data = RunDirectory(out), {s.name: s.fingerprint for s in sets}
     with ExitStack() as hold:
         if first:
-            for statements in sets:
-                print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
-            names, data = [ref.name for ref in refs], {s.name: s.fingerprint for s in sets}
-            open_run(out, config.record(), data, names, {s.name: _about(s) for s in sets}, hold)
+            open_run(out, config.record(), data, [ref.name for ref in refs], {s.name: _about(s) for s in sets}, hold)
         wait_for_all("the run directory")
-        run = RunDirectory(out)
         listings = _listings(refs, sets, config, run, hub, tasks)
         work = Work(refs, sets, config, tasks, listings, means.layout, means.one_mesh)
         allowed = limits(listings, means, hub)
         _check_models(work, allowed, run, hub)
+        if first:
+            for statements in sets:
+                print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
         failures = sweep(work, allowed, run, hub)
         wait_for_all("the last checkpoint")
     if not first:

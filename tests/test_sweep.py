@@ -1,6 +1,7 @@
 """A sweep over checkpoints: what lands, what fails, what a rerun does."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -311,7 +312,10 @@ def test_help_explains_every_flag():
     done = subprocess.run(
         [sys.executable, str(ROOT / "launch/trace.py"), "--help"], capture_output=True, text=True, check=False
     )
-    flags = "checkpoints statements out protocol layers dtype data_dir tokenizer keep_activations vector_kinds"
+    flags = (
+        "checkpoints statements out protocol layers dtype data_dir tokenizer keep_activations vector_kinds disk_budget "
+        "memory_budget keep_downloads max_failures mesh distributed one_mesh coordinator processes process"
+    )
     for flag in flags.split():
         assert f"--{flag}" in done.stdout.replace("--[no]", "--")
 
@@ -362,12 +366,33 @@ def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
         (["--layers=0-x"], "error: --layers=0-x"),
         (["--vector_kinds=pca,mean"], "error: --vector_kinds=pca,mean: known are mass_mean, whitened, probe, pca"),
         (["--statements=nothing.csv"], "nothing.csv"),
+        (["--disk_budget=lots"], "error: --disk_budget=lots: no size; give bytes, as 200GB"),
+        (["--mesh=data:3"], "error: --mesh=data:3: is a mesh of 3 devices, and there are 1"),
+        (["--mesh=rows:1"], "error: --mesh=rows:1: 'rows' is no axis of the mesh; name data and model"),
+        (["--one_mesh"], "error: --one_mesh and --coordinator are for several processes; give --distributed as well"),
+        (["--distributed"], "error: --distributed: neither SLURM (srun), Open MPI nor a TPU pod started this process"),
     ):
         done = subprocess.run(command(steps, *flags), capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert cause in done.stderr
     assert not (steps / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "cause"),
+    [
+        (["--memory_budget=1kB"], "error: --memory_budget=1.0 kB: less than the params of tiny@step2, "),
+        (["--mesh=model:3"], "error: tiny@step2: a model axis of 3 does not divide its 4 heads and 4 key/value heads "),
+    ],
+)
+def test_what_no_checkpoint_of_a_model_can_pass_is_one_line(steps, flags, cause):
+    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"} if "--mesh=model:3" in flags else {}
+    done = subprocess.run(command(steps, *flags), capture_output=True, text=True, check=False, env=os.environ | devices)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert cause in done.stderr
+    assert not list((steps / "run/metrics").iterdir())
 
 
 @pytest.mark.torch
