@@ -1,5 +1,6 @@
 """What several tests need: real inputs where they are present, a tiny tokeniser, tiny checkpoints."""
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,13 @@ CHUNK = 1024  # bytes that the hub's client reads at once in tests
 def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Commands that tests start keep compiled programs, and whatever else, together and out of the user's home."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def young_heap() -> None:
+    """What earlier modules have left is not looked through again whenever Python, or a sweep, collects garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def test_it_prints_commands_that_can_be_run_alone(done):
     assert all(Path(command[1]).is_file() for command in commands)
 
 
+@pytest.mark.slow
 def test_a_second_time_does_nothing_again(done, cache):
     out, _ = done
     before = {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")}

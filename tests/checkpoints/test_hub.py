@@ -12,6 +12,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -23,7 +24,7 @@ from jtrace.checkpoints import transfer
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.weights import weight_files
-from jtrace.errors import InputError
+from jtrace.errors import InputError, StoppedError
 from tests.conftest import CHUNK, GOLDENS, ROOT
 from tests.hub_server import API, Fault, HubServer, serve
 
@@ -229,16 +230,24 @@ def test_a_dropped_connection_is_resumed_where_it_broke(server, hub, reset):
 
 def test_what_one_run_left_the_next_one_carries_on(server, hub):
     listing = hub.look(REPO, "step10")
-    server.faults["model.safetensors"] = Fault(times=1, drop_after=30 * CHUNK, reset=True)
-    impatient = Hub(hub.cache_dir, hub.endpoint, waits=())
-    assert "the same command goes on" in refusal(impatient.fetch, listing)
-    assert not (hub.fetch_small(listing) / "model.safetensors").exists()
+    folder, stop = hub.fetch_small(listing), Event()
+    stop.set()
+    with pytest.raises(StoppedError):
+        hub.fetch(listing, stop=stop)
+    assert not (folder / "model.safetensors").exists()
     left = unfinished(hub)[0].stat().st_size
     assert hub.missing_bytes(listing) == len(WEIGHTS) - left < len(WEIGHTS)
-    folder = impatient.fetch(listing)
+    folder = hub.fetch(listing)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert server.ranges("model.safetensors") == [None, f"bytes={left}-"]
     assert not unfinished(hub)
+
+
+def test_a_line_that_drops_again_and_again_gets_there_so_long_as_something_comes(server, hub):
+    server.faults["model.safetensors"] = Fault(drop_after=9 * CHUNK, reset=True)
+    folder = Hub(hub.cache_dir, hub.endpoint, waits=()).fetch(hub.look(REPO, "step10"))
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert len(server.ranges("model.safetensors")) == 6  # of 50 chunks
 
 
 @pytest.mark.parametrize(
