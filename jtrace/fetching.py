@@ -24,22 +24,24 @@ POLL = 2.0  # seconds between looks at the disk
 
 
 class Fetcher:
-    """Fetches one checkpoint after another, and evicts what has been traced.
-
-    Attributes:
-        peak: the most bytes of downloads that were held.
-    """
+    """Fetches one checkpoint after another, and evicts what has been traced."""
 
     def __init__(self, work: Work, limits: Limits, run: RunDirectory, hub: Hub, stop: Event, quiet: bool) -> None:
         self._work, self._limits, self._stop, self._quiet = work, limits, stop, quiet
         self._hub, self._patience, self._answered = hub, hub.waits, False
-        self._disk = Budget(sys.maxsize if limits.disk is None else limits.disk, stop)
+        self._disk = Budget(sys.maxsize if limits.disk_budget is None else limits.disk_budget, stop)
         self._downloads = Downloads(run.identity, hub, limits.keep_downloads)
         self._packer = Packer(work.sets)
 
     @property
     def peak(self) -> int:
+        """The most bytes of downloads that were held."""
         return self._disk.peak
+
+    @property
+    def noted(self) -> list[str]:
+        """Names of checkpoints that have files here, those that a killed process has left among them."""
+        return self._downloads.noted()
 
     def fetch(self, item: Item) -> None:
         """Check a checkpoint's small files, then bring its weights here, as soon as the disk budget allows.
@@ -77,13 +79,11 @@ class Fetcher:
         except OSError as error:
             self._warn(f"{name}: its files stay in {self._hub.cache} ({error.strerror or error})")
 
-    def leftovers(self) -> list[str]:
-        """Names of checkpoints of which a killed process of this run has left files."""
-        return self._downloads.noted()
-
     def _check(self, item: Item, listing: Listing | None) -> None:
-        item.checked = check_checkpoint(item.ref, listing, self._work.config, self._packer, self._hub, self._work.tasks)
-        check_room(item.ref.name, item.checked.read, self._work, self._limits)
+        checked = check_checkpoint(item.ref, listing, self._work.config, self._hub, self._work.tasks)
+        check_room(checked, self._work, self._limits)
+        item.packed = self._packer(checked.tokenizer, checked.architecture)
+        item.checked = checked
 
     def _make_room(self, item: Item, listing: Listing) -> None:
         """Wait until the budget, and the disk itself, hold one more checkpoint; traced ones make room."""

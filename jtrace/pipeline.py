@@ -27,7 +27,6 @@ from jtrace.checkpoints.convert import Staged, params_bytes
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.store import stage_checkpoint
-from jtrace.claims import Claims
 from jtrace.distributed import all_agree, from_first, share
 from jtrace.errors import InputError, StoppedError, WriteError
 from jtrace.fetching import Fetcher
@@ -35,7 +34,7 @@ from jtrace.log import Passage, Span
 from jtrace.models.decoder import Params
 from jtrace.results import RunDirectory
 from jtrace.tracing import Checked, is_traced, peak_memory, trace_checkpoint
-from jtrace.work import Item, Limits, Work
+from jtrace.work import Item, Limits, Work, untraced
 
 # Downloads are of uneven speed, and the first checkpoint compiles; more would be kept from other processes.
 FETCHED_AHEAD, FOUND_AHEAD, READ_AHEAD = 4, 1, 1
@@ -51,8 +50,8 @@ class Pipeline:
         self.work, self.limits, self.run, self.quiet = work, limits, run, quiet
         self.failures: dict[str, str] = {}
         self._stop = threading.Event()
-        self._memory = Budget(limits.memory, self._stop)
-        self._claims: Claims = run.claims()
+        self._memory = Budget(limits.memory_budget, self._stop)
+        self._claims = run.claims()
         self._fetcher = Fetcher(work, limits, run, hub, self._stop, quiet)
         self._baseline = functools.cache(text_baseline)
         self._refused = 0
@@ -66,12 +65,12 @@ class Pipeline:
         Raises:
             InputError: it was given up, and why.
         """
-        self._evict_leftovers()
-        left = self._left()
+        left = set(untraced(self.work, self.run))
         if traced := [ref for ref in self.work.refs if ref not in left]:
             self._say(f"{len(traced)} of {len(self.work.refs)} checkpoints are traced already")
             if self._writes:
                 self.run.clear_failures(traced)
+        self._evict_leftovers()
         items = self._items(left)
         remote = any(isinstance(item.ref.source, HubSource) for item in items)
         ahead = FETCHED_AHEAD if remote else FOUND_AHEAD
@@ -87,7 +86,7 @@ class Pipeline:
                     self._finish(item)
                     bar.update()
         except KeyboardInterrupt:
-            count = len(self.work.refs) - len(self._left())
+            count = len(self.work.refs) - len(untraced(self.work, self.run))
             print(f"stopped with {count} of {len(self.work.refs)} checkpoints traced", file=sys.stderr)
             raise
         finally:
@@ -95,8 +94,9 @@ class Pipeline:
 
     def _evict_leftovers(self) -> None:
         """Remove downloads of traced checkpoints that a process was killed before it could remove."""
-        for name in self._fetcher.leftovers():
-            if (self.run.path / "metrics" / f"{name}.parquet").is_file() and self._claims.take(name):
+        traced = {path.stem for path in self.run.tables()}
+        for name in traced.intersection(self._fetcher.noted):
+            if self._claims.take(name):
                 self._fetcher.evict(name)
                 self._claims.release(name)
 
@@ -114,18 +114,6 @@ class Pipeline:
             if self.run.is_damaged(item.ref):
                 self._warn(f"{self.run.table_path(item.ref)} is damaged; its checkpoint is traced again")
         return items
-
-    def _left(self) -> set[CheckpointRef]:
-        """Those that are not traced; one whose table is another checkpoint's is among them, and fails by name."""
-        left = set()
-        for ref in self.work.refs:
-            try:
-                traced = is_traced(ref, self.work.sets, self.work.config, self.run, self.work.tasks)
-            except InputError:
-                traced = False
-            if not traced:
-                left.add(ref)
-        return left
 
     def _fetched(self, items: Sequence[Item]) -> Iterator[Item]:
         """Fetch one after another; what other processes have comes last, once they have let go of it."""
@@ -198,11 +186,12 @@ class Pipeline:
             if self._writes:
                 self.run.clear_failures([item.ref])
             self._refused = 0
+            failed = False
         except Exception as error:  # whatever is wrong with one checkpoint, the others go on
-            item.error = error
             self._fail(item, error)
-        if item.error is not None:
-            item.error = None
+            failed = True
+        item.error = None
+        if failed:
             gc.collect()  # its traceback held arrays; a traced checkpoint's are deleted already
         # Not where an interrupt passes: the next command goes on with what has been downloaded.
         item.staged = None
@@ -212,13 +201,14 @@ class Pipeline:
 
     def _trace(self, item: Item) -> None:
         assert item.checked is not None
+        assert item.packed is not None
         assert item.staged is not None
         assert item.read is not None
         work, read_bytes = self.work, item.staged.nbytes
         label = None if self.quiet else item.label
         params = self._placed(item.staged)
         traced = trace_checkpoint(
-            item.checked, params, work.sets, work.config, self._baseline, self.run,
+            item.checked, item.packed, params, work.sets, work.config, self._baseline, self.run,
             work.tasks, work.layout, label, self._writes,
         )  # fmt: skip
         passage = Passage(
@@ -278,7 +268,7 @@ class Pipeline:
             raise InputError(
                 f"{self.run.path}: takes no files any more; free or mend its disk, the same command goes on"
             )
-        if self.limits.failures is not None and len(self.failures) >= self.limits.failures:
+        if self.limits.max_failures is not None and len(self.failures) >= self.limits.max_failures:
             raise InputError(
                 f"given up after {len(self.failures)} failures, as --max_failures says; see "
                 f"{self.run.path}/failures.jsonl; the same command goes on"

@@ -27,9 +27,10 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.models.sharding import Layout, check_fits
 from jtrace.results import RunDirectory
-from jtrace.sweep import Means, limits, look_at_all
+from jtrace.sweep import check_disk, look_at_all
 from jtrace.trace import check_paper_rows
-from jtrace.tracing import Packer, SweepConfig, is_traced, read_architecture, wanted_layers
+from jtrace.tracing import Packer, SweepConfig, check_checkpoint, is_traced
+from jtrace.work import Limits
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ def make_plan(
     hub: Hub,
     out: Path,
     tasks: Sequence[Task] = (),
-    means: Means | None = None,
+    limits: Limits | None = None,
+    layout: Layout | None = None,
 ) -> Plan:
     """Ask the hub for sizes, measure a download and a matrix product, and add up. Small files only are downloaded.
 
@@ -123,14 +125,14 @@ def make_plan(
     Raises:
         InputError: the statements cannot be traced, or the run directory holds a table of another checkpoint.
     """
-    means = means or Means()
+    limits = limits or Limits()
     for statements in sets:
         check_paper_rows(statements)
     run = RunDirectory(out)
     done = {ref for ref in refs if is_traced(ref, sets, config, run, tasks)}
     todo = [ref for ref in refs if ref not in done]
     listings = dict(zip(todo, look_at_all(todo, hub), strict=True))
-    works = _Works(sets, config, hub, means.layout)
+    works = _Works(sets, config, hub, layout)
     items = tuple(
         Item(ref, note="already traced", done=True) if ref in done else _item(ref, listings[ref], hub, works)
         for ref in tqdm(refs, desc="plan", unit=" checkpoints", leave=False, disable=None)
@@ -139,11 +141,11 @@ def make_plan(
     by_count = sum(item.missing or 0 for item in items if not isinstance(listings.get(item.ref), Listing))
     missing, problem = hub.missing_bytes(*found) + by_count, ""
     try:
-        limits({ref: one for ref, one in listings.items() if isinstance(one, Listing)}, means, hub)
+        check_disk({ref: one for ref, one in listings.items() if isinstance(one, Listing)}, limits, hub)
     except InputError as error:
         problem = str(error)
     largest = max((hub.missing_bytes(one) for one in found), default=0)
-    at_once = missing if means.keep_downloads else max(largest, by_count and max(item.missing or 0 for item in items))
+    at_once = missing if limits.keep_downloads else max(largest, by_count and max(item.missing or 0 for item in items))
     return Plan(items, hub.cache, hub.free_bytes(), missing, at_once, problem, _download_rate(found, hub))
 
 
@@ -177,17 +179,15 @@ class _Works:
         """
         if ref.model in self._known:
             return self._known[ref.model]
-        folder = self._hub.fetch_small(listing) if listing else Path(str(ref.source))
-        architecture, tokenizer = read_architecture(folder, ref, self._config, self._hub)
-        layers = wanted_layers(self._config.layers, architecture.depth, ref)
-        packed = self._packer(tokenizer, architecture).packed
-        read = architecture.truncated(max(layers) + 1)
+        checked = check_checkpoint(ref, listing, self._config, self._hub)
+        packed = self._packer(checked.tokenizer, checked.architecture).packed
+        layers, read = checked.layers, checked.read
         forward = packed.rows * packed.width * operations_per_slot(read, packed.width)
         # Per layer and set: the Gram matrices of all rows, and one inverse; the probes' products are fewer.
         statistics = len(layers) * sum(2 * len(s) ** 3 + 4 * len(s) ** 2 * read.width for s in self._sets)
         dtype, layout = jnp.dtype(self._config.dtype), self._layout
         if layout is not None:
-            check_fits(layout, architecture, ref.name)
+            check_fits(layout, read, ref.name)
         rate = _matmul_rate(read, dtype, layout)
         memory = None
         if layout is not None or jax.default_backend() != "cpu":

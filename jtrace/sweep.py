@@ -1,12 +1,10 @@
 """The tracing command: what it may use, the pipeline over its checkpoints, and what it ends with."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,34 +25,11 @@ from jtrace.pipeline import Pipeline
 from jtrace.results import RunDirectory, open_run
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import check_paper_rows
-from jtrace.tracing import SweepConfig, is_traced, read_architecture, wanted_layers
+from jtrace.tracing import SweepConfig, check_checkpoint
 from jtrace.vectors import MASS_MEAN
-from jtrace.work import Limits, Work, check_room
+from jtrace.work import Limits, Work, check_room, untraced
 
 LOOKS_AT_ONCE = 8
-# Of the machine's memory, for params on the host; statements, packing and what else runs need the rest.
-MEMORY_SHARE = 0.7
-
-
-@dataclass(frozen=True)
-class Means:
-    """What a sweep may use, as the user says it; None where the machine decides.
-
-    Attributes:
-        disk_budget: bytes of downloads at once; by default what is free.
-        memory_budget: bytes of params on the host at once; by default most of the machine's memory.
-        keep_downloads: whether downloads stay in the cache once they are traced.
-        max_failures: give up after so many; None for never.
-        layout: a mesh; None for one device.
-        one_mesh: whether the mesh spans all processes.
-    """
-
-    disk_budget: int | None = None
-    memory_budget: int | None = None
-    keep_downloads: bool = False
-    max_failures: int | None = None
-    layout: Layout | None = None
-    one_mesh: bool = False
 
 
 def trace_into(
@@ -64,13 +39,17 @@ def trace_into(
     config: SweepConfig,
     hub: Hub | None = None,
     tasks: Sequence[Task] = (),
-    means: Means | None = None,
+    limits: Limits | None = None,
+    layout: Layout | None = None,
+    one_mesh: bool = False,
 ) -> int:
     """A whole tracing command: open the run, trace what is missing, draw the figures, print the summary.
 
     Args:
         hub: where checkpoints that are not local folders come from; None is the default hub and cache.
         tasks: that each checkpoint is asked, without steering, once it is traced.
+        layout: a mesh; None for one device.
+        one_mesh: whether it spans all processes.
 
     Returns:
         The exit status: 0 if every checkpoint is traced, 1 otherwise.
@@ -80,20 +59,21 @@ def trace_into(
     """
     for statements in sets:
         check_paper_rows(statements)
-    first, hub, means = jax.process_index() == 0, hub or Hub(), means or Means()
+    first, hub, limits = jax.process_index() == 0, hub or Hub(), limits or Limits()
     run, data = RunDirectory(out), {s.name: s.fingerprint for s in sets}
+    work = Work(refs, sets, config, tasks, layout=layout, one_mesh=one_mesh)
     with ExitStack() as hold:
         if first:
             open_run(out, config.record(), data, [ref.name for ref in refs], {s.name: _about(s) for s in sets}, hold)
         wait_for_all("the run directory")
-        listings = _listings(refs, sets, config, run, hub, tasks)
-        work = Work(refs, sets, config, tasks, listings, means.layout, means.one_mesh)
-        allowed = limits(listings, means, hub)
-        _check_models(work, allowed, run, hub)
+        left = untraced(work, run)
+        work = dataclasses.replace(work, listings=_listings(left, hub))
+        check_disk(work.listings, limits, hub)
+        _check_models(left, work, limits, hub)
         if first:
             for statements in sets:
                 print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
-        failures = sweep(work, allowed, run, hub)
+        failures = sweep(work, limits, run, hub)
         wait_for_all("the last checkpoint")
     if not first:
         return 1 if failures else 0
@@ -103,9 +83,8 @@ def trace_into(
 
 def _status(work: Work, run: RunDirectory, failures: Mapping[str, str]) -> int:
     """0 if every checkpoint is traced, by whichever process; says how many are not."""
-    left = [ref.name for ref in work.refs if not _traced(ref, work.sets, work.config, run, work.tasks)]
-    on_record = run.failures()
-    failed = [name for name in left if name in failures or name in on_record]
+    left, on_record = untraced(work, run), run.failures()
+    failed = [ref for ref in left if ref.name in failures or ref.name in on_record]
     if failed:
         print(f"{len(failed)} of {len(work.refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
     if len(left) > len(failed):
@@ -117,7 +96,7 @@ def _status(work: Work, run: RunDirectory, failures: Mapping[str, str]) -> int:
     return 1 if left or failures else 0
 
 
-def sweep(work: Work, allowed: Limits, run: RunDirectory, hub: Hub, *, quiet: bool = False) -> dict[str, str]:
+def sweep(work: Work, limits: Limits, run: RunDirectory, hub: Hub, *, quiet: bool = False) -> dict[str, str]:
     """Trace every checkpoint that the run directory does not hold yet.
 
     Returns:
@@ -126,7 +105,7 @@ def sweep(work: Work, allowed: Limits, run: RunDirectory, hub: Hub, *, quiet: bo
     Raises:
         InputError: the sweep was given up.
     """
-    pipeline = Pipeline(work, allowed, run, hub, quiet)
+    pipeline = Pipeline(work, limits, run, hub, quiet)
     pipeline.go()
     return pipeline.failures
 
@@ -172,83 +151,49 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
         return list(tqdm(pool.map(look, refs), "sizes", len(refs), unit=" checkpoints", leave=False, disable=disable))
 
 
-def _listings(
-    refs: Sequence[CheckpointRef],
-    sets: Sequence[Statements],
-    config: SweepConfig,
-    run: RunDirectory,
-    hub: Hub,
-    tasks: Sequence[Task],
-) -> dict[CheckpointRef, Listing]:
+def _listings(left: Sequence[CheckpointRef], hub: Hub) -> dict[CheckpointRef, Listing]:
     """What the hub lists for each checkpoint that is to be traced; those that it does not list will fail by name."""
-    remote = [ref for ref in refs if isinstance(ref.source, HubSource) and not _traced(ref, sets, config, run, tasks)]
+    remote = [ref for ref in left if isinstance(ref.source, HubSource)]
     # A single one is looked at when its turn comes.
     found = look_at_all(remote, hub) if len(remote) > 1 else []
     return {ref: listing for ref, listing in zip(remote, found, strict=False) if isinstance(listing, Listing)}
 
 
-def limits(listings: Mapping[CheckpointRef, Listing], means: Means, hub: Hub) -> Limits:
-    """The budgets.
+def check_disk(listings: Mapping[CheckpointRef, Listing], limits: Limits, hub: Hub) -> None:
+    """Whether the downloads fit, one after another.
 
     Raises:
         InputError: the disk, or its budget, cannot hold the largest checkpoint, or all of them if they are to stay.
     """
     sizes = {ref: hub.missing_bytes(listing) for ref, listing in listings.items()}
-    if sizes:
-        largest = max(sizes, key=lambda ref: sizes[ref])
-        needed = [*listings.values()] if means.keep_downloads else [listings[largest]]
-        hub.check_space(needed)
-        count, budget = hub.missing_bytes(*needed), means.disk_budget
-        if budget is not None and count > budget:
-            what = f"{len(needed)} checkpoints to keep" if means.keep_downloads else largest.name
-            raise InputError(
-                f"--disk_budget={bytes_text(budget)}: less than {what}, {bytes_text(count)}; give at least that"
-            )
-    return Limits(
-        disk=means.disk_budget,
-        memory=int(MEMORY_SHARE * _memory()) if means.memory_budget is None else means.memory_budget,
-        keep_downloads=means.keep_downloads,
-        failures=means.max_failures,
-    )
+    if not sizes:
+        return
+    largest = max(sizes, key=lambda ref: sizes[ref])
+    needed = [*listings.values()] if limits.keep_downloads else [listings[largest]]
+    hub.check_space(needed)
+    count, budget = hub.missing_bytes(*needed), limits.disk_budget
+    if budget is not None and count > budget:
+        what = f"{len(needed)} checkpoints to keep" if limits.keep_downloads else largest.name
+        raise InputError(
+            f"--disk_budget={bytes_text(budget)}: less than {what}, {bytes_text(count)}; give at least that"
+        )
 
 
-def _memory() -> int:
-    """Bytes of the machine, or what a container or a SLURM job may have of them."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such bound, or "max"
-        return memory
-
-
-def _check_models(work: Work, allowed: Limits, run: RunDirectory, hub: Hub) -> None:
+def _check_models(left: Sequence[CheckpointRef], work: Work, limits: Limits, hub: Hub) -> None:
     """Refuse at once what would fail every checkpoint of a model; what is wrong with a single one is its own failure.
 
     Raises:
         InputError: a mesh that does not divide the model, or a memory budget that does not hold it.
     """
-    for ref in {ref.model: ref for ref in reversed(work.refs)}.values():
+    for ref in {ref.model: ref for ref in reversed(left)}.values():
         listing = work.listings.get(ref)
-        if _traced(ref, work.sets, work.config, run, work.tasks) or (isinstance(ref.source, HubSource) and not listing):
+        if isinstance(ref.source, HubSource) and listing is None:
             continue
         try:
-            folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
-            architecture, _ = read_architecture(folder, ref, work.config, hub)
-            layers = wanted_layers(work.config.layers, architecture.depth, ref)
+            checked = check_checkpoint(ref, listing, work.config, hub, work.tasks)
         except InputError:
             continue
-        check_room(
-            ref.name, architecture.truncated(architecture.depth if work.tasks else max(layers) + 1), work, allowed
-        )
-
-
-def _traced(
-    ref: CheckpointRef, sets: Sequence[Statements], config: SweepConfig, run: RunDirectory, tasks: Sequence[Task]
-) -> bool:
-    try:
-        return is_traced(ref, sets, config, run, tasks)
-    except InputError:  # another checkpoint's table: it fails by name
-        return False
+        check_room(checked, work, limits)
 
 
 def _about(statements: Statements) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class Checked:
-    """A checkpoint whose small files fit the statements.
+    """A checkpoint whose small files are in order.
 
     Attributes:
         folder: of config.json; of a local checkpoint or an Orbax one, of the weights too.
@@ -88,7 +88,6 @@ class Checked:
     tokenizer: Path
     architecture: DecoderConfig
     layers: tuple[int, ...]
-    packed: PackedSets
     read: DecoderConfig
     commit: str | None = None
 
@@ -148,7 +147,7 @@ def is_traced(
 
 
 def check_checkpoint(
-    ref: CheckpointRef, listing: Listing | None, config: SweepConfig, packer: Packer, hub: Hub, tasks: Sequence[Task]
+    ref: CheckpointRef, listing: Listing | None, config: SweepConfig, hub: Hub, tasks: Sequence[Task] = ()
 ) -> Checked:
     """Config and tokeniser, before gigabytes of weights move.
 
@@ -157,18 +156,19 @@ def check_checkpoint(
         tasks: that it is asked as well; all of its layers are read then.
 
     Raises:
-        InputError: they are at fault, or do not fit the statements or the wanted layers.
+        InputError: they are at fault, or do not fit the wanted layers.
     """
     folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
     full, tokenizer = read_architecture(folder, ref, config, hub)
     layers = wanted_layers(config.layers, full.depth, ref)
     read = full.truncated(full.depth if tasks else max(layers) + 1)
     commit = listing.commit if listing else None
-    return Checked(ref, folder, tokenizer, full, tuple(layers), packer(tokenizer, full), read, commit)
+    return Checked(ref, folder, tokenizer, full, tuple(layers), read, commit)
 
 
 def trace_checkpoint(
     checked: Checked,
+    packed: PackedSets,
     params: Params,
     sets: Sequence[Statements],
     config: SweepConfig,
@@ -182,6 +182,7 @@ def trace_checkpoint(
     """Trace one checkpoint into the run directory.
 
     Args:
+        packed: the statements, by its tokeniser.
         params: of `checked.read`; their buffers are deleted as soon as they have served.
         layout: the mesh that they lie on.
         writes: whether this process writes what is found; of those that share a mesh, one does.
@@ -190,7 +191,7 @@ def trace_checkpoint(
         InputError: residuals or statistics are not finite, or a task cannot be asked.
         WriteError: the run directory cannot be written.
     """
-    ref, full, layers, packed = checked.ref, checked.architecture, checked.layers, checked.packed
+    ref, full, layers = checked.ref, checked.architecture, checked.layers
     dtype = jnp.dtype(config.dtype)
     started = time.time()
     residuals = extract(params, checked.read, packed.packed, dtype=dtype, progress=progress, layout=layout)

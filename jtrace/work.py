@@ -1,8 +1,12 @@
 """What a sweep is to do, what it may use, and one checkpoint on its way through it."""
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from jtrace.activations import PackedSets
 from jtrace.checkpoints.convert import Staged, params_bytes
 from jtrace.checkpoints.listing import Listing, bytes_text
 from jtrace.checkpoints.refs import CheckpointRef
@@ -10,9 +14,12 @@ from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.log import Span
-from jtrace.models.config import DecoderConfig
 from jtrace.models.sharding import Layout, check_fits
-from jtrace.tracing import Checked, SweepConfig
+from jtrace.results import RunDirectory
+from jtrace.tracing import Checked, SweepConfig, is_traced
+
+# Statements, packing and what else runs need the rest of the memory.
+MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -35,21 +42,30 @@ class Work:
     one_mesh: bool = False
 
 
+def most_memory() -> int:
+    """Bytes of the host's memory that params may take unless told otherwise."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no such bound, or "max"
+        # What a container or a SLURM job may have.
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return int(MEMORY_SHARE * memory)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a sweep may use.
 
     Attributes:
-        disk: bytes of downloads at once, beside what the cache holds already; None for as many as fit.
-        memory: bytes of params on the host at once, the traced checkpoint's and the next one's.
+        disk_budget: bytes of downloads at once, beside what the cache holds already; None for as many as fit.
+        memory_budget: bytes of params on the host at once, the traced checkpoint's and the next one's.
         keep_downloads: whether downloads stay once they are traced.
-        failures: give up after so many; None for never.
+        max_failures: give up after so many; None for never.
     """
 
-    disk: int | None
-    memory: int
+    disk_budget: int | None = None
+    memory_budget: int = field(default_factory=most_memory)
     keep_downloads: bool = False
-    failures: int | None = None
+    max_failures: int | None = None
 
 
 @dataclass(eq=False)
@@ -65,6 +81,7 @@ class Item:
     ref: CheckpointRef
     label: str
     checked: Checked | None = None
+    packed: PackedSets | None = None
     staged: Staged | None = None
     fetch: Span | None = None
     read: Span | None = None
@@ -76,19 +93,29 @@ class Item:
     error: Exception | None = None
 
 
-def check_room(name: str, architecture: DecoderConfig, work: Work, limits: Limits) -> None:
-    """Whether the params of a checkpoint can be held, before they move.
+def untraced(work: Work, run: RunDirectory) -> list[CheckpointRef]:
+    """Those that the run does not hold; one whose table is another checkpoint's is among them, and fails by name."""
+    left = []
+    for ref in work.refs:
+        try:
+            traced = is_traced(ref, work.sets, work.config, run, work.tasks)
+        except InputError:
+            traced = False
+        if not traced:
+            left.append(ref)
+    return left
 
-    Args:
-        architecture: as far as it is read.
+
+def check_room(checked: Checked, work: Work, limits: Limits) -> None:
+    """Whether the params of a checkpoint can be held, before they move.
 
     Raises:
         InputError: the mesh does not divide the model, or the memory budget is less than its params on this host.
     """
     if work.layout is not None:
-        check_fits(work.layout, architecture, name)
-    if (count := params_bytes(architecture, work.config.dtype, work.layout)) > limits.memory:
+        check_fits(work.layout, checked.read, checked.ref.name)
+    if (count := params_bytes(checked.read, work.config.dtype, work.layout)) > limits.memory_budget:
         raise InputError(
-            f"--memory_budget={bytes_text(limits.memory)}: less than the params of {name}, {bytes_text(count)}; give "
-            "at least that, or spread them over more hosts with --one_mesh"
+            f"--memory_budget={bytes_text(limits.memory_budget)}: less than the params of {checked.ref.name}, "
+            f"{bytes_text(count)}; give at least that, or spread them over more hosts with --one_mesh"
         )

@@ -29,10 +29,11 @@ from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
 from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.plan import as_text, make_plan
-from jtrace.sweep import Means, trace_into
+from jtrace.sweep import trace_into
 from jtrace.trace import PROTOCOLS
 from jtrace.tracing import SweepConfig, behaviour_protocols
 from jtrace.vectors import KINDS, MASS_MEAN
+from jtrace.work import Limits, most_memory
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",
@@ -166,19 +167,18 @@ def main() -> int:
     if ONE_MESH.value and asked:
         raise InputError("--behaviour is asked by one process alone; leave it out, or --one_mesh")
     devices = jax.devices() if ONE_MESH.value else jax.local_devices()
-    means = Means(
+    layout = parse_mesh(MESH.value, devices) if MESH.value else default_layout(devices)
+    limits = Limits(
         disk_budget=parse_size("disk_budget", DISK_BUDGET.value) if DISK_BUDGET.value else None,
-        memory_budget=parse_size("memory_budget", MEMORY_BUDGET.value) if MEMORY_BUDGET.value else None,
+        memory_budget=parse_size("memory_budget", MEMORY_BUDGET.value) if MEMORY_BUDGET.value else most_memory(),
         keep_downloads=KEEP_DOWNLOADS.value,
         max_failures=MAX_FAILURES.value,
-        layout=parse_mesh(MESH.value, devices) if MESH.value else default_layout(devices),
-        one_mesh=ONE_MESH.value,
     )
     if DRY_RUN.value:
-        plan = make_plan(refs, sets, config, hub, Path(OUT.value), tasks, means)
+        plan = make_plan(refs, sets, config, hub, Path(OUT.value), tasks, limits, layout)
         print(as_text(plan))
         return 0 if plan.feasible else 1
-    return trace_into(Path(OUT.value), refs, sets, config, hub, tasks, means)
+    return trace_into(Path(OUT.value), refs, sets, config, hub, tasks, limits, layout, ONE_MESH.value)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from jtrace.data.packing import operations_per_slot
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.plan import as_text, make_plan
-from jtrace.sweep import Means, trace_into
+from jtrace.sweep import trace_into
 from jtrace.tracing import SweepConfig
+from jtrace.work import Limits
 from tests.hub_server import API, Fault, serve
 
 pytestmark = pytest.mark.usefixtures("hub_client")
@@ -29,10 +30,10 @@ def server(steps):
         yield server
 
 
-def plan_of(steps, server, spec=f"{REPO}@step2,step10", config=CONFIG, means=None):
+def plan_of(steps, server, spec=f"{REPO}@step2,step10", config=CONFIG, limits=None):
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([spec], hub.revisions)
-    return make_plan(refs, read_all([str(steps / "mine.csv")]), config, hub, steps / "run", means=means)
+    return make_plan(refs, read_all([str(steps / "mine.csv")]), config, hub, steps / "run", limits=limits)
 
 
 def test_sizes_are_the_hub_s_and_no_weights_are_kept(steps, server):
@@ -145,17 +146,17 @@ def test_a_file_that_two_revisions_share_is_downloaded_once(steps, server):
 @pytest.mark.parametrize("keep", [False, True])
 def test_space_is_asked_for_as_the_downloads_will(steps, server, monkeypatch, keep):
     """For the largest checkpoint, or for all of them where they are kept, and some to spare."""
-    means = Means(keep_downloads=keep)
-    needed = plan_of(steps, server, means=means).at_once
+    limits = Limits(keep_downloads=keep)
+    needed = plan_of(steps, server, limits=limits).at_once
     assert needed == plan_of(steps, server).missing if keep else needed < plan_of(steps, server).missing
     monkeypatch.setattr(Hub, "free_bytes", lambda self: needed + SPARE_BYTES - 1)
-    assert not plan_of(steps, server, means=means).feasible
+    assert not plan_of(steps, server, limits=limits).feasible
     monkeypatch.setattr(Hub, "free_bytes", lambda self: needed + SPARE_BYTES)
-    assert plan_of(steps, server, means=means).feasible
+    assert plan_of(steps, server, limits=limits).feasible
 
 
 def test_a_budget_below_one_checkpoint_fails_the_plan(steps, server):
-    plan = plan_of(steps, server, means=Means(disk_budget=1000))
+    plan = plan_of(steps, server, limits=Limits(disk_budget=1000))
     assert not plan.feasible
     assert re.search(
         r"TOO SMALL +--disk_budget=1\.0 kB: less than org--tiny@step\d+, .* give at least that", as_text(plan)

@@ -15,7 +15,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.results import open_run
-from jtrace.sweep import LOOKS_AT_ONCE, Means, look_at_all, sweep, trace_into
+from jtrace.sweep import LOOKS_AT_ONCE, look_at_all, sweep, trace_into
 from jtrace.tracing import SweepConfig
 from jtrace.work import Limits, Work
 from tests.conftest import ROOT
@@ -32,11 +32,11 @@ def server(steps):
         yield server
 
 
-def trace(steps, server, spec, out="run", **means) -> int:
+def trace(steps, server, spec, out="run", **limits) -> int:
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([spec], hub.revisions)
     sets = read_all([str(steps / "mine.csv")])
-    return trace_into(steps / out, refs, sets, SweepConfig(dtype="float32"), hub, means=Means(**means))
+    return trace_into(steps / out, refs, sets, SweepConfig(dtype="float32"), hub, limits=Limits(**limits))
 
 
 def test_a_hub_sweep_gives_what_the_folders_give(steps, server):
@@ -133,7 +133,7 @@ def test_an_absent_hub_is_waited_for_once(steps, server, monkeypatch, capsys):
     refs = parse_specs([f"{REPO}@step2", f"{REPO}@step10"], hub.revisions)
     run = open_run(steps / "run", {}, {}, [])
     work = Work(refs, read_all([str(steps / "mine.csv")]), SweepConfig(dtype="float32"))
-    failures = sweep(work, Limits(disk=10**9, memory=10**9), run, hub)
+    failures = sweep(work, Limits(), run, hub)
     assert len(failures) == 2
     assert slept == [1, 8]
     assert "again in 8 s" in capsys.readouterr().err

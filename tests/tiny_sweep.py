@@ -10,8 +10,9 @@ from safetensors.numpy import load_file, save_file
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
-from jtrace.sweep import Means, trace_into
+from jtrace.sweep import trace_into
 from jtrace.tracing import SweepConfig
+from jtrace.work import Limits
 from tests.conftest import GOLDENS, LETTERS, letter_tokenizer
 from tests.hub_server import HubServer
 
@@ -51,13 +52,13 @@ def trace(
     cache: Path,
     waits: Sequence[float] = (),
     config: SweepConfig | None = None,
-    **means: int | bool,
+    **limits: int | bool,
 ) -> int:
     """Trace all that a server serves, in this process; returns the exit status."""
     hub = Hub(cache, server.url, waits)
     refs = parse_specs([spec(server)], hub.revisions)
     sets = read_all([str(steps / "mine.csv")])
-    return trace_into(out, refs, sets, config or SweepConfig(dtype="float32"), hub, means=Means(**means))
+    return trace_into(out, refs, sets, config or SweepConfig(dtype="float32"), hub, limits=Limits(**limits))
 
 
 def results(run: Path) -> dict[str, bytes]:
