@@ -5,19 +5,13 @@ and so is all that belongs to it.
 """
 
 import json
-import platform
-import secrets
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -27,13 +21,13 @@ from safetensors.numpy import save_file
 
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.claims import Claims, alone, in_use, is_used
+from jtrace.claims import Claims, alone, in_use
 from jtrace.errors import InputError, WriteError
 from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
 from jtrace.steering_results import TIME_KEY, latest
 from jtrace.trace import Metric, Projection
 from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
-from jtrace.whole import sweep_up, written_whole
+from jtrace.whole import written_whole
 
 SCHEMA = pa.schema(
     [
@@ -65,7 +59,6 @@ PROJECTION_SCHEMA = pa.schema(
     ]
 )
 STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
-PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
 RECORD, LOCKS = "run.json", ".locks"
@@ -73,7 +66,7 @@ RECORD, LOCKS = "run.json", ".locks"
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory that exists and belongs to this configuration; see `open_run`."""
+    """A run directory that exists and belongs to this configuration; see `jtrace.run_record.open_run`."""
 
     path: Path
 
@@ -104,10 +97,10 @@ class RunDirectory:
 
     def in_use(self) -> AbstractContextManager[None]:
         """Keep other commands from giving the run another configuration meanwhile."""
-        return in_use(self._lock("run"))
+        return in_use(self.lock("run"))
 
-    def _lock(self, name: str) -> Path:
-        # Names of checkpoints do not begin with a dot.
+    def lock(self, name: str) -> Path:
+        """A file to lock; names of checkpoints do not begin with a dot."""
         return self.path / LOCKS / f".{name}"
 
     def tables(self) -> list[Path]:
@@ -135,11 +128,13 @@ class RunDirectory:
 
     def is_damaged(self, ref: CheckpointRef) -> bool:
         """Whether there is a table that cannot be read."""
-        path = self.table_path(ref)
         try:
-            return path.is_file() and _read_table(path) is None
+            _read_table(self.table_path(ref))
+        except FileNotFoundError:
+            return False
         except (OSError, pa.ArrowException):
             return True
+        return False
 
     def check_there(self) -> None:
         """Refuse to write into a directory that has vanished since the run began.
@@ -177,7 +172,6 @@ class RunDirectory:
         projections: Sequence[Projection],
     ) -> None:
         """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done."""
-        self.check_there()
         # What is written again, for another kind of vector as a rule, replaces the same numbers.
         again = self.table_path(ref).is_file()
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
@@ -189,11 +183,10 @@ class RunDirectory:
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
         except WriteError:
-            with suppress(OSError):  # a vanished disk
-                for kind in () if again else KINDS:
-                    self.vectors_path(ref, kind).unlink(missing_ok=True)
-                if not again:
-                    self.projections_path(ref.name).unlink(missing_ok=True)
+            if not again:
+                with suppress(OSError):  # a vanished disk
+                    for path in (self.projections_path(ref.name), *(self.vectors_path(ref, kind) for kind in KINDS)):
+                        path.unlink(missing_ok=True)
             raise
 
     def _write_projections(self, ref: CheckpointRef, projections: Sequence[Projection]) -> None:
@@ -259,7 +252,7 @@ class RunDirectory:
         Raises:
             InputError: there is no such folder, or it is no run.
         """
-        record = _readable_record(self.path / RECORD)
+        record = readable_record(self.path / RECORD)
         if record is None:
             raise InputError(f"{self.path}: no run directory (it holds no readable run.json); name one that was traced")
         return record
@@ -296,7 +289,7 @@ class RunDirectory:
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
         self.check_there()
-        with alone(self._lock("failures")):
+        with alone(self.lock("failures")):
             self._write_failures(self.failures() | {ref.name: record})
 
     def clear_failures(self, refs: Iterable[CheckpointRef]) -> None:
@@ -304,7 +297,7 @@ class RunDirectory:
         cleared = {ref.name for ref in refs}
         if not cleared & self.failures().keys():
             return
-        with alone(self._lock("failures")):
+        with alone(self.lock("failures")):
             self._write_failures({name: note for name, note in self.failures().items() if name not in cleared})
 
     def _write_failures(self, failures: Mapping[str, Mapping[str, str]]) -> None:
@@ -312,149 +305,8 @@ class RunDirectory:
             aside.write_text("".join(json.dumps(record) + "\n" for record in failures.values()), encoding="utf-8")
 
 
-def open_run(
-    path: Path,
-    config: Mapping[str, Any],
-    data: Mapping[str, str],
-    checkpoints: Sequence[str],
-    sets: Mapping[str, Mapping[str, Any]] | None = None,
-    hold: ExitStack | None = None,
-) -> RunDirectory:
-    """Make a run directory, or take up an earlier one of the same configuration.
-
-    Args:
-        config: what decides the numbers, beside the checkpoints; JSON values.
-        data: fingerprint of each statement set.
-        checkpoints: names; added to those of earlier commands.
-        sets: what a reader wants to know of each statement set; JSON values.
-        hold: keeps other commands from giving the run another configuration until it is closed.
-
-    Raises:
-        InputError: the directory cannot be written, is not a run, or is a run of another configuration or other data.
-    """
-    if "__metadata__" in data:
-        raise InputError("a statement set cannot be called __metadata__; rename its file")
-    run, now = RunDirectory(path), _circumstances(checkpoints)
-    try:
-        _earlier(path, config, data)  # before anything is written
-        (path / LOCKS).mkdir(parents=True, exist_ok=True)
-        with alone(run._lock("record")):
-            used = is_used(run._lock("run"))
-            if not used:  # processes of other containers cannot be told from dead ones
-                sweep_up(path)
-            earlier = _earlier(path, config, data, used)
-            run.failures()
-            known = earlier["checkpoints"] if earlier else []
-            record = {
-                "id": (earlier or {}).get("id") or secrets.token_hex(8),
-                "config": dict(config),
-                "data": dict(data),
-                "sets": {name: dict(about) for name, about in (sets or {}).items()},
-                "checkpoints": known + [name for name in checkpoints if name not in known],
-                "commands": [*(earlier["commands"] if earlier else []), now],
-            }
-            if earlier and "steering_commands" in earlier:
-                record["steering_commands"] = earlier["steering_commands"]
-            _write_record(path, record)
-            for folder in ("metrics", "vectors", "figures"):
-                (path / folder).mkdir(exist_ok=True)
-            if hold is not None:
-                hold.enter_context(run.in_use())
-    except OSError as error:
-        raise InputError(
-            f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
-        ) from None
-    return run
-
-
-def _earlier(
-    path: Path, config: Mapping[str, Any], data: Mapping[str, str], used: bool = False
-) -> dict[str, Any] | None:
-    """What run.json says of a run directory that is to be taken up; None of a new one.
-
-    Args:
-        used: whether another command is at work on it.
-
-    Raises:
-        InputError: it is not a run, or a run of another configuration or other data.
-    """
-    earlier = None if _is_new(path) else _read_record(path / RECORD)
-    # A run that has traced nothing yet, and is not about to, binds nobody.
-    if earlier and (used or any(RunDirectory(path).tables())):
-        _refuse_difference(path / RECORD, "", earlier["config"], config)
-        _refuse_difference(path / RECORD, "data of ", earlier["data"], data)
-    return earlier
-
-
-def check_steering_out(path: Path) -> dict[str, Any]:
-    """What run.json says of a run directory to steer in, or will say of one that is not there yet.
-
-    Raises:
-        InputError: it holds other files.
-    """
-    if not _is_new(path):
-        return _read_record(path / RECORD)
-    return {"config": {}, "data": {}, "sets": {}, "checkpoints": [], "commands": []}
-
-
-def open_steering(path: Path, target: str) -> RunDirectory:
-    """A run directory to steer in: one that was traced, or a new one. What was run is added to its record.
-
-    Raises:
-        InputError: the directory cannot be written, or is not a run.
-    """
-    run, now = RunDirectory(path), _circumstances([target])
-    check_steering_out(path)
-    try:
-        (path / LOCKS).mkdir(parents=True, exist_ok=True)
-        with alone(run._lock("record")):
-            record = check_steering_out(path)
-            record["steering_commands"] = [*record.get("steering_commands", ()), now]
-            _write_record(path, record)
-            for folder in ("steering", "figures"):
-                (path / folder).mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
-        ) from None
-    return run
-
-
-def _is_new(path: Path) -> bool:
-    """Whether a run may begin at a path; what is hidden there does not count, a killed process may have left it."""
-    return not path.exists() or (path.is_dir() and all(child.name.startswith(".") for child in path.iterdir()))
-
-
-def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    with written_whole(path / RECORD) as aside:
-        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _circumstances(checkpoints: Sequence[str]) -> dict[str, Any]:
-    """When a command ran, on what, and for which checkpoints."""
-    try:
-        device = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()}
-    except RuntimeError as error:
-        raise InputError(f"JAX finds no device: {' '.join(str(error).split())}; check JAX_PLATFORMS") from None
-    return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        "checkpoints": list(checkpoints),
-        "device": device,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-    }
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    record = _readable_record(path)
-    if record is None:
-        raise InputError(
-            f"--out={path.parent}: holds other files and no readable run.json; choose a new or empty folder"
-        )
-    return record
-
-
-def _readable_record(path: Path) -> dict[str, Any] | None:
+def readable_record(path: Path) -> dict[str, Any] | None:
+    """What a run.json says; None where there is none, or another kind of file."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         kinds = {"config": dict, "data": dict, "checkpoints": list, "commands": list}
@@ -493,24 +345,3 @@ def _projection_table(projection: Projection) -> pa.Table:
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, PROJECTION_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=PROJECTION_SCHEMA)
-
-
-def _refuse_difference(where: Path, what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            raise InputError(
-                f"{where}: {what}{key} was {_short(old.get(key))} in this run and is {_short(new.get(key))} now; "
-                "take another --out, or the same settings"
-            )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

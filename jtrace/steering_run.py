@@ -19,7 +19,7 @@ from jtrace.evaluation.catalogue import Data, Judges, read_tasks
 from jtrace.figures import draw_all
 from jtrace.language_model import load_language_model
 from jtrace.models.families import read_model_config
-from jtrace.results import check_steering_out, open_steering
+from jtrace.run_record import check_steering_out, open_steering
 from jtrace.steer import SteerConfig, check_steering, steer, vectors_for, with_controls
 from jtrace.steering import combined, no_vector
 from jtrace.summary import as_text, steering_effects

@@ -22,7 +22,8 @@ from jtrace.evaluation.task import Task
 from jtrace.figures import draw_all
 from jtrace.models.sharding import Layout
 from jtrace.pipeline import Pipeline
-from jtrace.results import RunDirectory, open_run
+from jtrace.results import RunDirectory
+from jtrace.run_record import open_run
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import check_paper_rows
 from jtrace.tracing import SweepConfig, check_checkpoint

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tests.bars import MEASURED
+from tests.hub_server import HubServer, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
@@ -84,6 +86,23 @@ def steps(tmp_path: Path) -> Path:
     rows = [("".join(random.choice(list(LETTERS[:26]), 6)) + (" yes" if i % 2 else " no"), i % 2) for i in range(40)]
     (tmp_path / "mine.csv").write_text("statement,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
     return tmp_path
+
+
+@pytest.fixture
+def server(steps: Path) -> Iterator[HubServer]:
+    """A hub on loopback with the three checkpoints as revisions of `org/tiny`."""
+    with serve({("org/tiny", f"step{n}"): steps / "tiny" / f"step{n}" for n in (2, 10, 100)}) as server:
+        yield server
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """For the processes that a test starts: what is left of them is killed at its end."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -8,11 +8,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jtrace.checkpoints.audit import Fingerprint
+from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS, RunDirectory
+from jtrace.trace import Metric, Projection
 
 # Probe accuracy peaks at layer 2, at 0.8 plus a thousandth per step.
 VALUES = {"probe_accuracy": 0.8, "probe_auroc": 0.9, "mi_xt": 5.0, "mi_yt": 0.5}
 LEVELS = {"text_accuracy": 0.6, "majority_accuracy": 0.52}
+REF = CheckpointRef("org/llama", "step3", Path("/models/llama/step3"), step=3)
+METRICS = [Metric("set", "fairness", 0, "paper", "probe_accuracy", 0.75, n=20)]
 
 
 def metrics_table(steps, layers=4, datasets=("stereoset", "mine"), model="llama", tokens_per_step=None):
@@ -141,3 +146,12 @@ def steered(values, task="stereoset", metric="accuracy", source="ckpt_1", datase
 def write_steering(run: RunDirectory, table: pd.DataFrame, name: str = "a") -> None:
     (run.path / "steering").mkdir(exist_ok=True)
     table.to_parquet(run.path / "steering" / f"{name}.parquet")
+
+
+def write_traced(run, ref=REF, value=0.0):
+    """Write a checkpoint's results, its weights told apart by `value`."""
+    weights = Fingerprint(f"digest of {value}", {"embedding": 1.0}, np.full((1, 4), value, np.float32))
+    vectors = {"set": np.ones((2, 4), np.float32)}
+    points = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    shown = Projection("set", "fairness", np.array([0, 4, 9]), np.array([0, 1, 1]), np.array([0, 1]), points)
+    run.write_checkpoint(ref, vectors, {"made": "here", "layers": [0, 1]}, METRICS, weights, [shown])

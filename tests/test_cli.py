@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -44,9 +43,8 @@ class Start(Protocol):
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the command above, which takes so many seconds to clean up; killed at the end if it still runs."""
-    started: list[subprocess.Popen[str]] = []
+def start(tmp_path: Path, started: list[subprocess.Popen[str]]) -> Start:
+    """Starts the command above, which takes so many seconds to clean up."""
 
     def begin(seconds: float, *prefix: str) -> subprocess.Popen[str]:
         environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -55,10 +53,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         wait_for(started[-1], "at work")
         return started[-1]
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+    return begin
 
 
 def wait_for(process: subprocess.Popen[str], line: str) -> None:

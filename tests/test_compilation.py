@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -46,9 +45,8 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(cache: Path) -> Iterator[Start]:
-    """Starts a counted command with a cache of its own; what is left running at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+def start(cache: Path, started: list[subprocess.Popen[str]]) -> Start:
+    """Starts a counted command with a cache of its own."""
 
     def begin(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
@@ -57,10 +55,7 @@ def start(cache: Path) -> Iterator[Start]:
         started.append(subprocess.Popen(line, cwd=ROOT, env=kept | environment, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+    return begin
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[list[int], str, str]:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -63,11 +62,10 @@ class Start(Protocol):
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a process of the command above on two devices; what is left running at the end is killed."""
+def start(tmp_path: Path, started: list[subprocess.Popen[str]]) -> Start:
+    """Starts a process of the command above on two devices."""
     script = tmp_path / "command.py"
     script.write_text(COMMAND)
-    started: list[subprocess.Popen[str]] = []
 
     def begin(*flags: str, **environment: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))}
@@ -77,10 +75,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         started.append(subprocess.Popen(line, cwd=ROOT, env=kept | environment, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+    return begin
 
 
 @pytest.fixture

@@ -7,17 +7,9 @@ import pytest
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.downloads import Downloads
-from tests.hub_server import serve
 
 pytestmark = pytest.mark.usefixtures("hub_client")
 REPO = "org/tiny"
-
-
-@pytest.fixture
-def server(steps):
-    refs = {(REPO, f"step{number}"): steps / "tiny" / f"step{number}" for number in (2, 10, 100)}
-    with serve(refs) as server:
-        yield server
 
 
 @pytest.fixture

@@ -91,18 +91,14 @@ def command(tmp_path, steps, compiled, server) -> Command:
 
 
 @pytest.fixture
-def start(command) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a process of the command; what is left of it ends with the test."""
-    processes: list[subprocess.Popen[str]] = []
+def start(command, started) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a process of the command."""
 
     def begin(*flags: str) -> subprocess.Popen[str]:
-        processes.append(command.start(*flags))
-        return processes[-1]
+        started.append(command.start(*flags))
+        return started[-1]
 
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return begin
 
 
 @pytest.fixture

@@ -14,22 +14,15 @@ from jtrace.checkpoints.hub import SPARE_BYTES, Hub, UnreachableError
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
-from jtrace.results import open_run
+from jtrace.run_record import open_run
 from jtrace.sweep import LOOKS_AT_ONCE, look_at_all, sweep, trace_into
 from jtrace.tracing import SweepConfig
 from jtrace.work import Limits, Work
 from tests.conftest import ROOT
-from tests.hub_server import API, Fault, serve
+from tests.hub_server import API, Fault
 
 pytestmark = pytest.mark.usefixtures("hub_client")
 REPO = "org/tiny"
-
-
-@pytest.fixture
-def server(steps):
-    refs = {(REPO, f"step{number}"): steps / "tiny" / f"step{number}" for number in (2, 10, 100)}
-    with serve(refs) as server:
-        yield server
 
 
 def trace(steps, server, spec, out="run", **limits) -> int:
