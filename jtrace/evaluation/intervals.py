@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jtrace.evaluation.task import Item, Outcome
+from jtrace.held_out import group_draws
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -76,8 +77,7 @@ def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> n
 @functools.lru_cache(maxsize=4)
 def _drawn(seed: int, groups: int) -> np.ndarray:
     """How often each group is in each draw, float64 [DRAWS, groups]."""
-    counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
-    return counts.astype(np.float64)
+    return group_draws(np.arange(groups), DRAWS, seed).astype(np.float64)
 
 
 def _metric(total: np.ndarray, weight: np.ndarray, exponential: bool) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 HIGHEST = jax.lax.Precision.HIGHEST
+# Squared distances below this share of the rows' squared lengths are rounding: the rows are equal.
+SMALLEST_DISTANCE = 1e-6
 
 
 def centre(gram: Float[Array, "N N"]) -> Float[Array, "N N"]:
@@ -30,6 +33,19 @@ def squared_distances(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
 def linear_products(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
     """xᵢ · xⱼ, not centred."""
     return jnp.matmul(x, x.T, precision=HIGHEST)
+
+
+def median_bandwidth(x: Float[Array, "N D"], rows: int = 256) -> Float[Array, ""]:
+    """σ at which `gaussian_gram` is exp(−½) at the median pair: σ² D is the median squared distance.
+
+    The median heuristic (Gretton et al. 2012, section 8), over the pairs of the first `rows` rows, which should be in
+    random order. 1 where the median pair is of equal rows, as of features that never vary.
+    """
+    x = centre_features(x[:rows])
+    above = np.triu_indices(x.shape[0], 1)
+    median = jnp.median(squared_distances(x)[above])
+    differ = median > SMALLEST_DISTANCE * jnp.median(jnp.sum(x * x, axis=1))
+    return jnp.where(differ, jnp.sqrt(jnp.where(differ, median, 1) / x.shape[1]), 1)
 
 
 def gaussian_gram(x: Float[Array, "N D"], bandwidth: float | Array) -> Float[Array, "N N"]:

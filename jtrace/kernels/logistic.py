@@ -8,6 +8,7 @@ nothing but the digits kept. Axes: N rows, D features.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -38,6 +39,50 @@ class LogisticFit(NamedTuple):
     converged: Bool[Array, ""]
 
 
+class Iterate(NamedTuple):
+    """Where a solver stands: in coefficients (K of them: w, or a of w = Xᵀa) and the intercept of centred features."""
+
+    coefficients: Float[Array, " K"]
+    intercept: Float[Array, ""]
+    margins: Float[Array, " N"]
+    penalty: Float[Array, ""]
+    memory: Array | tuple[Array, ...]
+    iterations: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Newton's method on one set of features: fits for several C or labels share what depends on the features alone.
+
+    Attributes:
+        first: C of each row → the iterate at zero.
+        direction: iterate, labels, C of each row → the step from there.
+        along: step in the coefficients → the margins it adds (Xw), and the vector u whose product with coefficients
+            gives their penalty inner product (⟨w, w'⟩ = coefficients' · u).
+        weights: coefficients → w.
+        mean: of the features.
+    """
+
+    first: Callable[[Array], Iterate]
+    direction: Callable[[Iterate, Array, Array], "_Step"]
+    along: Callable[[Array], tuple[Array, Array]]
+    weights: Callable[[Array], Array]
+    mean: Float[Array, " D"]
+
+    def solve(
+        self, start: Iterate, labels: Float[Array, " N"], c: Array, tolerance: float, max_iterations: int = 60
+    ) -> Iterate:
+        """On from an iterate, as of another C or of none; arguments as of `fit_logistic`."""
+        return _newton(self, start, labels, c, tolerance, max_iterations)
+
+    def fit(self, at: Iterate) -> LogisticFit:
+        """The probe of an iterate, for features that are not centred."""
+        weights = self.weights(at.coefficients)
+        intercept = at.intercept - jnp.dot(weights, self.mean, precision=HIGHEST)
+        return LogisticFit(weights, intercept, at.iterations, at.converged)
+
+
 def fit_logistic(
     x: Float[Array, "N D"],
     labels: Float[Array, " N"],
@@ -55,11 +100,15 @@ def fit_logistic(
         tolerance: stop after a full Newton step that moves no margin by more than this share of the largest one; what
             is left is then about CG_TOLERANCE of it, or less.
     """
+    solver = logistic_solver(x)
+    of_rows = jnp.full(x.shape[0], c, x.dtype) if jnp.ndim(c) == 0 else jnp.asarray(c)
+    return solver.fit(solver.solve(solver.first(of_rows), labels, of_rows, tolerance, max_iterations))
+
+
+def logistic_solver(x: Float[Array, "N D"]) -> Solver:
+    """The solver that suits the shape of some features."""
     mean = jnp.mean(x, axis=0)
-    fit = _fit_dual if x.shape[0] < x.shape[1] else _fit_primal
-    weights, state = fit(x - mean, labels, c, tolerance, max_iterations)
-    intercept = state.intercept - jnp.dot(weights, mean, precision=HIGHEST)
-    return LogisticFit(weights, intercept, state.iterations, state.converged)
+    return (_dual if x.shape[0] < x.shape[1] else _primal)(x - mean, mean)
 
 
 def decision(x: Float[Array, "N D"], fit: LogisticFit) -> Float[Array, " N"]:
@@ -75,19 +124,7 @@ class _Step(NamedTuple):
     memory: Array | tuple[Array, ...]
 
 
-class _State(NamedTuple):
-    coefficients: Array
-    intercept: Array
-    margins: Array
-    penalty: Array
-    memory: Array | tuple[Array, ...]
-    iterations: Array
-    converged: Array
-
-
-def _fit_primal(
-    x: Float[Array, "N D"], labels: Array, c: float | Array, tolerance: float, limit: int
-) -> tuple[Array, _State]:
+def _primal(x: Float[Array, "N D"], mean: Float[Array, " D"]) -> Solver:
     n, d = x.shape
 
     def inverse_hessian(curvature: Array) -> Float[Array, "D D"]:
@@ -95,10 +132,10 @@ def _fit_primal(
         hessian = jnp.matmul((x * curvature[:, None]).T, x, precision=HIGHEST) + jnp.eye(d, dtype=x.dtype)
         return spd_inverse(hessian)
 
-    def direction(state: _State) -> _Step:
-        p = jax.nn.sigmoid(state.margins)
+    def direction(at: Iterate, labels: Array, c: Array) -> _Step:
+        p = jax.nn.sigmoid(at.margins)
         curvature, residual = c * p * (1 - p), c * (labels - p)
-        inverse, aged = state.memory
+        inverse, aged = at.memory
         inverse = jax.lax.cond(aged, inverse_hessian, lambda _: inverse, curvature)
         total = jnp.sum(curvature)
 
@@ -106,31 +143,28 @@ def _fit_primal(
             weighted = curvature * (_product(x, v[0]) + v[1])
             return v[0] + _product(weighted, x), jnp.sum(weighted)
 
-        descent = _product(residual, x) - state.coefficients, jnp.sum(residual)
+        descent = _product(residual, x) - at.coefficients, jnp.sum(residual)
         (step, step_b), products = _conjugate_gradients(
             hessian_product, descent, lambda r: (_product(inverse, r[0]), r[1] / jnp.maximum(total, TINY))
         )
         return _Step(step, step_b, (inverse, products > CG_MANY))
 
-    def along(step: Array) -> tuple[Array, Array]:
-        return _product(x, step), step
+    def first(c: Array) -> Iterate:
+        # At w = 0 every curvature is C/4.
+        memory = inverse_hessian(0.25 * c), jnp.zeros((), bool)
+        return _at_zero(jnp.zeros(d, x.dtype), memory, n)
 
-    # At w = 0 every curvature is C/4.
-    memory = inverse_hessian(jnp.full(n, 0.25 * c, x.dtype)), jnp.zeros((), bool)
-    state = _newton(jnp.zeros(d, x.dtype), memory, direction, along, labels, c, tolerance, limit)
-    return state.coefficients, state
+    return Solver(first, direction, lambda step: (_product(x, step), step), lambda weights: weights, mean)
 
 
-def _fit_dual(
-    x: Float[Array, "N D"], labels: Array, c: float | Array, tolerance: float, limit: int
-) -> tuple[Array, _State]:
+def _dual(x: Float[Array, "N D"], mean: Float[Array, " D"]) -> Solver:
     n = x.shape[0]
     gram = linear_products(x)
 
-    def direction(state: _State) -> _Step:
+    def direction(at: Iterate, labels: Array, c: Array) -> _Step:
         # Newton's target (a, b) solves (W⁻¹ + G) a + b1 = W⁻¹r + Ga + b1 with 1ᵀa = 0, conditioned by √W
         # (Rasmussen and Williams 2006, section 3.4).
-        p = jax.nn.sigmoid(state.margins)
+        p = jax.nn.sigmoid(at.margins)
         root, residual = jnp.sqrt(c * p * (1 - p)), c * (labels - p)
         factor = jsl.cho_factor(jnp.eye(n, dtype=x.dtype) + root[:, None] * gram * root[None, :], lower=True)
 
@@ -138,67 +172,59 @@ def _fit_dual(
             """(I + WG)⁻¹ of a vector."""
             return curved - root * jsl.cho_solve(factor, root * _product(gram, curved))
 
-        target, ones = solve(root**2 * state.margins + residual), solve(root**2)
+        target, ones = solve(root**2 * at.margins + residual), solve(root**2)
         intercept = jnp.sum(target) / jnp.sum(ones)
-        return _Step(target - intercept * ones - state.coefficients, intercept - state.intercept, ())
+        return _Step(target - intercept * ones - at.coefficients, intercept - at.intercept, ())
 
     def along(step: Array) -> tuple[Array, Array]:
         projected = _product(gram, step)
         return projected, projected
 
-    state = _newton(jnp.zeros(n, x.dtype), (), direction, along, labels, c, tolerance, limit)
-    return _product(state.coefficients, x), state
+    def first(_: Array) -> Iterate:
+        return _at_zero(jnp.zeros(n, x.dtype), (), n)
+
+    return Solver(first, direction, along, lambda coefficients: _product(coefficients, x), mean)
 
 
-def _newton(
-    start: Array,
-    memory: Array | tuple[Array, ...],
-    direction: Callable[[_State], _Step],
-    along: Callable[[Array], tuple[Array, Array]],
-    labels: Array,
-    c: float | Array,
-    tolerance: float,
-    limit: int,
-) -> _State:
-    """Damped Newton from zero coefficients.
+def _at_zero(coefficients: Array, memory: Array | tuple[Array, ...], rows: int) -> Iterate:
+    zero = jnp.zeros((), coefficients.dtype)
+    margins = jnp.zeros(rows, coefficients.dtype)
+    return Iterate(coefficients, zero, margins, zero, memory, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
-    Args:
-        direction: the step at a state.
-        along: step in the coefficients → the margins it adds (Xw), and the vector u whose product with coefficients
-            gives their penalty inner product (⟨w, w'⟩ = coefficients' · u).
-    """
+
+def _newton(solver: Solver, start: Iterate, labels: Array, c: Array, tolerance: float, limit: int) -> Iterate:
+    """Damped Newton."""
 
     def objectives(penalty: Array, margins: Array) -> Array:
         return 0.5 * penalty + jnp.sum(c * (jax.nn.softplus(margins) - labels * margins), axis=-1)
 
-    def body(state: _State) -> _State:
-        step = direction(state)
-        added, dual_step = along(step.coefficients)
+    def body(at: Iterate) -> Iterate:
+        step = solver.direction(at, labels, c)
+        added, dual_step = solver.along(step.coefficients)
         added = added + step.intercept
-        inner, square = jnp.dot(state.coefficients, dual_step), jnp.dot(step.coefficients, dual_step)
-        penalties = state.penalty + 2 * STEPS * inner + STEPS**2 * square
-        before = objectives(state.penalty, state.margins)
-        after = objectives(penalties, state.margins + STEPS[:, None] * added)
+        inner, square = jnp.dot(at.coefficients, dual_step), jnp.dot(step.coefficients, dual_step)
+        penalties = at.penalty + 2 * STEPS * inner + STEPS**2 * square
+        before = objectives(at.penalty, at.margins)
+        after = objectives(penalties, at.margins + STEPS[:, None] * added)
         fits = after <= before + SLACK * jnp.abs(before)
         chosen = jnp.where(fits.any(), jnp.argmax(fits), len(STEPS) - 1)
         length = jnp.asarray(STEPS)[chosen]
-        small = jnp.max(jnp.abs(added)) <= tolerance * jnp.maximum(jnp.max(jnp.abs(state.margins + added)), 1)
-        return _State(
-            state.coefficients + length * step.coefficients,
-            state.intercept + length * step.intercept,
-            state.margins + length * added,
+        small = jnp.max(jnp.abs(added)) <= tolerance * jnp.maximum(jnp.max(jnp.abs(at.margins + added)), 1)
+        return Iterate(
+            at.coefficients + length * step.coefficients,
+            at.intercept + length * step.intercept,
+            at.margins + length * added,
             penalties[chosen],
             step.memory,
-            state.iterations + 1,
+            at.iterations + 1,
             small,
         )
 
-    def unfinished(state: _State) -> Array:
-        return ~state.converged & (state.iterations < limit)
+    def unfinished(at: Iterate) -> Array:
+        return ~at.converged & (at.iterations < limit)
 
-    zero = jnp.zeros((), start.dtype)
-    first = _State(start, zero, jnp.zeros_like(labels), zero, memory, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    return jax.lax.while_loop(unfinished, body, first)
+    fresh = start._replace(iterations=jnp.zeros((), jnp.int32), converged=jnp.zeros((), bool))
+    return jax.lax.while_loop(unfinished, body, fresh)
 
 
 def _conjugate_gradients(

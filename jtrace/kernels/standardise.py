@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jtrace.kernels.gram import centre_features
+from jtrace.kernels.gram import HIGHEST, centre_features
 
 
 def standardise(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
@@ -14,3 +14,25 @@ def standardise(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     std = jnp.sqrt(jnp.sum(centred * centred, axis=0) / (x.shape[0] - 1))
     usable = varies & (std > 0)
     return jnp.where(usable, centred / jnp.where(usable, std, 1), 0)
+
+
+def training_scale(
+    x: Float[Array, "N D"], weights: Float[Array, " N"]
+) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+    """Mean and standard deviation (ddof 1) of every feature over the rows that train; 0 for one that never varies there.
+
+    Args:
+        weights: 1 for those rows, 0 for others, of which none may have values that those lack.
+    """
+    count = jnp.sum(weights)
+    varies = jnp.max(x, axis=0) > jnp.min(x, axis=0)
+    mean = jnp.matmul(weights, x, precision=HIGHEST) / count
+    # The first mean of large numbers is itself rounded.
+    mean = mean + jnp.matmul(weights, x - mean, precision=HIGHEST) / count
+    squares = jnp.matmul(weights, (x - mean) ** 2, precision=HIGHEST)
+    return mean, jnp.where(varies, jnp.sqrt(squares / (count - 1)), 0)
+
+
+def scaled(x: Float[Array, "N D"], mean: Float[Array, " D"], scale: Float[Array, " D"]) -> Float[Array, "N D"]:
+    """(x − mean) / scale, 0 where the scale is 0."""
+    return jnp.where(scale > 0, (x - mean) / jnp.where(scale > 0, scale, 1), 0)

@@ -1,0 +1,195 @@
+"""Metrics of held-out predictions, under the weights of rows that a cluster bootstrap draws, and their intervals.
+
+A metric is computed for many weightings of the rows at once: ones for the estimate itself, how often a row's group was
+drawn for its bootstrap distribution (Efron 1979; Davison and Hinkley 1997, ch. 3.8). Groups are drawn whole, as rows of
+a group tell of each other. Differences of two metrics are paired by computing both under the same weights.
+Axes: R repeats of the cross-validation, N rows, B weightings, G groups, K bins.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
+
+from jtrace.kernels.gram import HIGHEST
+
+LEVEL = 0.95
+# Estimates that differ by no more than float32's rounding do not vary.
+ROUNDING = 1e-6
+
+
+class HeldOut(NamedTuple):
+    """Predictions of every row by a probe that was not fitted on its group.
+
+    Attributes:
+        scores: log-odds of label 1.
+        folds: which fold of the repeat a row was held out in.
+        labels: 0 or 1.
+    """
+
+    scores: Float[Array, "R N"]
+    folds: Int[Array, "R N"]
+    labels: Float[Array, " N"]
+
+
+class _Sums(NamedTuple):
+    """Running weights of a fold, of its latest score, and of pairs; float32 [B] each."""
+
+    ones: Array
+    zeros: Array
+    tied_ones: Array
+    tied_zeros: Array
+    above: Array
+    pairs: Array
+
+
+@jax.jit
+def accuracy(
+    scores: Float[Array, "R N"], labels: Float[Array, " N"], weights: Float[Array, "B N"]
+) -> Float[Array, " B"]:
+    """Weighted share of predictions on their label's side of 0; a score of 0 is for label 0."""
+    return _pooled((scores > 0) == (labels > 0.5), weights)
+
+
+@jax.jit
+def log_loss(
+    scores: Float[Array, "R N"], labels: Float[Array, " N"], weights: Float[Array, "B N"]
+) -> Float[Array, " B"]:
+    """Weighted mean cross-entropy of labels and predictions, in nats."""
+    return _pooled(jax.nn.softplus(scores * (1 - 2 * labels)), weights)
+
+
+@partial(jax.jit, static_argnames="bins")
+def calibration_error(
+    scores: Float[Array, "R N"], labels: Float[Array, " N"], weights: Float[Array, "B N"], bins: int = 10
+) -> Float[Array, " B"]:
+    """Expected calibration error: |share of label 1 − mean probability|, weighted by bin (Naeini et al. 2015, eq. 3).
+
+    Bins of the probability of label 1 are uniform, each with its upper end. The error is biased upwards, as it counts
+    noise, and under bootstrap weights more so.
+    """
+    chance = jax.nn.sigmoid(scores)
+    bin_of = jnp.searchsorted(jnp.linspace(0, 1, bins + 1)[1:-1], chance)
+    gaps = jax.nn.one_hot(bin_of, bins) * (labels - chance)[..., None]
+    return jnp.abs(jnp.dot(weights, gaps.mean(axis=0), precision=HIGHEST)).sum(axis=1) / weights.sum(axis=1)
+
+
+@jax.jit
+def auroc(
+    scores: Float[Array, "R N"], folds: Int[Array, "R N"], labels: Float[Array, " N"], weights: Float[Array, "B N"]
+) -> Float[Array, " B"]:
+    """Chance that of two rows held out together the one of label 1 scores higher, ties counting half.
+
+    Only scores of one fit compare, so pairs are those within a fold of a repeat, pooled over folds by their number.
+
+    Returns:
+        NaN where the weights leave no such pair.
+    """
+    above, pairs = jax.lax.map(lambda of: _concordant(of[0], of[1], labels, weights.T), (scores, folds))
+    return above.sum(axis=0) / pairs.sum(axis=0)
+
+
+def label_entropy(labels: Float[Array, " N"], weights: Float[Array, "B N"]) -> Float[Array, " B"]:
+    """Entropy of the labels, in nats."""
+    one = jnp.dot(weights, labels, precision=HIGHEST) / weights.sum(axis=1)
+    return jax.scipy.special.entr(one) + jax.scipy.special.entr(1 - one)
+
+
+def group_draws(groups: Int[np.ndarray, " N"], draws: int, seed: int) -> Float[np.ndarray, "B G"]:
+    """How often each group is in each of B bootstrap samples of G groups, float32; groups in ascending order."""
+    count = len(np.unique(groups))
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws).astype(np.float32)
+
+
+def row_weights(groups: Int[np.ndarray, " N"], draws: int, seed: int) -> Float[Array, "B N"]:
+    """How often each row is in each bootstrap sample, that is how often `group_draws` has its group."""
+    _, members = np.unique(groups, return_inverse=True)
+    return jnp.asarray(group_draws(groups, draws, seed)[:, members])
+
+
+def interval(estimates: ArrayLike, value: float, groups: int) -> tuple[float, float] | None:
+    """95 % percentile interval of a metric between 0 and 1, or of one whose estimates vary.
+
+    Where all groups are right (or all wrong) no draw differs, which does not mean that the value is certain: the other
+    end is then the exact binomial bound for G of G groups, 0.025^(1/G) (Clopper and Pearson 1934).
+
+    Args:
+        estimates: under bootstrap weights, [B]; those that are not finite are left out.
+        value: the estimate itself.
+        groups: how many there are.
+
+    Returns:
+        None where fewer than two groups, or no finite estimate, say nothing.
+    """
+    found = _percentiles(estimates, groups)
+    if found is None or found[1] - found[0] > ROUNDING:
+        return found
+    if value > 1 - ROUNDING:
+        return _all_alike(groups), 1.0
+    return (0.0, 1 - _all_alike(groups)) if value < ROUNDING else found
+
+
+def difference_interval(estimates: ArrayLike, groups: int) -> tuple[float, float] | None:
+    """95 % percentile interval of a difference of two accuracies or AUROCs under the same weights.
+
+    Where the two agree in every group, they may differ in as many as the binomial bound of `interval` allows.
+
+    Args:
+        estimates: differences under bootstrap weights, [B]; those that are not finite are left out.
+        groups: how many there are.
+
+    Returns:
+        None where fewer than two groups, or no finite estimate, say nothing.
+    """
+    found = _percentiles(estimates, groups)
+    if found is None or max(map(abs, found)) > ROUNDING:
+        return found
+    return _all_alike(groups) - 1, 1 - _all_alike(groups)
+
+
+def _pooled(values: Array, weights: Float[Array, "B N"]) -> Float[Array, " B"]:
+    """Weighted mean over rows and repeats."""
+    return jnp.dot(weights, values.mean(axis=0), precision=HIGHEST) / weights.sum(axis=1)
+
+
+def _concordant(
+    scores: Float[Array, " N"], folds: Int[Array, " N"], labels: Float[Array, " N"], weights: Float[Array, "N B"]
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """Weighted pairs in which label 1 scores higher, and all pairs, of one repeat: by one sort and running sums."""
+    order = jnp.lexsort((scores, folds))
+    scores, folds = scores[order], folds[order]
+    new_fold = jnp.append(True, folds[1:] != folds[:-1])
+    new_score = new_fold | jnp.append(True, scores[1:] != scores[:-1])
+
+    def add(sums: _Sums, at: tuple[Array, Array, Array]) -> tuple[_Sums, None]:
+        row, new_fold, new_score = at
+        one = weights[row] * labels[row]
+        zero = weights[row] - one
+        ones, zeros, tied_ones, tied_zeros = (jnp.where(new_fold, 0, total) for total in sums[:4])
+        tied_ones, tied_zeros = (jnp.where(new_score, 0, total) for total in (tied_ones, tied_zeros))
+        above = sums.above + one * (zeros - tied_zeros / 2) + zero * tied_ones / 2
+        pairs = sums.pairs + one * zeros + zero * ones
+        return _Sums(ones + one, zeros + zero, tied_ones + one, tied_zeros + zero, above, pairs), None
+
+    start = _Sums(*jnp.zeros((6, weights.shape[1]), weights.dtype))
+    # Sums over [N, B] at once take four times as long on a CPU: they do not fit its cache.
+    sums, _ = jax.lax.scan(add, start, (order, new_fold, new_score), unroll=8)
+    return sums.above, sums.pairs
+
+
+def _percentiles(estimates: ArrayLike, groups: int) -> tuple[float, float] | None:
+    found = np.asarray(estimates, np.float64)
+    found = found[np.isfinite(found)]
+    if groups < 2 or not len(found):
+        return None
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _all_alike(groups: int) -> float:
+    """The least probability under which all groups are alike in (1 − LEVEL) / 2 of cases."""
+    return ((1 - LEVEL) / 2) ** (1 / groups)
