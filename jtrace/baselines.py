@@ -3,15 +3,17 @@
 Axes: N training rows, M test rows, F features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+from tqdm import tqdm
 
-from jtrace.data.splits import prefix_split
+from jtrace.cross_validation import fold_probe, fold_rows, held_out_scores
+from jtrace.data.splits import Fold, prefix_split
 from jtrace.data.statements import Statements
 from jtrace.data.surface import surface_features, word_presence
 from jtrace.kernels.logistic import decision, fit_logistic
@@ -63,6 +65,20 @@ def text_baseline(statements: Statements) -> TextBaseline:
     return TextBaseline(float(text_accuracy), float(np.mean(tested == majority)), len(split.test))
 
 
+def text_scores(statements: Statements, folds: Sequence[Fold]) -> Float[np.ndarray, "R N"]:
+    """Held-out log-odds of label 1 of each row by a classifier of the bare texts, float32, for each repeat.
+
+    Words are chosen, and C too, on the training rows of each fold, as for a probe of protocol `sound`.
+    """
+    rows = fold_rows(folds, len(statements))
+    labels = jnp.asarray(statements.labels, jnp.float32)
+    found = []
+    for at, fold in enumerate(tqdm(folds, f"{statements.name}, texts alone", unit=" folds", leave=False, disable=None)):
+        features = jnp.asarray(text_features(statements.texts, fold.train))
+        found.append(_fold_scores(features, labels, rows.train[at], rows.weights[at], rows.held_out[at]))
+    return np.asarray(held_out_scores(jnp.stack(found), rows.fold_of))
+
+
 def text_features(texts: tuple[str, ...], train: np.ndarray) -> np.ndarray:
     """Surface features, standardised over the training rows, then 0 or 1 for each frequent word: float32 [rows, F].
 
@@ -85,6 +101,17 @@ def text_features(texts: tuple[str, ...], train: np.ndarray) -> np.ndarray:
     surface = (surface - surface[train].mean(axis=0)) / np.where(spread > 0, spread, np.inf)
     features = np.concatenate([surface, bag], axis=1)
     return np.pad(features, ((0, 0), (0, -features.shape[1] % FEATURE_BLOCK))).astype(np.float32)
+
+
+@jax.jit
+def _fold_scores(
+    features: Float[Array, "N F"],
+    labels: Float[Array, " N"],
+    train: Int[Array, " n"],
+    weights: Float[Array, " n"],
+    held_out: Float[Array, "J n"],
+) -> Float[Array, " N"]:
+    return fold_probe(features, labels, labels, train, weights, held_out).scores
 
 
 @jax.jit

@@ -3,7 +3,7 @@
 Axes: L layers, U distinct statements, N rows, M shown rows, D width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -11,10 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 
+from jtrace.by_layer import by_layer, place
 from jtrace.data.splits import Split, evenly_spread, leading_rows, prefix_split
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
@@ -25,7 +24,7 @@ from jtrace.models.sharding import Layout
 from jtrace.probes import paper_probe
 from jtrace.vectors import KINDS, MASS_MEAN
 
-PROTOCOLS = ("paper",)
+PROTOCOLS = ("paper", "sound")
 # Rows of a set whose activations are projected: as many points as a panel can show apart.
 MOST_SHOWN = 400
 
@@ -107,14 +106,13 @@ def _input_smoother(residuals: Float[Array, "L U D"], rows: _Rows) -> Float[Arra
     return paper_smoother(standardise(residuals[0][rows.members].astype(jnp.float32))[rows.train])
 
 
-@partial(jax.jit, static_argnames="kinds")
 def _paper_layer(
     residuals: Float[Array, "L U D"],
     layer: Int[Array, ""],
-    rows: _Rows,
-    smoother_x: Float[Array, "Ntrain Ntrain"],
+    shared: tuple[_Rows, Float[Array, "Ntrain Ntrain"]],
     kinds: tuple[str, ...],
 ) -> _LayerResult:
+    rows, smoother_x = shared
     raw = residuals[layer][rows.members].astype(jnp.float32)
     z = standardise(raw)
     train, train_labels = z[rows.train], rows.labels[rows.train]
@@ -123,56 +121,6 @@ def _paper_layer(
     vectors = {kind: KINDS[kind].vector(raw, rows.labels, rows.leading) for kind in kinds}
     points = principal_plane(z[rows.shown], rows.labels[rows.shown])
     return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, points)
-
-
-@partial(jax.jit, static_argnames=("kinds", "layout"))
-def _paper_layers(
-    residuals: Float[Array, "L U D"],
-    layers: Int[Array, " M"],
-    rows: _Rows,
-    smoother_x: Float[Array, "Ntrain Ntrain"],
-    kinds: tuple[str, ...],
-    layout: Layout,
-) -> _LayerResult:
-    """As many layers as the mesh has devices, each device its own; results have a leading axis of layers."""
-
-    def own_layer(
-        residuals: Float[Array, "L U D"],
-        layer: Int[Array, " 1"],
-        rows: _Rows,
-        smoother_x: Float[Array, "Ntrain Ntrain"],
-    ) -> _LayerResult:
-        return jax.tree.map(lambda leaf: leaf[None], _paper_layer(residuals, layer[0], rows, smoother_x, kinds))
-
-    whole, own = PartitionSpec(), layout.each.spec
-    # Devices take as many Newton steps as their own layer needs, so nothing is checked to be the same on all.
-    shared_out = jax.shard_map(
-        own_layer, mesh=layout.mesh, in_specs=(whole, own, whole, whole), out_specs=own, check_vma=False
-    )
-    return jax.lax.with_sharding_constraint(shared_out(residuals, layers, rows, smoother_x), layout.replicated)
-
-
-def _by_layer(
-    residuals: Float[Array, "L U D"],
-    layers: Sequence[int],
-    rows: _Rows,
-    kinds: tuple[str, ...],
-    layout: Layout | None,
-) -> Iterator[_LayerResult]:
-    """The layers' results in order, on the host."""
-    if layout is None:
-        smoother_x = _input_smoother(residuals, rows)
-        for layer in layers:
-            yield jax.device_get(_paper_layer(residuals, np.int32(layer), rows, smoother_x, kinds))
-        return
-    rows = _Rows(*(layout.place(part, layout.replicated) for part in rows))
-    smoother_x = _input_smoother(residuals, rows)
-    for first in range(0, len(layers), layout.mesh.size):
-        batch = layers[first : first + layout.mesh.size]
-        padded = np.array([*batch, *[batch[-1]] * (layout.mesh.size - len(batch))], np.int32)
-        found = _paper_layers(residuals, layout.place(padded, layout.each), rows, smoother_x, kinds, layout)
-        found = jax.device_get(found)
-        yield from (jax.tree.map(lambda leaf, at=at: leaf[at], found) for at in range(len(batch)))
 
 
 def check_paper_rows(statements: Statements) -> Split:
@@ -220,9 +168,9 @@ def paper_trace(
         jnp.asarray(leading),
         jnp.asarray(shown),
     )
-    disable = None if progress else True  # None shows the bar on terminals only
-    by_layer = _by_layer(residuals, layers, rows, kinds, layout)
-    results = tqdm(by_layer, desc=progress, total=len(layers), unit=" layers", disable=disable, leave=False)
+    rows = place(rows, layout)
+    shared = rows, _input_smoother(residuals, rows)
+    results = by_layer(_paper_layer, residuals, layers, shared, kinds, layout, progress)
     found = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
     both_tested = len(np.unique(statements.labels[split.test])) == 2

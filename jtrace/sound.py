@@ -1,0 +1,397 @@
+"""Protocol `sound`: one checkpoint's residuals → metrics that a careful reviewer believes.
+
+Every row is scored by a probe that has not seen its group, beside a classifier of the bare texts, the same architecture
+re-initialised and shuffled labels, all on the same folds and the same bootstrap draws; information stands beside its
+permutation null. Axes: L layers, U distinct statements, N rows, R repeats, F fits, B weightings (the first are ones,
+the others bootstrap draws), m independent rows, P permutations, H half samples, D width.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
+
+from jtrace.by_layer import by_layer, place
+from jtrace.cross_validation import FoldProbe, FoldRows, cross_validate, fold_rows, held_out_scores
+from jtrace.data.groups import groups_of
+from jtrace.data.splits import Fold, one_per_group, repeated_folds
+from jtrace.data.statements import Statements
+from jtrace.errors import InputError
+from jtrace.held_out import (
+    accuracy,
+    auroc,
+    calibration_error,
+    difference_interval,
+    interval,
+    label_entropy,
+    log_loss,
+    row_weights,
+)
+from jtrace.information import (
+    InputSide,
+    SoundInformation,
+    half_samples,
+    permutations,
+    sound_information,
+    sound_input,
+    summarise,
+)
+from jtrace.kernels.standardise import standardise
+from jtrace.models.sharding import Layout
+from jtrace.trace import Metric
+
+HALVES = 16
+COIN = 0.5
+# Differences of accuracies lie between −1 and 1, and have a rule of their own where they never vary.
+DIFFERENCES = ("selectivity", "gain_over_text", "gain_over_random_init")
+# Biased upwards under bootstrap weights: their spread is used, not their percentiles.
+BIASED = ("probe_ece",)
+
+
+@dataclass(frozen=True)
+class SoundConfig:
+    """What decides the numbers of protocol `sound`.
+
+    Attributes:
+        folds: of the grouped cross-validation.
+        repeats: of it, each with folds of its own.
+        inner_folds: 1 chooses C on one hold-out of the training rows, k on k folds of them.
+        permutations: of the null of information.
+        draws: of the cluster bootstrap.
+        information_rows: most rows, one per group, that information is estimated on; sets that have so many compare.
+    """
+
+    folds: int = 5
+    repeats: int = 1
+    inner_folds: int = 1
+    permutations: int = 200
+    draws: int = 1000
+    information_rows: int = 400
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class SoundSet:
+    """A statement set as protocol `sound` sees it; the same for all checkpoints.
+
+    Attributes:
+        groups: of each row, int64 [N].
+        folds: repeats-major.
+        independent: rows of different groups, int64 [m].
+    """
+
+    statements: Statements
+    config: SoundConfig
+    groups: np.ndarray
+    folds: tuple[Fold, ...]
+    independent: np.ndarray
+
+    @property
+    def n_groups(self) -> int:
+        return len(np.unique(self.groups))
+
+
+class _ProbeRows(NamedTuple):
+    members: Int[Array, " N"]
+    labels: Float[Array, " N"]
+    shuffled: Float[Array, "R N"]
+    folds: FoldRows
+
+
+class _Arrays(NamedTuple):
+    """What the layers of a set share.
+
+    Attributes:
+        weights: of rows, ones first.
+        line: accuracy of the better of the text-only classifier, guessing the larger class and a coin.
+        random_init: scores of the re-initialised architecture's probes.
+    """
+
+    probe: _ProbeRows
+    weights: Float[Array, "B N"]
+    line: Float[Array, " B"]
+    random_init: Float[Array, "L R N"]
+    independent: Int[Array, " m"]
+    permutations: Int[Array, "P m"]
+    halves: Int[Array, "H h"]
+    input_side: InputSide
+
+
+class _LayerResult(NamedTuple):
+    estimates: dict[str, Float[Array, " B"]]
+    information: SoundInformation
+    fits: FoldProbe
+    held_out: Float[Array, "R N"]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The fitted probes of a set.
+
+    Attributes:
+        weights: for standardised features, float32 [F, L, D].
+        intercepts: float32 [F, L].
+        means, scales: of the features over the training rows, float32 [F, L, D].
+        fold_of: which fold of a repeat holds out each row, int32 [R, N].
+    """
+
+    weights: np.ndarray
+    intercepts: np.ndarray
+    means: np.ndarray
+    scales: np.ndarray
+    fold_of: np.ndarray
+
+
+@dataclass(frozen=True)
+class SoundTrace:
+    """What one statement set yields at one checkpoint."""
+
+    metrics: tuple[Metric, ...]
+    probes: Probes
+    warnings: tuple[str, ...] = ()
+
+
+def sound_set(statements: Statements, config: SoundConfig) -> SoundSet:
+    """Groups, folds and independent rows of a set.
+
+    Raises:
+        InputError: too few groups, or a label that a part of the split would lack.
+    """
+    groups, name = groups_of(statements), statements.source
+    folds = repeated_folds(
+        statements.labels, groups, config.folds, config.repeats, config.inner_folds, config.seed, name
+    )
+    independent = one_per_group(statements.labels, groups, config.information_rows, config.seed, name)
+    return SoundSet(statements, config, groups, folds, independent)
+
+
+def probe_scores(
+    residuals: Float[Array, "L U D"],
+    members: Int[np.ndarray, " N"],
+    of: SoundSet,
+    layers: Sequence[int],
+    layout: Layout | None = None,
+    progress: str | None = None,
+) -> Float[np.ndarray, "L R N"]:
+    """Held-out log-odds of the probes alone, float32: what is kept of the re-initialised architecture."""
+    rows = place(_probe_rows(members, of), layout)
+    return np.stack(list(by_layer(_scores_of_layer, residuals, layers, rows, None, layout, progress)))
+
+
+def sound_trace(
+    residuals: Float[Array, "L U D"],
+    members: Int[np.ndarray, " N"],
+    of: SoundSet,
+    text: Float[np.ndarray, "R N"],
+    random_init: Float[np.ndarray, "M R N"],
+    layers: Sequence[int],
+    layout: Layout | None = None,
+    progress: str | None = None,
+) -> SoundTrace:
+    """Protocol `sound` on one statement set.
+
+    Args:
+        residuals: of every distinct statement, layer 0 included: it is the X of I(X;T).
+        members: which distinct statement each row of the set is.
+        text: held-out scores of the text-only classifier, on the same folds.
+        random_init: held-out scores of the re-initialised architecture, as `probe_scores` gives them for `layers`.
+        layers: which M layers to report.
+        layout: the mesh that the residuals are whole on every device of; None for one device.
+        progress: label of a progress bar; none is shown if None.
+
+    Raises:
+        InputError: a statistic that is not finite.
+    """
+    config, rows = of.config, len(of.independent)
+    at_layer = np.zeros((residuals.shape[0], *text.shape), np.float32)
+    at_layer[np.asarray(layers)] = random_init
+    drawn = np.asarray(row_weights(of.groups, config.draws, config.seed))
+    probe, independent, halves = place(
+        (_probe_rows(members, of), of.independent.astype(np.int32), half_samples(rows, HALVES, config.seed + 1)), layout
+    )
+    weights = np.concatenate([np.ones((1, len(of.groups)), np.float32), drawn])
+    orders = permutations(rows, config.permutations, config.seed)
+    shared = _Arrays(
+        probe,
+        place(weights, layout),
+        place(_line(of, text, weights), layout),
+        place(at_layer, layout),
+        independent,
+        place(orders, layout),
+        halves,
+        _input_side(residuals, probe.members[independent], halves),
+    )
+    results = list(by_layer(_sound_layer, residuals, layers, shared, None, layout, progress))
+    table = [metric for layer, result in zip(layers, results, strict=True) for metric in _metrics(of, layer, result)]
+    table.append(_chosen_layer(of, layers, results, weights))
+    for metric in table:
+        if not np.isfinite([metric.value, metric.ci_low or 0.0, metric.ci_high or 0.0]).all():
+            raise InputError(
+                f"{metric.dataset}: {metric.metric} of layer {metric.layer} is {metric.value}; the checkpoint is not "
+                "traceable"
+            )
+    stuck = [layer for layer, result in zip(layers, results, strict=True) if not result.fits.converged.all()]
+    name = of.statements.name
+    warnings = (f"{name}: a probe stopped short of its optimum at layers {stuck}",) if stuck else ()
+    fits = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(result.fits for result in results))
+    fold_of = np.asarray(probe.folds.fold_of)
+    probes = Probes(fits.weights, fits.intercept, fits.mean, fits.scale, fold_of)
+    return SoundTrace(tuple(table), probes, warnings)
+
+
+def baseline_metrics(of: SoundSet, text: Float[np.ndarray, "R N"], layers: Sequence[int]) -> list[Metric]:
+    """Rows of what needs no model, the same for every layer, so that they join with a probe's row by row."""
+    labels = jnp.asarray(of.statements.labels, jnp.float32)
+    weights = _with_ones(row_weights(of.groups, of.config.draws, of.config.seed))
+    folds = fold_rows(of.folds, len(labels)).fold_of
+    estimates = {
+        "text_accuracy": accuracy(text, labels, weights),
+        "text_auroc": auroc(text, folds, labels, weights),
+        "majority_accuracy": accuracy(_majority(of), labels, weights),
+    }
+    found = list(_estimated(of, 0, estimates))
+    return [dataclasses.replace(metric, layer=layer) for layer in layers for metric in found]
+
+
+def _probe_rows(members: np.ndarray, of: SoundSet) -> _ProbeRows:
+    labels = of.statements.labels.astype(np.float32)
+    random = np.random.default_rng(of.config.seed)
+    shuffled = np.stack([random.permutation(labels) for _ in range(of.config.repeats)])
+    folds = fold_rows(of.folds, len(labels))
+    return _ProbeRows(jnp.asarray(members, jnp.int32), jnp.asarray(labels), jnp.asarray(shuffled), folds)
+
+
+def _majority(of: SoundSet) -> Float[np.ndarray, "R N"]:
+    """Log-odds of always guessing the larger class of the training rows, by the sign."""
+    labels = of.statements.labels
+    scores = np.zeros((of.config.repeats, len(labels)), np.float32)
+    for fold in of.folds:
+        scores[fold.repeat, fold.test] = 1 if 2 * labels[fold.train].sum() > len(fold.train) else -1
+    return scores
+
+
+def _line(of: SoundSet, text: Float[np.ndarray, "R N"], weights: Float[np.ndarray, "B N"]) -> Float[Array, " B"]:
+    """What needs no model: a classifier that does worse than guessing is no excuse for a probe that does not."""
+    labels = jnp.asarray(of.statements.labels, jnp.float32)
+    each = [accuracy(jnp.asarray(scores), labels, jnp.asarray(weights)) for scores in (text, _majority(of))]
+    return jnp.maximum(jnp.maximum(*each), COIN)
+
+
+def _with_ones(draws: Float[Array, "B N"]) -> Float[Array, "B1 N"]:
+    return jnp.concatenate([jnp.ones((1, draws.shape[1]), draws.dtype), draws])
+
+
+@jax.jit
+def _input_side(residuals: Float[Array, "L U D"], members: Int[Array, " m"], halves: Int[Array, "H h"]) -> InputSide:
+    return sound_input(standardise(residuals[0][members].astype(jnp.float32)), halves)
+
+
+def _scores_of_layer(
+    residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _ProbeRows, _: None
+) -> Float[Array, "R N"]:
+    x = residuals[layer][rows.members].astype(jnp.float32)
+    return held_out_scores(cross_validate(x, rows.labels, rows.shuffled, rows.folds).scores, rows.folds.fold_of)
+
+
+def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays: _Arrays, _: None) -> _LayerResult:
+    rows, weights = arrays.probe, arrays.weights
+    x = residuals[layer][rows.members].astype(jnp.float32)
+    fits = cross_validate(x, rows.labels, rows.shuffled, rows.folds)
+    fold_of, labels = rows.folds.fold_of, rows.labels
+    probe, mass_mean, shuffled = (held_out_scores(s, fold_of) for s in (fits.scores, fits.mass_mean, fits.shuffled))
+    random_init = arrays.random_init[layer]
+    right = accuracy(probe, labels, weights)
+    loss = log_loss(probe, labels, weights)
+    # How often a row's label is right after all labels were shuffled, against the shuffled ones.
+    each = [accuracy(scores[None], labels, weights) for scores, labels in zip(shuffled, rows.shuffled, strict=True)]
+    control = jnp.mean(jnp.stack(each), axis=0)
+    by_chance = accuracy(random_init, labels, weights)
+    estimates = {
+        "probe_accuracy": right,
+        "probe_auroc": auroc(probe, fold_of, labels, weights),
+        "probe_ece": calibration_error(probe, labels, weights),
+        "probe_log_loss": loss,
+        "mass_mean_accuracy": accuracy(mass_mean, labels, weights),
+        "mass_mean_auroc": auroc(mass_mean, fold_of, labels, weights),
+        "random_init_accuracy": by_chance,
+        "random_init_auroc": auroc(random_init, fold_of, labels, weights),
+        "shuffled_accuracy": control,
+        "selectivity": right - control,
+        "gain_over_text": right - arrays.line,
+        "gain_over_random_init": right - jnp.maximum(by_chance, COIN),
+        "mi_yt_bound": label_entropy(labels, weights) - loss,
+    }
+    z = standardise(x[arrays.independent])
+    information = sound_information(
+        arrays.input_side, z, labels[arrays.independent], arrays.permutations, arrays.halves
+    )
+    slim = fits._replace(scores=fits.scores[:, :0], mass_mean=fits.mass_mean[:, :0], shuffled=fits.shuffled[:, :0])
+    return _LayerResult(estimates, information, slim, probe)
+
+
+def _metrics(of: SoundSet, layer: int, result: _LayerResult) -> Iterator[Metric]:
+    yield from _estimated(of, layer, result.estimates)
+    metric = partial(_metric, of, layer)
+    c = float(np.exp(np.mean(np.log(result.fits.c))))
+    yield metric("probe_c", c, len(of.groups))
+    rows, information = len(of.independent), result.information
+    for name in ("xt", "yt"):
+        found = summarise(
+            getattr(information, name), getattr(information, f"{name}_null"), getattr(information, f"{name}_halves")
+        )
+        yield metric(f"mi_{name}", found.value, rows, (found.ci_low, found.ci_high))
+        yield metric(f"mi_{name}_null", found.null_mean, rows, (found.null_low, found.null_high))
+        yield metric(f"mi_{name}_excess", found.excess, rows, (found.excess_low, found.excess_high))
+        yield metric(f"mi_{name}_p", found.p, rows)
+        yield metric(f"hsic_{name}", float(getattr(information, f"hsic_{name}")), rows)
+        yield metric(f"cka_{name}", float(getattr(information, f"cka_{name}")), rows)
+
+
+def _estimated(of: SoundSet, layer: int, estimates: Mapping[str, ArrayLike]) -> Iterator[Metric]:
+    """Metrics with intervals from the bootstrap draws; none for one that no pair of rows defines."""
+    groups = of.n_groups
+    for name, found in estimates.items():
+        every = np.asarray(found, np.float64)
+        value, draws = float(every[0]), every[1:]
+        if not np.isfinite(value):
+            continue
+        if name in DIFFERENCES:
+            ends = difference_interval(draws, groups)
+        elif name in BIASED:
+            half = 1.96 * float(np.nanstd(draws))
+            ends = max(value - half, 0.0), min(value + half, 1.0)
+        else:
+            ends = interval(draws, value, groups)
+        yield _metric(of, layer, name, value, len(of.groups), ends)
+
+
+def _metric(
+    of: SoundSet, layer: int, name: str, value: float, n: int, ends: tuple[float, float] | None = None
+) -> Metric:
+    low, high = ends or (None, None)
+    statements = of.statements
+    return Metric(statements.name, statements.dimension, layer, "sound", name, value, n, of.config.seed, low, high)
+
+
+def _chosen_layer(
+    of: SoundSet, layers: Sequence[int], results: Sequence[_LayerResult], weights: Float[np.ndarray, "B N"]
+) -> Metric:
+    """Accuracy where each fit takes the layer that its inner rows favour: the best of many layers without its luck."""
+    losses = np.stack([result.fits.inner_loss for result in results])
+    chosen = losses.argmin(axis=0)
+    scores = np.stack([result.held_out for result in results])
+    found = np.zeros(scores.shape[1:], np.float32)
+    for fold, at in zip(of.folds, chosen, strict=True):
+        found[fold.repeat, fold.test] = scores[at, fold.repeat, fold.test]
+    estimates = np.asarray(accuracy(found, of.statements.labels.astype(np.float32), weights), np.float64)
+    value = float(estimates[0])
+    ends = interval(estimates[1:], value, of.n_groups)
+    layer = layers[int(np.bincount(chosen).argmax())]
+    return _metric(of, layer, "chosen_layer_accuracy", value, len(of.groups), ends)

@@ -1,0 +1,117 @@
+"""What probes are held against, computed once per sweep: the bare texts, and the same architecture re-initialised."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jtrace.activations import PackedSets, extract
+from jtrace.baselines import text_baseline, text_scores
+from jtrace.data.statements import Statements
+from jtrace.distributed import all_agree
+from jtrace.models.config import DecoderConfig
+from jtrace.models.sharding import Layout
+from jtrace.results import RunDirectory
+from jtrace.sound import SoundConfig, probe_scores, sound_set
+from jtrace.training import initial_params
+from jtrace.transfer import Target, targets_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Untrained:
+    """An architecture to re-initialise, and how it is read.
+
+    Attributes:
+        architecture: of the blocks that are read.
+        layers: to report.
+        tokenizer: its fingerprint.
+    """
+
+    architecture: DecoderConfig
+    layers: tuple[int, ...]
+    tokenizer: str
+    dtype: str
+
+
+class Baselines:
+    """Each is computed when it is first asked for; scores of random params are kept in the run directory as well.
+
+    Args:
+        one_mesh: whether the processes that share the mesh call this in step.
+        writes: whether this process writes.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[Statements],
+        config: SoundConfig,
+        run: RunDirectory,
+        layout: Layout | None = None,
+        one_mesh: bool = False,
+        writes: bool = True,
+    ) -> None:
+        self._sets, self._config, self._run = sets, config, run
+        self._layout, self._one_mesh, self._writes = layout, one_mesh, writes
+        self.text = functools.cache(text_baseline)
+        self.sound_set = functools.cache(lambda statements: sound_set(statements, config))
+        self.text_scores = functools.cache(lambda statements: text_scores(statements, self.sound_set(statements).folds))
+        self._latest: tuple[str, dict[str, np.ndarray]] | None = None
+
+    @functools.cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """Every set as one that other sets' probes are tested on."""
+        return targets_of(self._sets, {one.name: self.sound_set(one).groups for one in self._sets})
+
+    def random_init(
+        self, model: Untrained, packed: PackedSets, progress: str | None = None
+    ) -> dict[str, Float[np.ndarray, "M R N"]]:
+        """Held-out scores of probes on random params, by set.
+
+        Raises:
+            WriteError: the run directory cannot be written.
+        """
+        digest = self._digest(model)
+        if self._latest is None or self._latest[0] != digest:
+            kept = self._run.read_baseline(digest)
+            there = kept is not None
+            if self._one_mesh:  # all of the mesh compute, or none
+                there = all_agree(there)
+            if kept is None or not there:
+                kept = self._computed(model, packed, progress)
+                if self._writes:
+                    self._run.write_baseline(digest, kept)
+            self._latest = digest, kept
+        return self._latest[1]
+
+    def _computed(self, model: Untrained, packed: PackedSets, progress: str | None) -> dict[str, np.ndarray]:
+        label = None if progress is None else f"{progress} re-initialised"
+        dtype = jnp.dtype(model.dtype)
+        params = initial_params(model.architecture, self._config.seed, dtype, self._layout)
+        residuals = extract(params, model.architecture, packed.packed, dtype=dtype, progress=label, layout=self._layout)
+        residuals.block_until_ready()
+        for leaf in jax.tree.leaves(params):
+            leaf.delete()
+        return {
+            one.name: probe_scores(
+                residuals, packed.members[one.name], self.sound_set(one), model.layers, self._layout, label
+            )
+            for one in self._sets
+        }
+
+    def _digest(self, model: Untrained) -> str:
+        """Of all that decides the scores."""
+        decisive = {
+            "architecture": repr(model.architecture),
+            "layers": model.layers,
+            "tokenizer": model.tokenizer,
+            "dtype": model.dtype,
+            "sets": {one.name: one.fingerprint for one in self._sets},
+            "config": dataclasses.asdict(self._config),
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
