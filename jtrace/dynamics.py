@@ -1,19 +1,21 @@
 """Metrics over pre-training: checkpoints in order, each model's own curve, and what goes together along it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from jtrace.correlation import of_changes, pearson, spearman
 from jtrace.data.splits import evenly_spread
 
 AXES = {"tokens": "pre-training tokens", "step": "pre-training step"}
 BY_CHECKPOINT = "checkpoint"
-# Fisher's z has the variance 1 / (n − 3).
-FEWEST_FOR_AN_INTERVAL = 4
+CORRELATIONS = ("dataset", "dimension", "layer", "x", "y", "n", *(
+    f"{name}{end}" for name in ("pearson", "spearman", "changes") for end in ("", "_low", "_high")
+))  # fmt: skip
 Value = TypeVar("Value")
 
 
@@ -126,26 +128,16 @@ def best_layer(rows: pd.DataFrame, dataset: str) -> int | None:
     return None if last.empty else int(last.loc[last["value"].idxmax(), "layer"])
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Pearson's r over `n` pairs, with the 95 % interval of Fisher's z."""
+def shared_layer(rows: pd.DataFrame) -> int | None:
+    """The layer whose probe accuracy is highest in the mean over sets at the last checkpoint; the lowest of equals.
 
-    r: float
-    ci_low: float
-    ci_high: float
-    n: int
-
-
-def pearson(x: np.ndarray, y: np.ndarray) -> Correlation | None:
-    """None where there are fewer than `FEWEST_FOR_AN_INTERVAL` pairs, or one side never varies."""
-    if len(x) < FEWEST_FOR_AN_INTERVAL or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    # Brought to one size first: squares of tiny deviations would vanish.
-    u, v = (deviation / np.abs(deviation).max() for deviation in (x - x.mean(), y - y.mean()))
-    r = float(np.clip(u @ v / np.sqrt((u @ u) * (v @ v)), -1, 1))
-    with np.errstate(divide="ignore"):  # a perfect correlation has an interval without width
-        z, half = np.arctanh(r), NormalDist().inv_cdf(0.975) / np.sqrt(len(x) - 3)
-    return Correlation(r, float(np.tanh(z - half)), float(np.tanh(z + half)), len(x))
+    Args:
+        rows: with `checkpoint` as in `Trajectory.rows`.
+    """
+    probes = rows[rows["metric"] == "probe_accuracy"]
+    last = probes[probes["checkpoint"] == probes["checkpoint"].max()]
+    means = last.groupby("layer")["value"].mean()
+    return None if means.empty else int(means.idxmax())
 
 
 def agreement(trajectory: Trajectory, steering: pd.DataFrame) -> pd.DataFrame:
@@ -159,6 +151,60 @@ def agreement(trajectory: Trajectory, steering: pd.DataFrame) -> pd.DataFrame:
         A row per set and measure of behaviour: `dataset, layer, task, metric, r, ci_low, ci_high, n`, the layer being
         `best_layer`.
     """
+    measures = _behaviour(trajectory, steering)
+    found = []
+    for dataset, _ in _sets(trajectory):
+        layer = best_layer(trajectory.rows, dataset)
+        probed = _curve(trajectory, dataset, layer, "probe_accuracy")
+        for (task, metric), behaviour in measures.items():
+            correlation = pearson(*_paired(probed, behaviour))
+            if correlation is not None:
+                found.append({"dataset": dataset, "layer": layer, "task": task, "metric": metric, **vars(correlation)})
+    return pd.DataFrame(found, columns=["dataset", "layer", "task", "metric", "r", "ci_low", "ci_high", "n"])
+
+
+def correlations(trajectory: Trajectory, steering: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """How several curves of a set's best layer go together with each other and with unsteered behaviour.
+
+    Args:
+        steering: as of `agreement`.
+        metrics: of the metrics table; a measure of behaviour is called `task:metric`.
+
+    Returns:
+        The columns `CORRELATIONS`: a row where Pearson, Spearman and Pearson of first differences
+        all exist, which takes five checkpoints that have both.
+    """
+    measures = {f"{task}:{metric}": values for (task, metric), values in _behaviour(trajectory, steering).items()}
+    found: list[tuple[object, ...]] = []
+    for dataset, dimension in _sets(trajectory):
+        layer = best_layer(trajectory.rows, dataset)
+        curves = {metric: _curve(trajectory, dataset, layer, metric) for metric in metrics}
+        pairs = [*combinations(curves, 2), *((metric, measure) for metric in curves for measure in measures)]
+        for x, y in pairs:
+            paired = _paired(curves[x], (curves | measures)[y])
+            three = [correlated(*paired) for correlated in (pearson, spearman, of_changes)]
+            numbers = [number for one in three if one is not None for number in (one.r, one.ci_low, one.ci_high)]
+            if all(three):
+                found.append((dataset, dimension, layer, x, y, len(paired[0]), *numbers))
+    return pd.DataFrame(found, columns=list(CORRELATIONS))
+
+
+def _sets(trajectory: Trajectory) -> Iterator[tuple[str, str]]:
+    """Sets in the table's order, each with its dimension."""
+    rows = trajectory.rows.drop_duplicates("dataset")
+    yield from zip(rows["dataset"], rows["dimension"], strict=True)
+
+
+def _curve(trajectory: Trajectory, dataset: str, layer: int | None, metric: str) -> pd.Series:
+    """Values by checkpoint, in order."""
+    rows = trajectory.rows
+    chosen = rows[(rows["dataset"] == dataset) & (rows["metric"] == metric) & (rows["layer"] == layer)]
+    chosen = chosen.sort_values("checkpoint")
+    return chosen.set_index(chosen["checkpoint"].astype(str))["value"]
+
+
+def _behaviour(trajectory: Trajectory, steering: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+    """Each measure of unsteered behaviour, by task and metric: its value by checkpoint of the trajectory."""
     plain = steering[steering["strength"] == 0]
     # Behaviour may be measured by another protocol than probes are.
     other = ~plain["protocol"].isin(trajectory.rows["protocol"].unique())
@@ -166,20 +212,13 @@ def agreement(trajectory: Trajectory, steering: pd.DataFrame) -> pd.DataFrame:
     target = plain["target"].astype(str).str.replace("--", "/", regex=False)
     by_file_name = {name.replace("--", "/"): name for name in trajectory.checkpoints}
     plain = plain.assign(checkpoint=target.map(by_file_name)).dropna(subset="checkpoint")
-    behaviour = plain.groupby(["task", "metric", "checkpoint"])["value"].mean()
-    measures = list(dict.fromkeys(zip(plain["task"], plain["metric"], strict=True)))
-    found = []
-    for dataset in dict.fromkeys(trajectory.rows["dataset"]):
-        layer = best_layer(trajectory.rows, dataset)
-        probes = trajectory.rows[
-            (trajectory.rows["dataset"] == dataset)
-            & (trajectory.rows["metric"] == "probe_accuracy")
-            & (trajectory.rows["layer"] == layer)
-        ]
-        probed = probes.set_index(probes["checkpoint"].astype(str))["value"]
-        for task, metric in measures:
-            pairs = pd.concat([probed, behaviour.loc[task, metric]], axis=1, join="inner").to_numpy(float)
-            correlation = pearson(pairs[:, 0], pairs[:, 1])
-            if correlation is not None:
-                found.append({"dataset": dataset, "layer": layer, "task": task, "metric": metric, **vars(correlation)})
-    return pd.DataFrame(found, columns=["dataset", "layer", "task", "metric", "r", "ci_low", "ci_high", "n"])
+    values = plain.groupby(["task", "metric", "checkpoint"])["value"].mean()
+    return {
+        (task, metric): values.loc[task, metric].reindex(trajectory.checkpoints).dropna()
+        for task, metric in dict.fromkeys(zip(plain["task"], plain["metric"], strict=True))
+    }
+
+
+def _paired(x: pd.Series, y: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    pairs = pd.concat([x, y], axis=1, join="inner").dropna().to_numpy(float)
+    return pairs[:, 0], pairs[:, 1]

@@ -1,14 +1,13 @@
-"""The run directory: what was run, one table and one vector file per checkpoint, and what failed.
+"""The run directory: what was run, a table and files of arrays per checkpoint, what they come to, and what failed.
 
 Every file is written aside and renamed into place, and a checkpoint's table comes last: a table that is there is whole,
 and so is all that belongs to it.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from jtrace.array_files import holds_arrays, read_arrays, write_arrays
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.claims import Claims, alone, in_use
+from jtrace.claims import Claims, in_use
+from jtrace.dynamics_files import read_dynamics, write_dynamics
 from jtrace.errors import InputError, WriteError
+from jtrace.failures import Failures, Notes
+from jtrace.probe_files import KeptProbes, read_probes, write_probes
+from jtrace.projection_files import PROJECTION_SCHEMA as PROJECTION_SCHEMA
+from jtrace.projection_files import read_projections, write_projections
 from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
 from jtrace.steering_results import TIME_KEY, latest
 from jtrace.trace import Metric, Projection
-from jtrace.vectors import KINDS, MASS_MEAN, VECTORS_KEY
+from jtrace.vectors import KINDS, MASS_MEAN
 from jtrace.whole import written_whole
 
 SCHEMA = pa.schema(
@@ -45,17 +48,6 @@ SCHEMA = pa.schema(
         ("ci_high", pa.float64()),
         ("n", pa.int64()),
         ("seed", pa.int64()),
-    ]
-)
-PROJECTION_SCHEMA = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("dimension", pa.string()),
-        ("layer", pa.int32()),
-        ("row", pa.int64()),
-        ("label", pa.int8()),
-        ("x", pa.float32()),
-        ("y", pa.float32()),
     ]
 )
 STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
@@ -79,8 +71,14 @@ class RunDirectory:
     def projections_path(self, name: str) -> Path:
         return self.path / "projections" / f"{name}.parquet"
 
-    def activations_path(self, ref: CheckpointRef, dataset: str) -> Path:
-        return self.path / "activations" / ref.name / f"{dataset}.safetensors"
+    def probes_path(self, name: str) -> Path:
+        return self.path / "probes" / f"{name}.safetensors"
+
+    def activations_path(self, name: str, dataset: str) -> Path:
+        return self.path / "activations" / name / f"{dataset}.safetensors"
+
+    def baseline_path(self, digest: str) -> Path:
+        return self.path / "baselines" / f"{digest}.safetensors"
 
     @property
     def identity(self) -> str:
@@ -107,8 +105,17 @@ class RunDirectory:
         """The tables of all checkpoints traced so far."""
         return sorted((self.path / "metrics").glob("*.parquet"))
 
-    def is_done(self, ref: CheckpointRef, activations: Sequence[str] = (), kinds: Sequence[str] = (MASS_MEAN,)) -> bool:
-        """Whether the table is there and whole, and projections, vectors of these kinds, named activations with it.
+    def is_done(
+        self,
+        ref: CheckpointRef,
+        activations: Sequence[str] = (),
+        kinds: Sequence[str] = (MASS_MEAN,),
+        probes: bool = False,
+    ) -> bool:
+        """Whether the table is there and whole, and with it projections, vectors of these kinds, named activations.
+
+        Args:
+            probes: whether they belong to it as well.
 
         Raises:
             InputError: the table is of another checkpoint of the same name.
@@ -122,9 +129,10 @@ class RunDirectory:
             raise InputError(
                 f"{path}: made from {source}, not from {ref.source}; rename the folder or take another --out"
             )
-        vectors = [self.vectors_path(ref, kind) for kind in kinds]
-        arrays = [*vectors, *(self.activations_path(ref, dataset) for dataset in activations)]
-        return self.projections_path(ref.name).is_file() and all(map(_holds_arrays, arrays))
+        arrays = [self.vectors_path(ref, kind) for kind in kinds]
+        arrays += [self.activations_path(ref.name, dataset) for dataset in activations]
+        arrays += [self.probes_path(ref.name)] if probes else []
+        return self.projections_path(ref.name).is_file() and all(map(holds_arrays, arrays))
 
     def is_damaged(self, ref: CheckpointRef) -> bool:
         """Whether there is a table that cannot be read."""
@@ -148,19 +156,57 @@ class RunDirectory:
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
         """`activations` [layer, statement, width], in the forward's dtype."""
         self.check_there()
-        path = self.activations_path(ref, dataset)
-        with written_whole(path) as aside:
-            save_file({"activations": np.ascontiguousarray(activations)}, aside)
+        write_arrays(self.activations_path(ref.name, dataset), {"activations": activations})
+
+    def read_activations(self, name: str, dataset: str) -> np.ndarray | None:
+        """Kept activations [layer, statement, width] of a checkpoint, in the forward's dtype; None where none are kept.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = self.activations_path(name, dataset)
+        if not path.is_file():
+            return None
+        arrays = read_arrays(path)
+        if arrays is None or "activations" not in arrays:
+            raise InputError(f"{path}: damaged; delete it and trace its checkpoint again")
+        return arrays["activations"]
 
     def write_vectors(
         self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], kind: str = MASS_MEAN
     ) -> None:
         """`vectors` [layer, width] per set, and how they were made (JSON values); all kinds before the table."""
         self.check_there()
-        path = self.vectors_path(ref, kind)
-        with written_whole(path) as aside:
-            arrays = {name: np.ascontiguousarray(array) for name, array in vectors.items()}
-            save_file(arrays, aside, metadata={VECTORS_KEY: json.dumps(dict(how))})
+        write_arrays(self.vectors_path(ref, kind), vectors, how)
+
+    def write_probes(self, ref: CheckpointRef, probes: Mapping[str, KeptProbes], how: Mapping[str, Any]) -> None:
+        """Probes of each set, and how they were made (JSON values, `layers` among them); before the table."""
+        self.check_there()
+        write_probes(self.probes_path(ref.name), probes, how)
+
+    def read_probes(
+        self, name: str, sets: Collection[str] | None = None
+    ) -> tuple[dict[str, KeptProbes], dict[str, Any]] | None:
+        """Probes of a checkpoint and how they were made; see `jtrace.probe_files.read_probes`."""
+        return read_probes(self.probes_path(name), sets)
+
+    def write_baseline(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """What all checkpoints of an architecture are held against; `digest` tells of all that decides the arrays."""
+        self.check_there()
+        write_arrays(self.baseline_path(digest), arrays)
+
+    def read_baseline(self, digest: str) -> dict[str, np.ndarray] | None:
+        """The arrays; None where there are none that can be read: they are computed anew then."""
+        return read_arrays(self.baseline_path(digest))
+
+    def write_dynamics(self, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Tables of what all checkpoints come to together, by name; an empty one takes an earlier one's place."""
+        self.check_there()
+        write_dynamics(self.path / "dynamics", tables)
+
+    def read_dynamics(self, name: str) -> pd.DataFrame | None:
+        """One of these tables; None where there is none, as it would be empty or the run did not get there."""
+        return read_dynamics(self.path / "dynamics", name)
 
     def write_checkpoint(
         self,
@@ -179,21 +225,16 @@ class RunDirectory:
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
         try:
             self.write_vectors(ref, vectors, how)
-            self._write_projections(ref, projections)
+            write_projections(self.projections_path(ref.name), projections)
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
         except WriteError:
             if not again:
+                written = [self.projections_path(ref.name), self.probes_path(ref.name)]
                 with suppress(OSError):  # a vanished disk
-                    for path in (self.projections_path(ref.name), *(self.vectors_path(ref, kind) for kind in KINDS)):
+                    for path in (*written, *(self.vectors_path(ref, kind) for kind in KINDS)):
                         path.unlink(missing_ok=True)
             raise
-
-    def _write_projections(self, ref: CheckpointRef, projections: Sequence[Projection]) -> None:
-        tables = [PROJECTION_SCHEMA.empty_table(), *map(_projection_table, projections)]
-        path = self.projections_path(ref.name)
-        with written_whole(path) as aside:
-            pq.write_table(pa.concat_tables(tables), aside)
 
     def read_metrics(self) -> pd.DataFrame:
         """Every checkpoint's table as one; empty, with the right columns, if there is none."""
@@ -212,16 +253,7 @@ class RunDirectory:
 
     def read_projections(self, name: str) -> pd.DataFrame | None:
         """Points of a checkpoint's statements, columns as `PROJECTION_SCHEMA`; None where there are none."""
-        file = self.projections_path(name)
-        if not file.is_file():
-            return None
-        try:
-            table = pq.read_table(file)
-        except (OSError, pa.ArrowException):
-            raise InputError(f"{file}: damaged; delete it and trace its checkpoint again") from None
-        if table.schema != PROJECTION_SCHEMA:
-            raise InputError(f"{file}: no table of projections (it has other columns); move it elsewhere")
-        return table.to_pandas()
+        return read_projections(self.projections_path(name))
 
     def read_steering(self) -> pd.DataFrame:
         """Every steering table as one, columns `STEERING_COLUMNS`; empty if there is none.
@@ -268,41 +300,22 @@ class RunDirectory:
                 traced.append(Traced(path.stem, **row, fingerprint=Fingerprint.from_json(written.decode())))
         return audit(traced)
 
-    def failures(self) -> dict[str, dict[str, str]]:
+    def failures(self) -> Notes:
         """Checkpoints that could not be traced, by name."""
-        try:
-            lines = (self.path / "failures.jsonl").read_text(encoding="utf-8").splitlines()
-            return {record["checkpoint"]: record for record in map(json.loads, lines)}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{self.path / 'failures.jsonl'}: not readable; delete it, it is written anew") from None
+        return self._failures.read()
 
     def record_failure(self, ref: CheckpointRef, reason: str) -> None:
         """Note why a checkpoint could not be traced, in place of an earlier note on it."""
-        record = {
-            "checkpoint": ref.name,
-            "model": ref.model,
-            "revision": ref.revision,
-            "source": str(ref.source),
-            "error": reason,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
         self.check_there()
-        with alone(self.lock("failures")):
-            self._write_failures(self.failures() | {ref.name: record})
+        self._failures.record(ref, reason)
 
     def clear_failures(self, refs: Iterable[CheckpointRef]) -> None:
         """These checkpoints have been traced after all."""
-        cleared = {ref.name for ref in refs}
-        if not cleared & self.failures().keys():
-            return
-        with alone(self.lock("failures")):
-            self._write_failures({name: note for name, note in self.failures().items() if name not in cleared})
+        self._failures.clear({ref.name for ref in refs})
 
-    def _write_failures(self, failures: Mapping[str, Mapping[str, str]]) -> None:
-        with written_whole(self.path / "failures.jsonl") as aside:
-            aside.write_text("".join(json.dumps(record) + "\n" for record in failures.values()), encoding="utf-8")
+    @property
+    def _failures(self) -> Failures:
+        return Failures(self.path / "failures.jsonl", self.lock("failures"))
 
 
 def readable_record(path: Path) -> dict[str, Any] | None:
@@ -320,28 +333,3 @@ def readable_record(path: Path) -> dict[str, Any] | None:
 def _read_table(path: Path) -> pa.Table:
     """A table whose pages are what was written, where their sums are known."""
     return pq.read_table(path, page_checksum_verification=True)
-
-
-def _holds_arrays(path: Path) -> bool:
-    """Whether a safetensors file is there, and as long as its header says."""
-    try:
-        with safe_open(path, "numpy"):
-            return True
-    except (OSError, SafetensorError):
-        return False
-
-
-def _projection_table(projection: Projection) -> pa.Table:
-    """A row per layer and statement."""
-    layers, count, _ = projection.points.shape
-    columns = [
-        np.repeat(projection.dataset, layers * count),
-        np.repeat(projection.dimension, layers * count),
-        np.repeat(projection.layers, count),
-        np.tile(projection.rows, layers),
-        np.tile(projection.labels, layers),
-        projection.points[..., 0].ravel(),
-        projection.points[..., 1].ravel(),
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, PROJECTION_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=PROJECTION_SCHEMA)

@@ -5,14 +5,16 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
+from jtrace.correlation import of_changes, pearson, spearman
 from jtrace.dynamics import (
     BY_CHECKPOINT,
     agreement,
     best_layer,
     briefly_named,
+    correlations,
     evenly_chosen,
-    pearson,
     trajectories,
     with_checkpoints,
 )
@@ -112,6 +114,55 @@ def test_what_never_varies_or_is_too_short_has_no_correlation():
     assert pearson(np.arange(3.0), np.arange(3.0)) is None
 
 
+@given(st.lists(st.integers(0, 6), min_size=5, max_size=20), st.randoms(use_true_random=False))
+def test_pearson_and_spearman_equal_scipy_s_ties_included(values, random):
+    x, y = np.array(values, float), np.array([value + random.randint(0, 6) for value in values], float)
+    if np.ptp(x) and np.ptp(y):
+        assert pearson(x, y).r == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+        assert spearman(x, y).r == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+def test_the_interval_of_spearman_is_wider_by_the_variance_of_ranks():
+    x = np.arange(28.0)
+    y = x + np.random.default_rng(0).normal(size=28) * 12
+    found = spearman(x, y)
+    half = (np.arctanh(found.ci_high) - np.arctanh(found.ci_low)) / 2
+    assert half == pytest.approx(1.959964 * np.sqrt((1 + found.r**2 / 2) / 25))
+
+
+@pytest.mark.parametrize("correlated", [pearson, spearman])
+def test_intervals_cover(correlated):
+    random = np.random.default_rng(0)
+    r = 0.6
+    # Of two normal variables.
+    true = r if correlated is pearson else 6 / np.pi * np.arcsin(r / 2)
+    draws = random.multivariate_normal([0, 0], [[1, r], [r, 1]], size=(600, 30))
+    found = [correlated(pair[:, 0], pair[:, 1]) for pair in draws]
+    covered = np.mean([one.ci_low <= true <= one.ci_high for one in found])
+    print(f"\n{correlated.__name__} of 30 pairs: interval covers {covered:.1%}")
+    # 600 draws of 95 % have a standard error of 0.9 %.
+    assert 0.925 <= covered <= 0.98
+
+
+def test_curves_that_both_rise_correlate_and_their_changes_do_not():
+    noise = np.random.default_rng(0).normal(size=(2, 40))
+    rising, also = np.arange(40.0) + noise
+    assert pearson(rising, also).ci_low > 0.9
+    changes = of_changes(rising, also)
+    assert changes.ci_low < 0 < changes.ci_high
+    assert changes.n == 39
+    together = np.arange(40.0) + noise[0] + 0.3 * noise[1]
+    assert of_changes(rising, together).ci_low > 0.5
+
+
+def test_a_straight_line_has_no_changes_to_correlate():
+    wavy = np.sin(np.arange(20.0))
+    assert of_changes(0.1 * np.arange(20.0), wavy) is None
+    assert of_changes(wavy, np.ones(20)) is None
+    assert of_changes(wavy[:4], wavy[:4]) is None
+    assert of_changes(wavy[:1], wavy[:1]) is None
+
+
 def test_probes_agree_with_the_behaviour_of_unsteered_checkpoints_alone():
     (curve,) = trajectories(metrics_table([0, 5, 20, 100, 400], model="org/llama"))
     names = [name.replace("/", "--") for name in curve.checkpoints]
@@ -128,3 +179,51 @@ def test_without_behaviour_there_is_no_agreement():
     (curve,) = trajectories(metrics_table([0, 5, 20, 100]))
     assert agreement(curve, steering_table([])).empty
     assert agreement(curve, steering_table(["chat"])).empty
+
+
+def wavy_table(steps):
+    """Metrics over checkpoints that neither rise steadily nor stand still."""
+    table = metrics_table(steps, model="org/llama")
+    waves = {"probe_accuracy": 1.0, "mi_xt": -1.0, "mi_yt": 0.5}
+    shift = table["metric"].map(waves).fillna(0) * np.sin(table["step"].astype(float)) / 10
+    return table.assign(value=table["value"] + shift)
+
+
+def test_correlations_are_of_the_best_layer_s_curves_in_order():
+    shuffled = wavy_table(range(8)).sample(frac=1, random_state=0)
+    (curve,) = trajectories(shuffled)
+    table = correlations(curve, steering_table([]), ("probe_accuracy", "mi_xt", "mi_yt"))
+    mine = table[table["dataset"] == "mine"]
+    assert list(zip(mine["x"], mine["y"], strict=True)) == [
+        ("probe_accuracy", "mi_xt"), ("probe_accuracy", "mi_yt"), ("mi_xt", "mi_yt")
+    ]  # fmt: skip
+    assert set(mine["layer"]) == {2}
+    assert set(mine["n"]) == {8}
+    step = np.arange(8.0)
+    probe, mi = step / 1000 + np.sin(step) / 10, step / 1000 - np.sin(step) / 10
+    first = mine.iloc[0]
+    np.testing.assert_allclose(
+        first[["pearson", "spearman", "changes"]].to_numpy(float),
+        [
+            stats.pearsonr(probe, mi).statistic,
+            stats.spearmanr(probe, mi).statistic,
+            stats.pearsonr(np.diff(probe), np.diff(mi)).statistic,
+        ],
+    )
+    assert (table["changes_low"] <= table["changes"]).all()
+    assert (table["changes"] <= table["changes_high"]).all()
+
+
+def test_correlations_take_in_behaviour_and_leave_out_what_is_too_short():
+    (curve,) = trajectories(wavy_table(range(8)))
+    # The later checkpoints come first in the table, as file names are sorted.
+    names = [name.replace("/", "--") for name in curve.checkpoints][::-1]
+    behaviour = steering_table(names).assign(value=np.repeat(np.cos(np.arange(8.0))[::-1], 2))
+    table = correlations(curve, behaviour, ("probe_accuracy", "mi_xt"))
+    mine = table[(table["dataset"] == "mine") & (table["y"] == "questions:accuracy")].set_index("x")
+    assert list(mine.index) == ["probe_accuracy", "mi_xt"]
+    step = np.arange(8.0)
+    expected = stats.pearsonr(np.diff(step / 1000 + np.sin(step) / 10), np.diff(np.cos(step))).statistic
+    assert mine.loc["probe_accuracy", "changes"] == pytest.approx(expected)
+    (short,) = trajectories(wavy_table(range(4)))
+    assert correlations(short, steering_table([]), ("probe_accuracy", "mi_xt")).empty

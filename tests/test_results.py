@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +11,9 @@ from safetensors import safe_open
 
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
-from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS
+from jtrace.probe_files import KeptProbes
+from jtrace.projection_files import PROJECTION_SCHEMA
+from jtrace.results import SCHEMA, STEERING_COLUMNS
 from jtrace.run_record import open_run
 from jtrace.steering_results import Unit
 from tests.tables import REF, steered, steering_table, write_traced
@@ -88,6 +91,9 @@ def test_a_directory_that_vanished_is_not_made_anew(run):
     for attempt in (
         lambda: write_traced(run),
         lambda: run.write_vectors(REF, {}, {}),
+        lambda: run.write_probes(REF, kept_probes(), HOW),
+        lambda: run.write_baseline("abc", {}),
+        lambda: run.write_dynamics({"turns": TURNS}),
         lambda: run.record_failure(REF, "why"),
     ):
         with pytest.raises(WriteError, match=r"the run directory has vanished \(no run\.json\)"):
@@ -108,7 +114,22 @@ def test_missing_activations_are_not_done(run):
     assert run.is_done(REF, ["set"])
 
 
-def test_a_table_that_cannot_be_written_takes_its_vectors_along(run, monkeypatch):
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_kept_activations_are_read_as_they_were_written(run, dtype):
+    assert run.read_activations(REF.name, "set") is None
+    activations = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    run.write_activations(REF, "set", activations)
+    read = run.read_activations(REF.name, "set")
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read, activations)
+    truncate(run.activations_path(REF.name, "set"))
+    with pytest.raises(InputError, match=r"set\.safetensors: damaged; delete it and trace its checkpoint again$"):
+        run.read_activations(REF.name, "set")
+
+
+def test_a_table_that_cannot_be_written_takes_its_vectors_and_probes_along(run, monkeypatch):
+    run.write_probes(REF, kept_probes(), HOW)
+
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -192,3 +213,155 @@ def test_of_steering_tables_of_the_same_vector_and_task_the_latest_counts(run):
     write_steering_unit(run, {0: 0.1, 1: 0.2}, "2026-01-03", settings=1)
     write_steering_unit(run, {0: 0.3, 1: 0.4, 2: 0.5}, "2026-01-02", settings=2, n=200)
     assert run.read_steering().set_index("strength")["value"].to_dict() == {0: 0.1, 1: 0.2}
+
+
+# Probes
+
+HOW = {"checkpoint": REF.name, "layers": [0, 2], "folds": 3, "repeats": 2, "seed": 0, "data": {"set": "abc"}}
+
+
+def kept_probes(names=("set", "mine"), **parts):
+    """Six fits, two layers, width 4, of five rows."""
+    whole = {
+        "probes": np.arange(60, dtype=np.float32).reshape(6, 2, 5),
+        "folds": np.array([[0, 1, 2, 0, 1], [2, 2, 1, 0, 0]], np.int8),
+        "labels": np.array([0, 1, 1, 0, 1], np.int8),
+    }
+    return dict.fromkeys(names, KeptProbes(**whole | parts))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_probes_are_read_as_they_were_written_and_one_set_by_itself(run):
+    assert run.read_probes(REF.name) is None
+    written = kept_probes()
+    run.write_probes(REF, written, HOW)
+    read, how = run.read_probes(REF.name)
+    assert how == HOW
+    assert list(read) == ["mine", "set"]
+    for name, kept in read.items():
+        for part, array in vars(written[name]).items():
+            np.testing.assert_array_equal(vars(kept)[part], array, strict=True)
+    assert list(run.read_probes(REF.name, ["set", "nowhere"])[0]) == ["set"]
+
+
+def test_a_file_of_probes_has_a_key_per_set_and_the_agreed_metadata(run):
+    run.write_probes(REF, kept_probes(["set"]), HOW)
+    with safe_open(run.path / "probes/org--llama@step3.safetensors", "numpy") as file:
+        assert sorted(file.keys()) == ["set", "set/folds", "set/labels"]
+        assert {name: json.loads(about) for name, about in file.metadata().items()} == {"jtrace": HOW}
+
+
+def test_probes_written_twice_are_the_same_bytes(run):
+    other = CheckpointRef("org/llama", "again", Path("/models/llama/again"))
+    for ref in (REF, other):
+        run.write_probes(ref, kept_probes(), HOW)
+    assert run.probes_path(REF.name).read_bytes() == run.probes_path(other.name).read_bytes()
+
+
+def test_a_checkpoint_that_has_probes_is_done_once_they_are_there_and_whole(run):
+    write_traced(run)
+    assert run.is_done(REF)
+    assert not run.is_done(REF, probes=True)
+    run.write_probes(REF, kept_probes(), HOW)
+    assert run.is_done(REF, probes=True)
+    truncate(run.probes_path(REF.name))
+    assert not run.is_done(REF, probes=True)
+
+
+@pytest.mark.parametrize(
+    ("parts", "how", "reason"),
+    [
+        pytest.param({"folds": np.zeros((2, 5), np.int8)}, HOW, "do not fit", id="fewer folds than probes"),
+        pytest.param({"labels": np.zeros(4, np.int8)}, HOW, "do not fit", id="fewer labels than rows"),
+        pytest.param({"probes": np.full((6, 2, 5), np.nan)}, HOW, "do not fit", id="NaN"),
+        pytest.param({"probes": np.ones((6, 2))}, HOW, "do not fit", id="no width"),
+        pytest.param({}, HOW | {"layers": [0]}, "do not fit", id="layers"),
+        pytest.param({}, {}, "layers", id="no layers"),
+    ],
+)
+def test_probes_that_make_no_sense_are_named_in_one_line(run, parts, how, reason):
+    run.write_probes(REF, kept_probes(**parts), how)
+    with pytest.raises(InputError, match=rf"step3\.safetensors: cannot be read as probes \(.*{reason}") as caught:
+        run.read_probes(REF.name)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_probes_are_named_in_one_line(run):
+    run.write_probes(REF, kept_probes(), HOW)
+    truncate(run.probes_path(REF.name))
+    with pytest.raises(InputError, match=r"step3\.safetensors: cannot be read as probes .*trace its checkpoint again$"):
+        run.read_probes(REF.name)
+    run.write_vectors(REF, {"set": np.ones((2, 4), np.float32)}, HOW)
+    run.vectors_path(REF).rename(run.probes_path(REF.name))
+    with pytest.raises(InputError, match=r"cannot be read as probes \(.*set/folds"):
+        run.read_probes(REF.name)
+
+
+# Baselines
+
+
+def test_a_baseline_is_read_as_it_was_written_and_computed_anew_where_it_is_damaged(run):
+    assert run.read_baseline("abc") is None
+    scores = {"set": np.arange(6, dtype=np.float32).reshape(2, 3), "mine": np.zeros((1, 2), np.int8)}
+    run.write_baseline("abc", scores)
+    written = run.baseline_path("abc").read_bytes()
+    read = run.read_baseline("abc")
+    assert read.keys() == scores.keys()
+    for name, array in scores.items():
+        np.testing.assert_array_equal(read[name], array, strict=True)
+    run.write_baseline("abc", dict(reversed(scores.items())))  # another process
+    assert run.baseline_path("abc").read_bytes() == written
+    truncate(run.baseline_path("abc"))
+    assert run.read_baseline("abc") is None
+
+
+# Tables of dynamics
+
+TURNS = pd.DataFrame({"model": ["llama", "llama"], "layer": [1, 2], "at": [3.5, np.nan], "checkpoint": ["step3", ""]})
+
+
+def test_tables_of_dynamics_are_read_as_they_were_written(run):
+    assert run.read_dynamics("turns") is None
+    run.write_dynamics({"turns": TURNS, "angles": TURNS[["model"]]})
+    pd.testing.assert_frame_equal(run.read_dynamics("turns"), TURNS)
+    pd.testing.assert_frame_equal(run.read_dynamics("angles"), TURNS[["model"]])
+    assert not list(run.path.rglob(".*.tmp"))
+
+
+def test_tables_of_dynamics_written_twice_are_the_same_bytes_whatever_their_index(run):
+    run.write_dynamics({"turns": TURNS, "again": TURNS.set_axis([7, 3])})
+    one, other = ((run.path / "dynamics" / f"{name}.parquet").read_bytes() for name in ("turns", "again"))
+    assert one == other
+
+
+def test_a_table_that_is_empty_now_takes_the_old_one_away(run):
+    run.write_dynamics({"turns": TURNS, "angles": TURNS})
+    run.write_dynamics({"turns": TURNS.iloc[:0], "never": TURNS.iloc[:0]})
+    assert run.read_dynamics("turns") is None
+    assert [path.name for path in (run.path / "dynamics").iterdir()] == ["angles.parquet"]
+
+
+def test_a_damaged_table_of_dynamics_is_named_in_one_line(run):
+    run.write_dynamics({"turns": TURNS})
+    path = run.path / "dynamics" / "turns.parquet"
+    whole = path.read_bytes()
+    at = whole.index(b"step3")
+    for damage in (whole[:-1], whole[:at] + b"stepX" + whole[at + 5 :]):
+        path.write_bytes(damage)
+        with pytest.raises(InputError, match=r"turns\.parquet: damaged; delete it, [^\n]*$"):
+            run.read_dynamics("turns")
+
+
+def test_a_table_of_dynamics_that_cannot_be_written_leaves_the_old_one(run, monkeypatch):
+    run.write_dynamics({"turns": TURNS})
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jtrace.dynamics_files.pq.write_table", full)
+    with pytest.raises(WriteError, match=r"turns\.parquet: cannot be written \(No space left on device\)"):
+        run.write_dynamics({"turns": TURNS[:1]})
+    pd.testing.assert_frame_equal(run.read_dynamics("turns"), TURNS)
