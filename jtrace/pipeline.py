@@ -5,7 +5,6 @@ threads; computing is the main thread's. A checkpoint is claimed before it is fe
 run.
 """
 
-import functools
 import gc
 import os
 import socket
@@ -21,7 +20,6 @@ from tqdm import tqdm
 
 from jtrace import log
 from jtrace.background import Background
-from jtrace.baselines import text_baseline
 from jtrace.budget import Budget
 from jtrace.checkpoints.convert import Staged, params_bytes
 from jtrace.checkpoints.hub import Hub
@@ -33,6 +31,7 @@ from jtrace.fetching import Fetcher
 from jtrace.log import Passage, Span
 from jtrace.models.decoder import Params
 from jtrace.results import RunDirectory
+from jtrace.sweep_baselines import Baselines
 from jtrace.tracing import Checked, is_traced, peak_memory, trace_checkpoint
 from jtrace.work import Item, Limits, Work, untraced
 
@@ -53,11 +52,13 @@ class Pipeline:
         self._memory = Budget(limits.memory_budget, self._stop)
         self._claims = run.claims()
         self._fetcher = Fetcher(work, limits, run, hub, self._stop, quiet)
-        self._baseline = functools.cache(text_baseline)
         self._refused = 0
         self._began = datetime.now(UTC).isoformat(timespec="milliseconds")
         # Of processes that share a mesh, the first one writes.
         self._writes = not work.one_mesh or jax.process_index() == 0
+        self._baselines = Baselines(
+            work.sets, work.config.sound, run, work.layout, one_mesh=work.one_mesh, writes=self._writes
+        )
 
     def go(self) -> None:
         """Trace every checkpoint that the run directory does not hold yet; `failures` says why some are not.
@@ -208,7 +209,7 @@ class Pipeline:
         label = None if self.quiet else item.label
         params = self._placed(item.staged)
         traced = trace_checkpoint(
-            item.checked, item.packed, params, work.sets, work.config, self._baseline, self.run,
+            item.checked, item.packed, params, work.sets, work.config, self._baselines, self.run,
             work.tasks, work.layout, label, self._writes,
         )  # fmt: skip
         passage = Passage(

@@ -27,8 +27,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.models.sharding import Layout, check_fits
 from jtrace.results import RunDirectory
-from jtrace.sweep import check_disk, look_at_all
-from jtrace.trace import check_paper_rows
+from jtrace.sweep import check_disk, check_sets, look_at_all
 from jtrace.tracing import Packer, SweepConfig, check_checkpoint, is_traced
 from jtrace.work import Limits
 
@@ -126,8 +125,7 @@ def make_plan(
         InputError: the statements cannot be traced, or the run directory holds a table of another checkpoint.
     """
     limits = limits or Limits()
-    for statements in sets:
-        check_paper_rows(statements)
+    check_sets(sets, config)
     run = RunDirectory(out)
     done = {ref for ref in refs if is_traced(ref, sets, config, run, tasks)}
     todo = [ref for ref in refs if ref not in done]

@@ -15,6 +15,7 @@ from jtrace import linter
 from jtrace.checkpoints.hub import Hub, UnreachableError
 from jtrace.checkpoints.listing import Listing, bytes_text
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.course import write_course
 from jtrace.data.statements import Statements
 from jtrace.distributed import wait_for_all
 from jtrace.errors import InputError
@@ -24,6 +25,7 @@ from jtrace.models.sharding import Layout
 from jtrace.pipeline import Pipeline
 from jtrace.results import RunDirectory
 from jtrace.run_record import open_run
+from jtrace.sound import sound_set
 from jtrace.summary import as_text, best_layers
 from jtrace.trace import check_paper_rows
 from jtrace.tracing import SweepConfig, check_checkpoint
@@ -58,8 +60,7 @@ def trace_into(
     Raises:
         InputError: nothing could be started, or the sweep was given up.
     """
-    for statements in sets:
-        check_paper_rows(statements)
+    check_sets(sets, config)
     first, hub, limits = jax.process_index() == 0, hub or Hub(), limits or Limits()
     run, data = RunDirectory(out), {s.name: s.fingerprint for s in sets}
     work = Work(refs, sets, config, tasks, layout=layout, one_mesh=one_mesh)
@@ -122,6 +123,9 @@ def _conclude(run: RunDirectory, config: SweepConfig) -> None:
     vectors = [run.path / "vectors" / ("" if kind == MASS_MEAN else kind) for kind in config.vector_kinds]
     print(f"\ntables   {run.path}/metrics/*.parquet")
     print("vectors  " + "\n         ".join(f"{folder}/*.safetensors" for folder in vectors))
+    write_course(run, metrics)
+    if (run.path / "dynamics").is_dir():
+        print(f"course   {run.path}/dynamics/*.parquet")
     figures = draw_all(run, metrics)
     print("figures  " + "\n         ".join(str(figure.path) for figure in figures))
     for warning in run.audit():
@@ -195,6 +199,18 @@ def _check_models(left: Sequence[CheckpointRef], work: Work, limits: Limits, hub
         except InputError:
             continue
         check_room(checked, work, limits)
+
+
+def check_sets(sets: Sequence[Statements], config: SweepConfig) -> None:
+    """Whether every set can be split as the protocols ask.
+
+    Raises:
+        InputError: too few rows or groups, or a label that a part of a split would lack.
+    """
+    for statements in sets:
+        check_paper_rows(statements)
+        if config.is_sound:
+            sound_set(statements, config.sound)
 
 
 def _about(statements: Statements) -> dict[str, Any]:

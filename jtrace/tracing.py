@@ -4,17 +4,17 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jtrace.activations import PackedSets, extract, pack_sets
-from jtrace.baselines import TextBaseline
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
@@ -31,11 +31,15 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
 from jtrace.models.sharding import Layout
+from jtrace.probe_files import KeptProbes
 from jtrace.results import RunDirectory
+from jtrace.sound import SoundConfig, SoundSet, SoundTrace, baseline_metrics, sound_trace
 from jtrace.steer import SteerConfig, steer, unit_of
 from jtrace.steering import no_vector
 from jtrace.steering_results import Unit
+from jtrace.sweep_baselines import Baselines, Untrained
 from jtrace.trace import Metric, SetTrace, paper_trace
+from jtrace.transfer import between_sets, raw_probe
 from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
 from jtrace.whole import cannot_write
 
@@ -50,6 +54,7 @@ class SweepConfig:
         tokenizer: folder of the tokeniser; None for each checkpoint's own.
         keep_activations: also write the residuals themselves.
         vector_kinds: of steering vectors (`jtrace.vectors.KINDS`), the published one among them.
+        sound: of protocol `sound`.
     """
 
     dtype: str = "bfloat16"
@@ -58,6 +63,12 @@ class SweepConfig:
     tokenizer: Path | None = None
     keep_activations: bool = False
     vector_kinds: tuple[str, ...] = (MASS_MEAN,)
+    sound: SoundConfig = field(default_factory=SoundConfig)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether protocol `sound` is asked for."""
+        return "sound" in self.protocols
 
     def record(self) -> dict[str, Any]:
         """As JSON values, for run.json."""
@@ -68,6 +79,7 @@ class SweepConfig:
             "layers": "all" if self.layers is None else list(self.layers),
             "tokenizer": None if self.tokenizer is None else str(self.tokenizer.resolve()),
             "keep_activations": self.keep_activations,
+            **{f"sound_{name}": value for name, value in dataclasses.asdict(self.sound).items() if self.is_sound},
         }
 
 
@@ -102,6 +114,17 @@ class Traced:
     tokens: int
     best: Best | None
     warnings: tuple[str, ...]
+
+
+@dataclass
+class _Found:
+    """What the statistics of a checkpoint come to, by set where it is of one."""
+
+    traces: dict[str, SetTrace] = field(default_factory=dict)
+    probes: dict[str, KeptProbes] = field(default_factory=dict)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
 
 
 class Packer:
@@ -142,7 +165,7 @@ def is_traced(
     """
     asked = [_behaviour_unit(run, ref, task, config) for task in tasks]
     return all(unit.table_path.is_file() for unit in asked) and run.is_done(
-        ref, [s.name for s in sets] if config.keep_activations else (), config.vector_kinds
+        ref, [s.name for s in sets] if config.keep_activations else (), config.vector_kinds, probes=config.is_sound
     )
 
 
@@ -172,7 +195,7 @@ def trace_checkpoint(
     params: Params,
     sets: Sequence[Statements],
     config: SweepConfig,
-    baseline: Callable[[Statements], TextBaseline],
+    baselines: Baselines,
     run: RunDirectory,
     tasks: Sequence[Task] = (),
     layout: Layout | None = None,
@@ -185,6 +208,7 @@ def trace_checkpoint(
         packed: the statements, by its tokeniser.
         params: of `checked.read`; their buffers are deleted as soon as they have served.
         layout: the mesh that they lie on.
+        baselines: what probes are held against.
         writes: whether this process writes what is found; of those that share a mesh, one does.
 
     Raises:
@@ -200,15 +224,7 @@ def trace_checkpoint(
     if not tasks:
         delete(params)
     extracted = time.time()
-    traces: dict[str, SetTrace] = {}
-    kept: dict[str, np.ndarray] = {}
-    for statements in sets:
-        name = statements.name
-        label = None if progress is None else f"{progress} {name}"
-        members = packed.members[name]
-        traces[name] = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
-        if config.keep_activations:
-            kept[name] = np.asarray(residuals[np.asarray(layers)][:, members])
+    found = _measure(checked, residuals, packed, sets, config, baselines, layout, progress)
     delete(residuals)
     how = {
         "checkpoint": ref.name,
@@ -220,25 +236,23 @@ def trace_checkpoint(
         "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in sets},
         "model": dataclasses.asdict(ModelFacts(read_config_json(checked.folder)["model_type"], full.width, full.depth)),
     }
-    vectors = {kind: {name: trace.vectors[kind] for name, trace in traces.items()} for kind in config.vector_kinds}
+    traces = found.traces
+    vectors = {kind: {name: traces[name].vectors[kind] for name in traces} for kind in config.vector_kinds}
     how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
-    metrics = [
-        metric
-        for statements in sets
-        for metric in (*traces[statements.name].metrics, *baseline(statements).metrics(statements, layers))
-    ]
     # Only now: the processes of a mesh have run all that they run together, and none waits for one whose disk is full.
     if writes:
-        for name, activations in kept.items():
+        for name, activations in found.kept.items():
             run.write_activations(ref, name, activations)
         for kind in config.vector_kinds:
             if kind != MASS_MEAN:
                 run.write_vectors(ref, vectors[kind], how_made[kind], kind)
+        if found.probes:
+            run.write_probes(ref, found.probes, {**how, **dataclasses.asdict(config.sound)})
         run.write_checkpoint(
             ref,
             vectors=vectors[MASS_MEAN],
             how=how_made[MASS_MEAN],
-            metrics=metrics,
+            metrics=found.metrics,
             fingerprint=weights,
             projections=[trace.projection for trace in traces.values()],
         )
@@ -254,8 +268,8 @@ def trace_checkpoint(
         Span(extracted, traced),
         Span(traced, time.time()) if tasks else None,
         int(packed.packed.used.sum()),
-        best(metrics),
-        tuple(warning for trace in traces.values() for warning in trace.warnings),
+        best(found.metrics),
+        found.warnings,
     )
 
 
@@ -263,6 +277,52 @@ def delete(arrays: Any) -> None:
     """Free the memory of device arrays at once, whoever still refers to them."""
     for leaf in jax.tree.leaves(arrays):
         leaf.delete()
+
+
+def _measure(
+    checked: Checked,
+    residuals: Array,
+    packed: PackedSets,
+    sets: Sequence[Statements],
+    config: SweepConfig,
+    baselines: Baselines,
+    layout: Layout | None,
+    progress: str | None,
+) -> _Found:
+    """Every set by every protocol, then each set's probe on the others."""
+    layers, found = checked.layers, _Found()
+    random_init = {}
+    if config.is_sound:
+        untrained = Untrained(checked.read, layers, tokenizer_fingerprint(checked.tokenizer), config.dtype)
+        random_init = baselines.random_init(untrained, packed, progress)
+    for statements in sets:
+        name = statements.name
+        label = None if progress is None else f"{progress} {name}"
+        members = packed.members[name]
+        trace = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
+        found.traces[name] = trace
+        found.warnings += trace.warnings
+        if "paper" in config.protocols:
+            found.metrics += [*trace.metrics, *baselines.text(statements).metrics(statements, layers)]
+        if config.is_sound:
+            of, text = baselines.sound_set(statements), baselines.text_scores(statements)
+            sound = sound_trace(residuals, members, of, text, random_init[name], layers, layout, label)
+            found.probes[name] = _kept_probes(sound, of)
+            found.warnings += sound.warnings
+            found.metrics += [*sound.metrics, *baseline_metrics(of, text, layers)]
+        if config.keep_activations:
+            found.kept[name] = np.asarray(residuals[np.asarray(layers)][:, members])
+    if len(found.probes) > 1:
+        probes = {name: kept.probes for name, kept in found.probes.items()}
+        draws, seed = config.sound.draws, config.sound.seed
+        found.metrics += between_sets(residuals, packed.members, baselines.targets, probes, layers, draws, seed)
+    return found
+
+
+def _kept_probes(trace: SoundTrace, of: SoundSet) -> KeptProbes:
+    probes = trace.probes
+    raw = raw_probe(probes.weights, probes.intercepts, probes.means, probes.scales)
+    return KeptProbes(raw, probes.fold_of, of.statements.labels)
 
 
 def best(metrics: Sequence[Metric]) -> Best | None:

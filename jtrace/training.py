@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.data.rows import Rows
@@ -22,6 +23,7 @@ from jtrace.kernels.cross_entropy import summed_cross_entropy
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Params, Slots, abstract_params
 from jtrace.models.layers import precision_for
+from jtrace.models.sharding import Layout
 
 DATA = "data"
 # What projects onto the residual: its first size shrinks with depth, so that the residual's does not grow with it.
@@ -121,16 +123,26 @@ def to_batch(rows: Rows, mesh: Mesh, parts: int = 1) -> Batch:
     return Batch(Slots(place(rows.tokens), place(rows.positions()), place(rows.ends)), place(rows.learnt))
 
 
-def initial_params(config: DecoderConfig, seed: int) -> Params:
-    """Random float32 params: normal, deviation 1/√fan-in, divided by √(2 · depth) where they write to the residual."""
+def initial_params(
+    config: DecoderConfig, seed: int, dtype: DTypeLike = jnp.float32, layout: Layout | None = None
+) -> Params:
+    """Random params: normal, deviation 1/√fan-in, divided by √(2 · depth) where they write to the residual.
+
+    Args:
+        layout: the mesh that they are laid out on; their values do not depend on it.
+    """
     one = jnp.zeros((1, 1), jnp.int32)
     shrunk = np.float32((2 * config.depth) ** -0.5)
 
     def draw(key: Array) -> Params:
         params = Decoder(config).init(key, Slots(one, one, one + 1), one, method="everything")["params"]
-        return _by_path(lambda path, leaf: leaf * shrunk if path.endswith(ONTO_RESIDUAL) else leaf, params)
+        params = _by_path(lambda path, leaf: leaf * shrunk if path.endswith(ONTO_RESIDUAL) else leaf, params)
+        return cast(Params, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
 
-    return cast(Params, jax.jit(draw)(jax.random.key(seed)))
+    key, shardings = jax.random.key(seed), None
+    if layout is not None:
+        shardings = _by_path(lambda path, leaf: layout.sharding(path, leaf.shape), jax.eval_shape(draw, key))
+    return cast(Params, jax.jit(draw, out_shardings=shardings)(key))
 
 
 def initial_state(params: Params, optimisation: Optimisation, mesh: Mesh) -> State:

@@ -29,6 +29,7 @@ from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
 from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.plan import as_text, make_plan
+from jtrace.sound import SoundConfig
 from jtrace.sweep import trace_into
 from jtrace.trace import PROTOCOLS
 from jtrace.tracing import SweepConfig, behaviour_protocols
@@ -53,7 +54,29 @@ STATEMENTS = flags.DEFINE_list(
 OUT = flags.DEFINE_string(
     "out", None, "Run directory: new, empty, or an earlier run of the same settings.", required=True
 )
-PROTOCOL = flags.DEFINE_list("protocol", ["paper"], "How to measure: paper (the published procedure).")
+PROTOCOL = flags.DEFINE_list(
+    "protocol",
+    ["paper"],
+    "How to measure: paper (the published procedure), sound (grouped cross-validation, intervals, baselines, nulls), "
+    "or both from the same activations.",
+)
+FOLDS = flags.DEFINE_integer("folds", 5, "Of sound: folds of the grouped cross-validation.", lower_bound=2)
+REPEATS = flags.DEFINE_integer("repeats", 1, "Of sound: how often it is repeated, on other folds.", lower_bound=1)
+INNER_FOLDS = flags.DEFINE_integer(
+    "inner_folds",
+    1,
+    "Of sound: folds within the training rows that choose C; 1 is a single hold-out of a fifth.",
+    lower_bound=1,
+)
+PERMUTATIONS = flags.DEFINE_integer("permutations", 200, "Of sound: of the null of information.", lower_bound=20)
+DRAWS = flags.DEFINE_integer("draws", 1000, "Of sound: of the cluster bootstrap.", lower_bound=100)
+INFORMATION_ROWS = flags.DEFINE_integer(
+    "information_rows",
+    400,
+    "Of sound: most rows, one per group, that information is estimated on; sets that have so many compare.",
+    lower_bound=16,
+)
+SEED = flags.DEFINE_integer("seed", 0, "Of sound: folds, draws, permutations and random params.", lower_bound=0)
 LAYERS = flags.DEFINE_string(
     "layers",
     "all",
@@ -152,6 +175,15 @@ def main() -> int:
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
         keep_activations=KEEP_ACTIVATIONS.value,
         vector_kinds=tuple(kind for kind in KINDS if kind in {MASS_MEAN, *VECTOR_KINDS.value}),
+        sound=SoundConfig(
+            folds=FOLDS.value,
+            repeats=REPEATS.value,
+            inner_folds=INNER_FOLDS.value,
+            permutations=PERMUTATIONS.value,
+            draws=DRAWS.value,
+            information_rows=INFORMATION_ROWS.value,
+            seed=SEED.value,
+        ),
     )
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
     hub = Hub(cache_dir / "hub" if cache_dir else None)

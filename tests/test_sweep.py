@@ -16,8 +16,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace import activations, pipeline
-from jtrace import trace as trace_module
+from jtrace import activations, by_layer, pipeline, sweep_baselines
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.refs import parse_specs
@@ -89,8 +88,8 @@ def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys)
 
 def test_the_text_only_baseline_is_fitted_once_and_stands_beside_every_probe(steps, monkeypatch):
     fitted = []
-    original = pipeline.text_baseline
-    monkeypatch.setattr(pipeline, "text_baseline", lambda one: fitted.append(one.name) or original(one))
+    original = sweep_baselines.text_baseline
+    monkeypatch.setattr(sweep_baselines, "text_baseline", lambda one: fitted.append(one.name) or original(one))
     assert trace(steps) == 0
     assert fitted == ["mine"]
     table = pd.read_parquet(steps / "run/metrics")
@@ -187,10 +186,10 @@ def test_a_task_that_cannot_be_asked_leaves_the_trace(steps, capsys):
 
 def test_one_compilation_serves_the_whole_sweep(steps):
     activations._forward.clear_cache()
-    trace_module._paper_layer.clear_cache()
+    by_layer.one_layer.clear_cache()
     trace(steps)
     assert activations._forward._cache_size() == 1
-    assert trace_module._paper_layer._cache_size() == 1
+    assert by_layer.one_layer._cache_size() == 1
 
 
 def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended(steps, capsys):
