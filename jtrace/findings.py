@@ -1,14 +1,30 @@
 """What a run found, in numbers and words: each set's best probe against what needs no model, and its information."""
 
 from dataclasses import dataclass
+from math import isfinite, isnan
 
 import numpy as np
 import pandas as pd
 
-from jtrace.dynamics import Trajectory, best_layer, trajectories, with_checkpoints
-from jtrace.figures.style import place_text
+from jtrace.behaviour import Estimate
+from jtrace.dynamics import Trajectory
+from jtrace.figures.style import at_text, place_text, span_text
+from jtrace.standing import Standing, standings
+from jtrace.words import listed, number, spread, with_spread
 
 Z95 = 1.96
+# What a sound probe has to leave behind, by the paired difference that says so.
+PAIRED = {
+    "gain_over_text": "text only",
+    "gain_over_random_init": "random initialisation",
+    "selectivity": "shuffled labels",
+}
+LINES = {
+    "text_accuracy": "text only",
+    "majority_accuracy": "chance",
+    "random_init_accuracy": "random initialisation",
+}
+COURSES = ("mi_xt", "mi_yt", "mi_xt_excess", "mi_yt_excess")
 
 
 @dataclass(frozen=True)
@@ -24,11 +40,12 @@ class Course:
 
     def in_words(self, name: str) -> str:
         """As `I(X;T) is 4.02 at first, highest at step 64 with 12.1, and 5.06 at the end`."""
+        first, last = number(self.first), number(self.last)
         if self.peak_is_first or self.peak_is_last:
             highest = "the start" if self.peak_is_first else "the end"
-            return f"{name} goes from {self.first:.2f} to {self.last:.2f} and is highest at {highest}"
-        highest = f"highest at {self.peak_at} with {self.peak:.2f}"
-        return f"{name} is {self.first:.2f} at first, {highest}, and {self.last:.2f} at the end"
+            return f"{name} goes from {first} to {last} and is highest at {highest}"
+        highest = f"highest at {self.peak_at} with {number(self.peak)}"
+        return f"{name} is {first} at first, {highest}, and {last} at the end"
 
 
 @dataclass(frozen=True)
@@ -38,11 +55,16 @@ class Finding:
     Attributes:
         model: as in the tables; the checkpoint's name where there is but one.
         first_at, last_at: the checkpoints in words; `first_at` is empty where there is but one.
-        first, last: probe accuracy there.
+        first: probe accuracy at the first checkpoint.
+        accuracy: at the last one; without an interval under `paper`.
         text: accuracy of the text-only classifier; None where it was not measured.
-        chance: accuracy of always guessing the training rows' larger class; a half where it was not measured.
-        n: test rows.
+        chance: accuracy of always guessing the training rows' larger class, at least a half.
+        n: held-out rows.
         courses: by metric, over checkpoints; empty where there is but one.
+        paired: by the names in `PAIRED`, differences of accuracy on the same bootstrap draws; empty under `paper`.
+        chosen: the layer most often chosen on rows apart, and the accuracy of layers so chosen; `sound` alone.
+        calibration_error: of the probe's probabilities; `sound` alone.
+        onset: from where on the accuracy stays above which line, in words; empty where that is not known.
     """
 
     model: str
@@ -52,11 +74,24 @@ class Finding:
     first_at: str
     last_at: str
     first: float
-    last: float
+    accuracy: Estimate
     text: float | None
     chance: float
     n: int
     courses: dict[str, Course]
+    paired: dict[str, Estimate]
+    chosen: tuple[int, Estimate] | None
+    calibration_error: float | None
+    onset: str
+
+    @property
+    def called(self) -> str:
+        """The dimension, or the set where none is named."""
+        return self.dimension or self.dataset
+
+    @property
+    def last(self) -> float:
+        return self.accuracy.value
 
     @property
     def gain(self) -> float:
@@ -65,12 +100,24 @@ class Finding:
 
     @property
     def margin(self) -> float:
-        """Half the 95 % interval of `gain`, as if both were measured on rows of their own (normal approximation)."""
+        """Half the 95 % interval of `gain`.
+
+        That of the paired difference from text only where it is known; else as if both were measured on rows of their
+        own (normal approximation).
+        """
+        paired = self.paired.get("gain_over_text")
+        if paired is not None and isfinite(paired.ci_high - paired.ci_low):
+            return (paired.ci_high - paired.ci_low) / 2
         return Z95 * float(np.sqrt(sum(p * (1 - p) for p in (self.last, self._line)) / self.n))
 
     @property
     def clear(self) -> bool:
-        """Whether the probe finds more than chance and the bare texts give, beyond the noise of the test rows."""
+        """Whether the probe finds more than what needs no training, beyond the noise of the held-out rows.
+
+        Where there are paired differences, all their intervals lie above 0, and the accuracy's own above chance.
+        """
+        if self.paired:
+            return all(found.ci_low > 0 for found in self.paired.values()) and self.accuracy.ci_low > self.chance
         return self.gain > self.margin
 
     @property
@@ -80,6 +127,21 @@ class Finding:
     def in_words(self) -> str:
         """Accuracy at the first and last checkpoint, and what it is worth."""
         start = f"{self.first:.2f} at {self.first_at}, " if self.first_at else ""
+        value = f"{self.last:.2f}" if isnan(self.accuracy.ci_low) else with_spread(self.accuracy)
+        end = f"{value} at {self.last_at}" if self.first_at else value
+        rows = "held-out rows" if self.paired else "test rows"
+        where = f"{start}{end} (layer {self.layer}, {self.n} {rows})"
+        if not self.paired:
+            return f"{where}: {self._against_levels()}."
+        words = [f"{where}: {', '.join(self._against_pairs())}."]
+        if self.chosen is not None:
+            layer, accuracy = self.chosen
+            words.append(f"With the layer chosen on rows apart (most often {layer}) {with_spread(accuracy)}.")
+        if self.calibration_error is not None:
+            words.append(f"Its probabilities are off by {self.calibration_error:.2f} on average.")
+        return " ".join(words + [self.onset] * bool(self.onset))
+
+    def _against_levels(self) -> str:
         chance = f"chance ({self.chance:.2f})"
         if self.text is None:
             against = chance
@@ -87,71 +149,100 @@ class Finding:
             text = f"the text-only classifier ({self.text:.2f})"
             against = f"{text} and {chance}" if self.clear else text if self.text >= self.chance else chance
         verdict = "clearly above" if self.clear else "below" if self.gain < -self.margin else "not clearly above"
-        end = f"{self.last:.2f} at {self.last_at}" if self.first_at else f"{self.last:.2f}"
-        return f"{start}{end} (layer {self.layer}, {self.n} test rows): {verdict} {against}."
+        return f"{verdict} {against}"
+
+    def _against_pairs(self) -> list[str]:
+        words = []
+        for metric, found in self.paired.items():
+            by = f"{number(abs(found.value))} ({spread(found)})"
+            if found.ci_low > 0:
+                words.append(f"above {PAIRED[metric]} by {by}")
+            elif found.ci_high < 0:
+                turned = Estimate(-found.value, -found.ci_high, -found.ci_low)
+                words.append(f"below {PAIRED[metric]} by {with_spread(turned)}")
+            else:
+                words.append(f"not clearly above {PAIRED[metric]} (by {number(found.value)}, {spread(found)})")
+        if not self.accuracy.ci_low > self.chance:
+            words.append(f"not clearly above chance ({self.chance:.2f})")
+        return words
 
 
-def findings(metrics: pd.DataFrame) -> list[Finding]:
+def findings(metrics: pd.DataFrame, onsets: pd.DataFrame | None = None) -> list[Finding]:
     """A finding per set for each model's curve, then for each model that was traced once.
 
     Args:
         metrics: of one protocol, columns as in the run directory's tables.
+        onsets: as in the run directory's dynamics; None where there are none.
     """
-    curves = trajectories(metrics)
-    found = [finding for curve in curves for finding in _of_curve(curve)]
-    ordered = with_checkpoints(metrics)
-    in_curves = {name for curve in curves for name in (*curve.checkpoints, *curve.left_out)}
-    for name in ordered["checkpoint"].cat.categories:
-        if name not in in_curves:
-            rows = ordered[ordered["checkpoint"] == name]
-            found += filter(None, (_finding(rows, name, dataset) for dataset in dict.fromkeys(rows["dataset"])))
-    return found
+    return [_finding(standing, onsets) for standing in standings(metrics)]
 
 
-def _of_curve(curve: Trajectory) -> list[Finding]:
-    found = []
-    for dataset in dict.fromkeys(curve.rows["dataset"]):
-        finding = _finding(curve.rows, curve.model, dataset, curve)
-        if finding is not None:
-            found.append(finding)
-    return found
+def clear_of(found: list[Finding]) -> str:
+    """What every clear finding is above, in words."""
+    if any(finding.paired for finding in found):
+        there = {metric for finding in found for metric in finding.paired}
+        return "all of " + listed([*(name for metric, name in PAIRED.items() if metric in there), "chance"])
+    return "the text-only classifier and chance" if all(f.text is not None for f in found) else "chance"
 
 
-def _finding(rows: pd.DataFrame, model: str, dataset: str, curve: Trajectory | None = None) -> Finding | None:
-    layer = best_layer(rows, dataset)
-    if layer is None:
-        return None
-    at_layer = rows[(rows["dataset"] == dataset) & (rows["layer"] == layer)].sort_values("checkpoint")
-    probes = at_layer[at_layer["metric"] == "probe_accuracy"]
-    levels = at_layer.groupby("metric")["value"].median()
-    first, last = probes.iloc[0], probes.iloc[-1]
+def _finding(standing: Standing, onsets: pd.DataFrame | None) -> Finding:
+    curve = standing.curve
+    probes = standing.over_training("probe_accuracy")
+    first = probes.iloc[0]
     several = curve is not None and len(probes) > 1
+    accuracy = standing.estimate("probe_accuracy")
+    assert accuracy is not None  # a standing is where it was measured
+    paired = {metric: found for metric in PAIRED if (found := standing.estimate(metric)) is not None}
     return Finding(
-        model=model,
-        dataset=dataset,
-        dimension=str(first["dimension"]),
-        layer=layer,
+        model=standing.model,
+        dataset=standing.dataset,
+        dimension=standing.dimension,
+        layer=standing.layer,
         first_at=place_text(curve, first["checkpoint"]) if curve and several else "",
-        last_at=place_text(curve, last["checkpoint"]) if curve else str(last["checkpoint"]),
+        last_at=place_text(curve, standing.checkpoint) if curve else standing.checkpoint,
         first=float(first["value"]),
-        last=float(last["value"]),
-        text=float(levels["text_accuracy"]) if "text_accuracy" in levels else None,
-        # Guessing a coin is right on one half, however the majority of the training rows does.
-        chance=max(0.5, float(levels.get("majority_accuracy", 0.5))),
-        n=int(last["n"]),
-        courses=_courses(at_layer, curve) if curve and several else {},
+        accuracy=accuracy,
+        text=standing.value("text_accuracy"),
+        chance=standing.chance,
+        n=standing.n,
+        courses=_courses(standing, curve) if curve and several else {},
+        paired=paired,
+        chosen=standing.only("chosen_layer_accuracy"),
+        calibration_error=standing.value("probe_ece"),
+        onset=_onset(standing, curve, onsets) if curve and onsets is not None else "",
     )
 
 
-def _courses(rows: pd.DataFrame, curve: Trajectory) -> dict[str, Course]:
+def _courses(standing: Standing, curve: Trajectory) -> dict[str, Course]:
     courses = {}
-    for metric in ("mi_xt", "mi_yt"):
-        line = rows[rows["metric"] == metric]
-        if len(line) > 1:
-            values = line["value"].to_numpy(float)
-            peak = int(values.argmax())
-            at = place_text(curve, line["checkpoint"].iloc[peak])
-            courses[metric] = Course(
-                values[0], values[peak], at, values[-1], peak == 0, peak == len(values) - 1 and peak > 0
-            )
+    for metric in COURSES:
+        line = standing.over_training(metric)
+        if len(line) < 2 or len(standing.over_training(f"{metric}_excess")) > 1:
+            continue
+        values = line["value"].to_numpy(float)
+        peak = int(values.argmax())
+        at = place_text(curve, line["checkpoint"].iloc[peak])
+        courses[metric] = Course(
+            values[0], values[peak], at, values[-1], peak == 0, peak == len(values) - 1 and peak > 0
+        )
     return courses
+
+
+def _onset(standing: Standing, curve: Trajectory, onsets: pd.DataFrame) -> str:
+    rows = standing.part_of(onsets)
+    rows = rows[rows["metric"] == "probe_accuracy"]
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    if not row["checkpoint"]:
+        return f"It never comes to stay above {line_text(row['line'])}."
+    at, span = at_text(curve, float(row["at"])), span_text(curve, float(row["ci_low"]), float(row["ci_high"]))
+    between = "" if span == at else f" ({span})"
+    return f"It stays above {line_text(row['line'])} from {at} on{between}."
+
+
+def line_text(line: str) -> str:
+    """What an onset is held against, metrics by the names of their baselines."""
+    for metric, name in LINES.items():
+        line = line.replace(metric, name)
+    return line

@@ -24,7 +24,6 @@ from jtrace.dynamics_files import read_dynamics, write_dynamics
 from jtrace.errors import InputError, WriteError
 from jtrace.failures import Failures, Notes
 from jtrace.probe_files import KeptProbes, read_probes, write_probes
-from jtrace.projection_files import PROJECTION_SCHEMA as PROJECTION_SCHEMA
 from jtrace.projection_files import read_projections, write_projections
 from jtrace.steering_results import SCHEMA as STEERING_SCHEMA
 from jtrace.steering_results import TIME_KEY, latest
@@ -252,7 +251,7 @@ class RunDirectory:
         )
 
     def read_projections(self, name: str) -> pd.DataFrame | None:
-        """Points of a checkpoint's statements, columns as `PROJECTION_SCHEMA`; None where there are none."""
+        """Points of a checkpoint's statements, columns as `projection_files.PROJECTION_SCHEMA`; None where there are none."""
         return read_projections(self.projections_path(name))
 
     def read_steering(self) -> pd.DataFrame:

@@ -5,8 +5,32 @@ import pandas as pd
 from jtrace.behaviour import vectors
 from jtrace.dynamics import with_checkpoints
 from jtrace.effects import effects
+from jtrace.standing import Standing, standings
+from jtrace.words import spread
 
-COLUMNS = ("dataset", "checkpoint", "best layer", "accuracy", "AUROC", "I(X;T)", "I(Y;T)")
+COLUMNS: tuple[str, ...] = ("dataset", "checkpoint", "best layer", "accuracy", "AUROC", "I(X;T)", "I(Y;T)")
+# Under `sound`; information is above its permutation null, each with its p-value.
+SOUND_COLUMNS: tuple[str, ...] = (
+    *("dataset", "checkpoint", "best layer", "accuracy", "from", "to", "AUROC"),
+    *("I(X;T) − null", "p(X;T)", "I(Y;T) − null", "p(Y;T)"),
+)
+KEYS = ("dataset", "checkpoint", "protocol", "layer")
+PROBE_METRICS = {
+    "accuracy": "probe_accuracy",
+    "AUROC": "probe_auroc",
+    "ECE": "probe_ece",
+    "text only": "text_accuracy",
+    "chance": "majority_accuracy",
+    "random init": "random_init_accuracy",
+    "shuffled": "shuffled_accuracy",
+}
+INFORMATION_METRICS = {
+    f"{name}{suffix}": f"{metric}{part}"
+    for name, metric in (("I(X;T)", "mi_xt"), ("I(Y;T)", "mi_yt"))
+    for suffix, part in (("", ""), (" null", "_null"), (" − null", "_excess"), (" p", "_p"))
+} | {"bound (nats)": "mi_yt_bound"}
+# Columns that an interval stands beside.
+SPREAD = ("accuracy", "I(X;T) − null", "I(Y;T) − null", "bound (nats)")
 
 
 def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
@@ -16,16 +40,84 @@ def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
         metrics: columns as in the run directory's tables.
 
     Returns:
-        Columns `COLUMNS`, checkpoints in pre-training order; values NaN where a metric was not measured.
+        Columns `COLUMNS`, or under `sound` `SOUND_COLUMNS`, checkpoints in pre-training order; values NaN where a
+        metric was not measured.
     """
     rows = with_checkpoints(metrics[metrics["protocol"] == protocol])
-    wide = rows.pivot_table(
-        index=["dataset", "checkpoint", "layer"], columns="metric", values="value", observed=True, sort=False
-    ).reset_index()
-    wide = wide.reindex(columns=["dataset", "checkpoint", "layer", "probe_accuracy", "probe_auroc", "mi_xt", "mi_yt"])
-    wide = wide.sort_values(["dataset", "checkpoint", "layer"])
+    index = ["dataset", "checkpoint", "layer"]
+    wide = rows.pivot_table(index=index, columns="metric", values="value", observed=True, sort=False)
+    if protocol == "sound":
+        ends = rows[rows["metric"] == "probe_accuracy"].set_index(index)[["ci_low", "ci_high"]]
+        wide = wide.join(ends)
+        information = ["mi_xt_excess", "mi_xt_p", "mi_yt_excess", "mi_yt_p"]
+        columns, shown = SOUND_COLUMNS, ["probe_accuracy", "ci_low", "ci_high", "probe_auroc", *information]
+    else:
+        columns, shown = COLUMNS, ["probe_accuracy", "probe_auroc", "mi_xt", "mi_yt"]
+    wide = wide.reset_index().reindex(columns=[*index, *shown]).sort_values(index)
     best = wide.loc[wide.groupby(["dataset", "checkpoint"], observed=True)["probe_accuracy"].idxmax()]
-    return best.set_axis(list(COLUMNS), axis=1).reset_index(drop=True)
+    return best.set_axis(list(columns), axis=1).reset_index(drop=True)
+
+
+def comparison_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Each set at each model's last checkpoint, a row per protocol at that protocol's best layer, baselines beside it.
+
+    Args:
+        metrics: columns as in the run directory's tables.
+
+    Returns:
+        Columns `KEYS`, then `PROBE_METRICS` and `INFORMATION_METRICS`; after each of `SPREAD` its 95 % interval as
+        text. Columns that no row has are left out; NaN or None where a row has no such value. Rows of a set are
+        together.
+    """
+    found = standings(metrics)
+    order = list(dict.fromkeys((standing.model, standing.dataset) for standing in found))
+    rows = [_row(standing) for standing in sorted(found, key=lambda s: order.index((s.model, s.dataset)))]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(KEYS)).dropna(axis=1, how="all")
+
+
+def in_two(comparison: pd.DataFrame) -> list[pd.DataFrame]:
+    """`comparison_table` as one of probes and one of information, each with the columns that it has of `KEYS`.
+
+    What stands beside an estimate is named briefly, so that names are not unique.
+    """
+    parts = []
+    for metrics in (PROBE_METRICS, INFORMATION_METRICS):
+        with_spreads = [column for name in metrics for column in (name, f"{name} 95 %")]
+        columns = [name for name in (*KEYS, *with_spreads) if name in comparison]
+        parts.append(comparison[columns].rename(columns=_brief))
+    return parts
+
+
+def comparison_text(metrics: pd.DataFrame) -> str:
+    """`comparison_table` for a terminal: at each checkpoint a table of probes, then one of information."""
+    parts: list[str] = []
+    comparison = comparison_table(metrics)
+    if comparison.empty:
+        return ""
+    for checkpoint, rows in comparison.groupby("checkpoint", sort=False):
+        parts += [f"at {checkpoint}:", *map(as_text, in_two(rows.drop(columns="checkpoint")))]
+    return "\n\n".join(parts)
+
+
+def _brief(column: str) -> str:
+    """What stands beside an estimate needs its name no second time."""
+    for suffix in ("95 %", " − null", " null", " p"):
+        if column.endswith(suffix):
+            return {" − null": "above null"}.get(suffix, suffix.strip())
+    return column
+
+
+def _row(standing: Standing) -> dict[str, object]:
+    row: dict[str, object] = dict(
+        zip(KEYS, (standing.dataset, standing.checkpoint, standing.protocol, standing.layer), strict=True)
+    )
+    for name, metric in (PROBE_METRICS | INFORMATION_METRICS).items():
+        estimate = standing.estimate(metric)
+        row[name] = None if estimate is None else estimate.value
+        if name in SPREAD:
+            known = estimate is not None and estimate.ci_low == estimate.ci_low
+            row[f"{name} 95 %"] = spread(estimate, 3) if estimate is not None and known else None
+    return row
 
 
 def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from jtrace.pipeline import Pipeline
 from jtrace.results import RunDirectory
 from jtrace.run_record import open_run
 from jtrace.sound import sound_set
-from jtrace.summary import as_text, best_layers
+from jtrace.summary import as_text, best_layers, comparison_text
 from jtrace.trace import check_paper_rows
 from jtrace.tracing import SweepConfig, check_checkpoint
 from jtrace.vectors import MASS_MEAN
@@ -120,6 +120,8 @@ def _conclude(run: RunDirectory, config: SweepConfig) -> None:
     for protocol in config.protocols:
         print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
         print(as_text(best_layers(metrics, protocol)))
+    if len(config.protocols) > 1:
+        print(f"\nside by side, at the last checkpoint:\n\n{comparison_text(metrics)}")
     vectors = [run.path / "vectors" / ("" if kind == MASS_MEAN else kind) for kind in config.vector_kinds]
     print(f"\ntables   {run.path}/metrics/*.parquet")
     print("vectors  " + "\n         ".join(f"{folder}/*.safetensors" for folder in vectors))

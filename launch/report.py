@@ -3,7 +3,8 @@
     python launch/report.py --run=runs/smollm2
 
 Works on any run directory, finished or not, also while a sweep writes into it, and says at the top how many checkpoints
-are there so far. Draws the figures anew; takes some ten seconds for a dozen checkpoints.
+are there so far. Makes tables of the course of pre-training and
+figures anew; takes up to a minute for a dozen checkpoints, five sets and both protocols.
 """
 
 from pathlib import Path
@@ -11,14 +12,19 @@ from pathlib import Path
 from absl import flags
 
 from jtrace import cli
+from jtrace.course import write_course
 from jtrace.report import write_report
+from jtrace.results import RunDirectory
 
 RUN = flags.DEFINE_string("run", None, "Run directory, as launch/trace.py writes it.", required=True)
 OUT = flags.DEFINE_string("out", None, "File to write; report.html in the run directory by default.")
 
 
 def main() -> int:
-    print(write_report(Path(RUN.value), Path(OUT.value) if OUT.value else None))
+    run = RunDirectory(Path(RUN.value))
+    run.record()  # what is no run is not written into
+    write_course(run, run.read_metrics())
+    print(write_report(run.path, Path(OUT.value) if OUT.value else None))
     return 0
 
 

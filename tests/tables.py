@@ -10,12 +10,37 @@ import pyarrow.parquet as pq
 
 from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.results import PROJECTION_SCHEMA, SCHEMA, STEERING_COLUMNS, RunDirectory
+from jtrace.projection_files import PROJECTION_SCHEMA
+from jtrace.results import SCHEMA, STEERING_COLUMNS, RunDirectory
 from jtrace.trace import Metric, Projection
 
 # Probe accuracy peaks at layer 2, at 0.8 plus a thousandth per step.
 VALUES = {"probe_accuracy": 0.8, "probe_auroc": 0.9, "mi_xt": 5.0, "mi_yt": 0.5}
 LEVELS = {"text_accuracy": 0.6, "majority_accuracy": 0.52}
+# Under `sound` as well: value and half interval, those that move as `VALUES` do and those that stand still.
+MOVING = {
+    "probe_accuracy": (0.8, 0.03),
+    "probe_auroc": (0.9, 0.02),
+    "gain_over_text": (0.2, 0.03),
+    "gain_over_random_init": (0.25, 0.04),
+    "selectivity": (0.3, 0.05),
+    "mi_xt": (5.0, 0.4),
+    "mi_yt": (0.5, 0.1),
+    "mi_xt_excess": (3.0, 0.4),
+    "mi_yt_excess": (0.4, 0.1),
+    "mi_yt_bound": (0.15, 0.05),
+}
+STILL = {
+    "text_accuracy": (0.6, 0.02),
+    "majority_accuracy": (0.52, None),
+    "random_init_accuracy": (0.55, 0.03),
+    "shuffled_accuracy": (0.5, 0.03),
+    "probe_ece": (0.04, 0.01),
+    "mi_xt_null": (2.0, 0.3),
+    "mi_yt_null": (0.1, 0.05),
+    "mi_xt_p": (0.005, None),
+    "mi_yt_p": (0.005, None),
+}
 REF = CheckpointRef("org/llama", "step3", Path("/models/llama/step3"), step=3)
 METRICS = [Metric("set", "fairness", 0, "paper", "probe_accuracy", 0.75, n=20)]
 
@@ -47,6 +72,114 @@ def metrics_table(steps, layers=4, datasets=("stereoset", "mine"), model="llama"
     ]
     table = pd.DataFrame(rows).reindex(columns=SCHEMA.names)
     return table.astype({"step": "Int64", "tokens": "Int64", "ci_low": float, "ci_high": float})
+
+
+def sound_table(steps, layers=4, datasets=("stereoset", "mine"), model="llama"):
+    """As `metrics_table`, by protocol `sound`: every set's probe is tested on the others, with AUROC 0.7."""
+    rows = []
+    for row in metrics_table(steps, layers, datasets, model).query("metric == 'probe_accuracy'").to_dict("records"):
+        base = row | {"protocol": "sound", "n": 2000}
+        shift = row["value"] - VALUES["probe_accuracy"]
+        values = {metric: (value + shift, half) for metric, (value, half) in MOVING.items()} | STILL
+        values |= {f"transfer_auroc:{other}": (0.7, 0.03) for other in datasets if other != row["dataset"]}
+        if row["layer"] == min(2, layers - 1):
+            values["chosen_layer_accuracy"] = (values["probe_accuracy"][0] - 0.01, 0.03)
+        for metric, (value, half) in values.items():
+            ends = {} if half is None else {"ci_low": value - half, "ci_high": value + half}
+            rows.append(base | {"metric": metric, "value": value, "ci_low": None, "ci_high": None} | ends)
+    table = pd.DataFrame(rows, columns=SCHEMA.names)
+    return table.astype({"step": "Int64", "tokens": "Int64", "ci_low": float, "ci_high": float})
+
+
+def both_protocols(steps, **options):
+    """`metrics_table` and `sound_table` as one."""
+    return pd.concat([metrics_table(steps, **options), sound_table(steps, **options)], ignore_index=True)
+
+
+def of_curve(protocol, metric, checkpoint, at, **others):
+    """A row of a table of dynamics, its interval from `at` less 10 to `at` more 10; `others` override columns."""
+    return {
+        "model": "llama",
+        "axis": "pre-training step",
+        "protocol": protocol,
+        "dataset": "mine",
+        "dimension": "",
+        "layer": 2,
+        "metric": metric,
+        "checkpoint": checkpoint,
+        "at": at,
+        "ci_low": at - 10,
+        "ci_high": at + 10,
+    } | others
+
+
+def onset_row(protocol, at, **others):
+    """Of probe accuracy; NaN for one that never comes."""
+    line = "the largest of text_accuracy, majority_accuracy and 0.5"
+    checkpoint = f"llama@step{at}" if at == at else ""
+    return of_curve(protocol, "probe_accuracy", checkpoint, at, line=line) | others
+
+
+def turn_row(protocol, at, p, **others):
+    """Of I(X;T) as the protocol has it."""
+    metric = "mi_xt_excess" if protocol == "sound" else "mi_xt"
+    return of_curve(protocol, metric, f"llama@step{at}", at, rise=2.0, fall=1.5, p=p) | others
+
+
+def dynamics_tables(steps, datasets=("mine",), layers=4):
+    """Every table of dynamics for runs of `both_protocols`, small; vectors turn with the distance of checkpoints."""
+    names = [f"llama@step{step}" for step in steps]
+    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
+    per_set = [(dataset, layer) for dataset in datasets for layer in range(layers)]
+    where = {"protocol": "sound", "dimension": ""}
+    angle = {"model": "llama", "layer": 2, "other_layer": 2}
+    middle = steps[len(steps) // 2]
+    correlation = {
+        f"{kind}{end}": r
+        for kind, value in (("pearson", 0.9), ("spearman", 0.8), ("changes", 0.1))
+        for end, r in (("", value), ("_low", value - 0.2), ("_high", value + 0.05))
+    }
+    curves = [(protocol, *place) for protocol in ("paper", "sound") for place in per_set]
+    return {
+        "onsets": pd.DataFrame([
+            onset_row(protocol, middle if layer else np.nan, dataset=dataset, layer=layer)
+            for protocol, dataset, layer in curves
+        ]),
+        "turns": pd.DataFrame([
+            turn_row(protocol, middle, 0.005, dataset=dataset, layer=layer) for protocol, dataset, layer in curves
+        ]),
+        "change_points": pd.DataFrame([
+            of_curve(protocol, "mi_xt_excess" if protocol == "sound" else "mi_xt", f"llama@step{middle}", middle,
+                     dataset=dataset, layer=layer, number=1, slope_before=0.3, slope_after=-0.2)
+            for protocol, dataset, layer in curves
+        ]),
+        "angles": pd.DataFrame([
+            *(angle | {"kind": "checkpoints", "dataset": dataset, "other_dataset": dataset, "checkpoint": names[i],
+                       "other_checkpoint": names[j], "cosine": 1 - 0.1 * (j - i)}
+              for dataset in datasets for i, j in pairs),
+            *(angle | {"kind": "layers", "dataset": dataset, "other_dataset": dataset, "checkpoint": names[-1],
+                       "other_checkpoint": names[-1], "layer": 0, "other_layer": layer, "cosine": 0.25}
+              for dataset in datasets for layer in range(1, layers)),
+            *(angle | {"kind": "sets", "dataset": one, "other_dataset": other, "checkpoint": name,
+                       "other_checkpoint": name, "cosine": -0.5}
+              for name in names for i, one in enumerate(datasets) for other in datasets[i + 1:]),
+        ]),
+        "subspaces": pd.DataFrame([
+            {"model": "llama", "layer": 2, "checkpoint": name, "other_checkpoint": names[-1], "number": number,
+             "degrees": 30.0 * number}
+            for name in names[:-1] for number in (1, 2)
+        ]),
+        "correlations": pd.DataFrame([
+            {"model": "llama", "protocol": protocol, "dataset": dataset, "dimension": "", "layer": 2,
+             "x": "probe_accuracy", "y": "mi_xt", "n": len(steps)} | correlation
+            for protocol in ("paper", "sound") for dataset in datasets
+        ]),
+        "transfer": pd.DataFrame([
+            where | {"model": "llama", "dataset": dataset, "layer": layer, "trained_at": one, "tested_at": other,
+                     "accuracy": 0.6, "auroc": 0.9 if one == other else 0.7, "n": 2000}
+            for dataset, layer in per_set for one in names for other in names
+        ]),
+    }  # fmt: skip
 
 
 def write_run(path: Path, metrics: pd.DataFrame, **record) -> RunDirectory:

@@ -9,11 +9,18 @@ from jtrace.dynamics import trajectories, with_checkpoints
 from jtrace.errors import InputError
 from jtrace.figures import draw_all, style
 from jtrace.figures.correlation import correlations
-from jtrace.figures.information import information_over_checkpoints, information_plane
+from jtrace.figures.information import information_over_checkpoints, information_over_layers, information_plane
 from jtrace.figures.probes import accuracy_maps, accuracy_over_checkpoints, accuracy_over_layers
 from jtrace.figures.projections import projected
 from jtrace.log import append
-from tests.tables import metrics_table, steering_table, write_projections, write_run, write_steering
+from tests.tables import (
+    metrics_table,
+    sound_table,
+    steering_table,
+    write_projections,
+    write_run,
+    write_steering,
+)
 from tests.test_log import at
 
 LONG = "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints"
@@ -200,3 +207,65 @@ def test_long_hub_ids_leave_room_for_the_panels():
 )
 def test_counts_are_rounded_for_axes(count, text):
     assert style.rounded(count) == text
+
+
+def bands(ax):
+    """Lower and upper end of each filled area of a panel, at its first place."""
+    found = []
+    for area in ax.collections:
+        corners = area.get_paths()[0].vertices
+        first = corners[np.isclose(corners[:, 0], corners[:, 0].min()), 1]
+        found.append((round(first.min(), 3), round(first.max(), 3)))
+    return found
+
+
+def test_lines_over_training_have_their_intervals_as_bands_and_the_controls_at_their_best_layer():
+    table = sound_table([0, 100], layers=3, datasets=["mine"])
+    better = (table["metric"] == "random_init_accuracy") & (table["layer"] == 1)
+    table.loc[better, "value"] = 0.58
+    (curve,) = trajectories(table)
+    figure = accuracy_over_checkpoints(curve)
+    assert bands(figure.axes[0]) == [(0.57, 0.63), (0.67, 0.73), (0.77, 0.83)]
+    assert lines(figure)["random initialisation"].get_ydata()[0] == 0.58
+    assert lines(figure)["shuffled labels"].get_ydata()[0] == 0.5
+    assert {"text only", "chance"} <= lines(figure).keys()
+
+
+def test_over_layers_the_controls_are_lines_of_the_last_checkpoint():
+    table = sound_table([0, 100], layers=3, datasets=["mine"])
+    table.loc[(table["metric"] == "shuffled_accuracy") & (table["step"] == 100), "value"] = 0.51
+    figure = accuracy_over_layers(with_checkpoints(table))
+    np.testing.assert_allclose(lines(figure)["shuffled labels"].get_ydata(), [0.51] * 3)
+    np.testing.assert_allclose(lines(figure)["random initialisation"].get_xdata(), [0, 1, 2])
+    assert bands(figure.axes[0])[0] == (0.57, 0.63)
+
+
+def test_without_intervals_there_are_no_bands_and_no_controls():
+    (curve,) = trajectories(metrics_table([0, 100], datasets=["mine"]))
+    for figure in (accuracy_over_checkpoints(curve), information_over_checkpoints(curve)):
+        assert not any(ax.collections for ax in figure.axes)
+        assert not {"random initialisation", "shuffled labels"} & lines(figure).keys()
+
+
+def test_information_stands_before_its_null_and_the_bound_before_0():
+    table = sound_table([0, 100], layers=4, datasets=["mine"])
+    table.loc[table["metric"] == "mi_xt_null", "ci_high"] = table["layer"] / 10 + 2.3
+    xt, yt, bound = information_over_layers(with_checkpoints(table)).axes[:3]
+    assert bands(xt)[0] == (1.7, 2.4)  # layer 0 is left out of I(X;T)
+    assert bands(yt)[0] == (0.05, 0.15)
+    assert bands(bound)[0] == (-0.1, 0.0)
+    assert 0 in [line.get_ydata()[0] for line in bound.get_lines()]
+    (curve,) = trajectories(table)
+    assert bands(information_over_checkpoints(curve).axes[0])[0] == (1.7, 2.6)  # of the drawn layers together
+
+
+def test_of_two_layers_none_is_left_out_of_information():
+    xt = information_over_layers(with_checkpoints(sound_table([0], layers=2, datasets=["mine"]))).axes[0]
+    np.testing.assert_allclose(xt.get_lines()[1].get_xdata(), [0, 1])
+
+
+def test_the_plane_is_above_the_null_under_sound():
+    (curve,) = trajectories(sound_table([0, 100], datasets=["mine"]))
+    ax = information_plane(curve).axes[0]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("I(X;T) above its null", "I(Y;T) above its null")
+    np.testing.assert_allclose(ax.collections[0].get_segments()[0], [[2.9, 0.3], [3.0, 0.4]])

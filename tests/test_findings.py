@@ -1,10 +1,11 @@
 """What is said of a run's numbers."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from jtrace.findings import Course, findings
-from tests.tables import metrics_table
+from jtrace.findings import Course, clear_of, findings
+from tests.tables import metrics_table, onset_row, sound_table
 
 
 def test_a_finding_is_the_best_layer_s_first_and_last_accuracy_against_the_levels():
@@ -75,3 +76,78 @@ def test_a_model_traced_once_comes_after_the_curves():
     curve, chat = findings(table)
     assert (curve.model, curve.first_at) == ("llama", "step 0")
     assert (chat.model, chat.first_at, chat.courses) == ("chat@step60", "", {})
+
+
+def sound(**intervals):
+    """The finding of one set under `sound` at step 100; `intervals` are value, low and high of a metric."""
+    table = sound_table([0, 100], datasets=["mine"])
+    for metric, numbers in intervals.items():
+        table.loc[table["metric"] == metric, ["value", "ci_low", "ci_high"]] = numbers
+    (finding,) = findings(table)
+    return finding
+
+
+def test_under_sound_the_words_rest_on_paired_intervals():
+    finding = sound()
+    assert finding.clear
+    assert finding.in_words() == (
+        "0.80 at step 0, 0.90 (0.87 to 0.93) at step 100 (layer 2, 2000 held-out rows): above text only by 0.30 (0.27 "
+        "to 0.33), above random initialisation by 0.35 (0.31 to 0.39), above shuffled labels by 0.40 (0.35 to 0.45). "
+        "With the layer chosen on rows apart (most often 2) 0.89 (0.86 to 0.92). Its probabilities are off by 0.04 on "
+        "average."
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "numbers", "words"),
+    [
+        ("gain_over_text", (0.01, -0.02, 0.04), "not clearly above text only (by 0.01, −0.02 to 0.04)"),
+        ("gain_over_text", (-0.1, -0.12, -0.08), "below text only by 0.10 (0.08 to 0.12)"),
+        (
+            "gain_over_random_init",
+            (0.0, -0.02, 0.02),
+            "not clearly above random initialisation (by 0.00, −0.02 to 0.02)",
+        ),
+        ("selectivity", (0.3, 0.0, 0.6), "not clearly above shuffled labels (by 0.30, 0.00 to 0.60)"),
+        ("selectivity", (0.3, np.nan, np.nan), "not clearly above shuffled labels (by 0.30, no interval)"),
+        ("probe_accuracy", (0.9, 0.51, 1.0), "not clearly above chance (0.52)"),
+    ],
+)
+def test_under_sound_one_baseline_that_is_not_left_behind_is_enough(metric, numbers, words):
+    finding = sound(**{metric: numbers})
+    assert not finding.clear
+    assert words in finding.in_words()
+
+
+def test_the_normal_approximation_has_no_say_under_sound():
+    # 0.90 against 0.60 on 2000 rows would be clear by far.
+    finding = sound(gain_over_text=(0.3, -0.1, 0.7))
+    assert not finding.clear
+    assert finding.margin == pytest.approx(0.4)
+
+
+def test_information_is_followed_above_its_null_under_sound():
+    assert set(sound().courses) == {"mi_xt_excess", "mi_yt_excess"}
+
+
+def test_what_a_clear_finding_is_above():
+    assert clear_of(findings(sound_table([0]))) == (
+        "all of text only, random initialisation, shuffled labels and chance"
+    )
+    assert clear_of(findings(metrics_table([0]))) == "the text-only classifier and chance"
+
+
+@pytest.mark.parametrize(
+    ("onset", "words"),
+    [
+        ({"at": 20}, "It stays above the largest of text only, chance and 0.5 from step 20 on (step 10 to step 30)."),
+        ({"at": 20, "ci_high": np.nan}, "from step 20 on (step 10 or later)."),
+        ({"at": 20, "ci_low": 20, "ci_high": 20}, "from step 20 on."),
+        ({"at": np.nan}, "It never comes to stay above the largest of text only, chance and 0.5."),
+        ({"at": 20, "layer": 1}, "by 0.04 on average."),
+        ({"at": 20, "metric": "mi_yt_excess"}, "by 0.04 on average."),
+    ],
+)
+def test_the_onset_is_told_where_it_is_known(onset, words):
+    (finding,) = findings(sound_table([0, 20, 100], datasets=["mine"]), pd.DataFrame([onset_row("sound", **onset)]))
+    assert finding.in_words().endswith(words)

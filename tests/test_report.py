@@ -15,7 +15,16 @@ from jtrace.log import append
 from jtrace.report import write_report
 from jtrace.results import RunDirectory
 from tests.conftest import ROOT
-from tests.tables import metrics_table, steering_table, write_projections, write_run, write_steering
+from tests.tables import (
+    both_protocols,
+    dynamics_tables,
+    metrics_table,
+    sound_table,
+    steering_table,
+    write_projections,
+    write_run,
+    write_steering,
+)
 from tests.test_log import at
 
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -59,6 +68,13 @@ def small(steps=(0, 100), **options):
     return metrics_table(steps, **{"layers": 2, "datasets": ["mine"]} | options)
 
 
+def with_dynamics(path, steps=(0, 20, 100), datasets=("mine",)):
+    """A run by both protocols with every table of dynamics."""
+    run = write_run(path, both_protocols(steps, layers=3, datasets=datasets))
+    run.write_dynamics(dynamics_tables(steps, datasets, layers=3))
+    return run
+
+
 def test_the_page_holds_everything_and_asks_the_net_for_nothing(tmp_path):
     metrics = small([0, 5, 20, 100], layers=1)
     run = write_run(tmp_path / "run", metrics)
@@ -77,6 +93,36 @@ def test_the_page_holds_everything_and_asks_the_net_for_nothing(tmp_path):
     assert "http" not in path.read_text(encoding="utf-8")
     for section in ("Probe accuracy", "Information", "Activations", "Steering", "Probes and behaviour"):
         assert section in found.words
+
+
+def test_the_page_leads_with_what_is_sound_and_has_all_sections_of_it(tmp_path):
+    run = with_dynamics(tmp_path / "run", datasets=("one", "other"))
+    found = read(write_report(run.path))
+    lead = found.words.partition("What was run")[0]
+    best = "all of text only, random initialisation, shuffled labels and chance"
+    assert f"linear probes are clearly more accurate than {best} on every set: one and other." in lead
+    assert "0.90 (0.87 to 0.93) at step 100 (layer 2, 2000 held-out rows): above text only by" in lead
+    assert "from step 20 on (step 10 to step 30)" in lead
+    assert "test rows): clearly above" not in lead
+    for section in ("Paper and sound side by side", "The course of pre-training", "How vectors turn", "Transfer"):
+        assert section in found.words
+    for term in ("grouped folds", "95 % interval, band", "null, p, above the null", "shuffled labels, selectivity",
+                 "random initialisation", "calibration error (ECE)", "bound on I(Y;T)", "onset", "turn",
+                 "transfer A probe of one set"):  # fmt: skip
+        assert term in found.words.partition("How to read this layer")[2]
+    assert len([image for image in found.images if "osine" in image["alt"]]) == 3
+
+    (run.path / "dynamics" / "turns.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"dynamics/turns\.parquet: damaged"):
+        write_report(run.path)
+
+
+@pytest.mark.parametrize("table", [metrics_table, sound_table])
+def test_a_page_of_one_protocol_has_nothing_beside_it_and_only_the_terms_that_it_uses(tmp_path, table):
+    words = read(write_report(write_run(tmp_path / "run", table([None], layers=2, datasets=["mine"])).path)).words
+    assert "side by side" not in words
+    assert "onset" not in words
+    assert ("grouped folds" in words) == (table is sound_table)
 
 
 def test_findings_come_first_in_words(tmp_path):
@@ -180,7 +226,7 @@ def test_names_are_text_not_markup(tmp_path):
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):
-    run = write_run(tmp_path / "run", small([None]))
+    run = with_dynamics(tmp_path / "run", steps=(0, 20))
     first = write_report(run.path).read_bytes()
     assert write_report(run.path, tmp_path / "other.html").read_bytes() == first
 
@@ -221,7 +267,7 @@ def test_a_browser_shows_it_without_errors_and_a_phone_need_not_scroll_sideways(
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no Chromium on PATH")
-    report = write_report(write_run(tmp_path / "run", small([0, 5], datasets=["stereoset", "mine"])).path)
+    report = write_report(with_dynamics(tmp_path / "run", datasets=("stereoset", "mine")).path)
     # The page measures itself in a frame as wide as a phone, since a headless window is at least 500 pixels wide.
     probe = tmp_path / "probe.html"
     source = json.dumps(report.read_text(encoding="utf-8")).replace("</", "<\\/")

@@ -114,7 +114,9 @@ def test_other_settings_of_sound_are_another_run(swept):
 
 
 def test_a_set_that_cannot_be_split_is_refused_before_anything_is_traced(swept):
-    (swept / "few.csv").write_text("statement,label,group\n" + "".join(f"row {i},{i % 2},{i // 8}\n" for i in range(16)))
+    (swept / "few.csv").write_text(
+        "statement,label,group\n" + "".join(f"row {i},{i % 2},{i // 8}\n" for i in range(16))
+    )
     with pytest.raises(InputError, match=r"few\.csv: 2 groups of rows cannot fill 3 folds"):
         trace(swept, "few", sets=("few.csv",))
     assert not (swept / "few/metrics").exists()

@@ -12,6 +12,7 @@ from jtrace.figures.style import (
     MOST_LINES,
     brief_names,
     clipped,
+    draw_band,
     label_outer,
     layer_lines,
     line_style,
@@ -25,6 +26,11 @@ from jtrace.figures.style import (
 )
 
 LEVELS = (("text_accuracy", "text only", "--", "#222222"), ("majority_accuracy", "chance", ":", "#666666"))
+# Probes that nothing of the training can help, under `sound`.
+CONTROLS = (
+    ("random_init_accuracy", "random initialisation", (0, (5, 1.5, 1, 1.5)), "#D55E00"),
+    ("shuffled_accuracy", "shuffled labels", (0, (1, 1)), "#CC79A7"),
+)
 
 
 def accuracy_over_layers(metrics: pd.DataFrame) -> Figure:
@@ -42,8 +48,14 @@ def accuracy_over_layers(metrics: pd.DataFrame) -> Figure:
         probes = rows[rows["metric"] == "probe_accuracy"]
         for name, style in lines.items():
             line = probes[probes["checkpoint"] == name].sort_values("layer")
+            draw_band(ax, line["layer"], line, style["color"])
             ax.plot(line["layer"], line["value"], label=plain(name), **style)
         draw_levels(ax, rows)
+        for metric, label, dashes, colour in CONTROLS:
+            control = rows[rows["metric"] == metric]
+            line = control[control["checkpoint"] == control["checkpoint"].max()].sort_values("layer")
+            if len(line):
+                ax.plot(line["layer"], line["value"], linestyle=dashes, color=colour, linewidth=1, label=label)
         ax.set_title(plain(set_title(rows, dataset)))
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     label_outer(axes, "layer", "probe accuracy")
@@ -52,7 +64,7 @@ def accuracy_over_layers(metrics: pd.DataFrame) -> Figure:
 
 
 def accuracy_over_checkpoints(trajectory: Trajectory) -> Figure:
-    """A line per layer, up to six of them."""
+    """A line per layer, up to six of them; probes that nothing can help stand at their own best layer."""
     datasets = list(dict.fromkeys(trajectory.rows["dataset"]))
     chosen = evenly_chosen(sorted(trajectory.rows["layer"].unique()), MOST_LINES)
     figure, axes = panel_grid(len(datasets), room=tick_room(trajectory))
@@ -61,6 +73,10 @@ def accuracy_over_checkpoints(trajectory: Trajectory) -> Figure:
         probes = rows[rows["metric"] == "probe_accuracy"]
         draw_over_training(ax, trajectory, probes, chosen)
         draw_levels(ax, rows)
+        for metric, label, dashes, colour in CONTROLS:
+            by_layer = rows[rows["metric"] == metric].groupby("layer")["value"].median()
+            if len(by_layer):
+                ax.axhline(by_layer.max(), linestyle=dashes, color=colour, linewidth=1, label=label, zorder=1)
         ax.set_title(plain(set_title(rows, dataset)))
     label_outer(axes, trajectory.axis, "probe accuracy")
     place_legend(figure, *_legend(axes))
@@ -72,6 +88,7 @@ def draw_over_training(ax: Axes, trajectory: Trajectory, rows: pd.DataFrame, lay
     for number, layer in enumerate(layers):
         line = rows[rows["layer"] == layer].sort_values("at")
         style = line_style(number, len(layers), len(line))
+        draw_band(ax, line["at"], line, style["color"], joined=bool(trajectory.model))
         ax.plot(line["at"], line["value"], "-" if trajectory.model else "", label=f"layer {layer}", **style)
     training_axis(ax, trajectory)
 

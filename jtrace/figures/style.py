@@ -59,7 +59,8 @@ class Drawn:
 
     Attributes:
         path: the PNG file; a PDF lies beside it.
-        section: what it is about: probes, information, projections, comparison, steering or agreement.
+        section: what it is about: probes, information, projections, dynamics, angles, transfer, comparison, steering,
+            agreement or pipeline.
         alt: what it shows, for those who do not see it.
         caption: how to read it.
     """
@@ -158,12 +159,27 @@ def brief_names(trajectory: Trajectory) -> list[str]:
 
 def place_text(trajectory: Trajectory, checkpoint: str) -> str:
     """A checkpoint by its place on the axis: `step 1,000`, `2.1G tokens`, or its name."""
-    at = trajectory.places[trajectory.checkpoints.index(checkpoint)]
+    return at_text(trajectory, trajectory.places[trajectory.checkpoints.index(checkpoint)])
+
+
+def at_text(trajectory: Trajectory, at: float) -> str:
+    """A place on the axis in words; where the axis is the order of checkpoints, the nearest one's name."""
     if trajectory.axis.endswith("step"):
         return f"step {at:,.0f}"
     if trajectory.axis.endswith("tokens"):
         return f"{rounded(at)} tokens"
-    return brief_names(trajectory)[trajectory.checkpoints.index(checkpoint)]
+    names = brief_names(trajectory)
+    return names[min(max(round(at), 0), len(names) - 1)]
+
+
+def span_text(trajectory: Trajectory, low: float, high: float) -> str:
+    """An interval on the axis in words, as `step 16 to step 64`; it may be open on the right."""
+    if not np.isfinite(low):
+        return "no interval"
+    if not np.isfinite(high):
+        return f"{at_text(trajectory, low)} or later"
+    ends = at_text(trajectory, low), at_text(trajectory, high)
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def rounded(count: float) -> str:
@@ -200,6 +216,17 @@ def line_style(number: int, count: int, points: int) -> dict[str, Any]:
         "marker": MARKERS[number % len(MARKERS)] if few else None,
         "linewidth": 1.3 if few else 0.8,
     }
+
+
+def draw_band(ax: Axes, x: pd.Series, rows: pd.DataFrame, colour: Any, joined: bool = True) -> None:
+    """The intervals `ci_low` to `ci_high` behind a line; bars where points are not `joined`, none where unknown."""
+    known = (rows["ci_low"].notna() & rows["ci_high"].notna()).to_numpy()
+    at = x.to_numpy(float)[known]
+    low, high = (rows[end].to_numpy(float)[known] for end in ("ci_low", "ci_high"))
+    if joined and len(at) > 1:
+        ax.fill_between(at, low, high, color=colour, alpha=0.13, linewidth=0, zorder=1)
+    elif len(at):
+        ax.vlines(at, low, high, color=colour, alpha=0.5, linewidth=1)
 
 
 def layer_lines(metrics: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 HIGHEST = jax.lax.Precision.HIGHEST
 # Squared distances below this share of the rows' squared lengths are rounding: the rows are equal.
-SMALLEST_DISTANCE = 1e-6
+SMALLEST_DISTANCE = 1e-5
 
 
 def centre(gram: Float[Array, "N N"]) -> Float[Array, "N N"]:

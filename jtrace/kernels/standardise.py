@@ -19,7 +19,7 @@ def standardise(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
 def training_scale(
     x: Float[Array, "N D"], weights: Float[Array, " N"]
 ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-    """Mean and standard deviation (ddof 1) of every feature over the rows that train; 0 for one that never varies there.
+    """Mean and standard deviation (ddof 1) of every feature over the training rows; 0 for one that never varies there.
 
     Args:
         weights: 1 for those rows, 0 for others, of which none may have values that those lack.

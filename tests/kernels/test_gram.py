@@ -34,8 +34,9 @@ def test_features_that_never_vary_have_the_bandwidth_one(x):
     assert median_bandwidth(jnp.asarray(x, jnp.float32)) == 1
 
 
-def test_so_have_rows_most_of_which_are_equal_although_their_distances_are_rounded():
-    x = rows(80, 300)
+@pytest.mark.parametrize("width", [17, 300, 577])
+def test_so_have_rows_most_of_which_are_equal_although_their_distances_are_rounded(width):
+    x = rows(80, width)
     x[:70] = x[0]
     assert median_bandwidth(jnp.asarray(x)) == 1
 

@@ -1,0 +1,96 @@
+"""What the words of a report mean, those first that any run needs."""
+
+ALWAYS = (
+    ("layer k", "The residual after block k, at a statement's last token, before any final norm."),
+    (
+        "probe accuracy",
+        "A logistic probe per layer is fitted on the first 80 % of a set's rows and scored on the rest. The best layer "
+        "is the one of the highest accuracy, which flatters a little: with few test rows the best of many layers is "
+        "lucky too.",
+    ),
+    (
+        "text only",
+        "A logistic classifier on the words and the looks of the texts, on the same rows. What it reaches needs no "
+        "model; only what lies above it was learnt.",
+    ),
+    ("chance", "Always guessing the label that most training rows have."),
+    (
+        "clearly above",
+        "By more than 1.96 standard errors of the difference, test rows taken as independent. Related rows, among "
+        "the test rows or on both sides of the split, make this too hopeful: compare seeds, too.",
+    ),
+    (
+        "I(X;T), I(Y;T)",
+        "Normalised HSIC of a layer T with the first layer X, and with the label Y, on training rows; no unit. There "
+        "is no null to subtract: compare over checkpoints and layers, not with other measures.",
+    ),
+)
+SOUND = (
+    (
+        "grouped folds",
+        "Under sound each row is predicted once per repeat by a probe that saw four fifths of the others. Related rows "
+        "(twins, one question, one context) are always held out together, so nothing of them can be remembered.",
+    ),
+    (
+        "95 % interval, band",
+        "How far the value depends on which statements were at hand: whole groups of related rows are drawn anew "
+        "(bootstrap), or halves of the rows for information. Differences are taken on the same draws.",
+    ),
+    (
+        "chosen layer",
+        "Accuracy when each fold's layer is chosen on rows apart: the value without the luck of the best layer.",
+    ),
+    (
+        "random initialisation",
+        "The same probe on the same architecture with fresh random weights. What it reaches comes from the tokens and "
+        "the shape of the network; only what lies above it was learnt in training.",
+    ),
+    (
+        "shuffled labels, selectivity",
+        "The same probe fitted to labels that were dealt out anew. Selectivity is the accuracy less that "
+        "(Hewitt and Liang 2019): a probe that merely remembers has none.",
+    ),
+    (
+        "calibration error (ECE)",
+        "How far the probe's probabilities are from how often it is right, on average; 0 is best, 0.1 is one in ten.",
+    ),
+    (
+        "null, p, above the null",
+        "The same estimate after rows were permuted, 200 times: what no dependence at all would give. Its middle 95 % "
+        "is the grey strip, its mean is taken off in values above the null, and p is how often it reaches the value.",
+    ),
+    (
+        "bound on I(Y;T)",
+        "The labels' entropy less the probe's held-out cross-entropy, in nats (at most 0.693 for two equal labels): "
+        "the layer holds at least so much of the label. Below 0 it says nothing.",
+    ),
+)
+DYNAMICS = (
+    (
+        "onset",
+        "The checkpoint from which on a curve stays above its line, with an interval: the larger of text only, chance "
+        "and (sound) random initialisation for accuracy, 0 for I(Y;T) above its null.",
+    ),
+    ("change point", "Where a straight line through the curve has to break off and go on otherwise, if it does."),
+    (
+        "turn",
+        "Where a curve that rises and then falls has its peak; p is how often noise makes a curve that never turns "
+        "look like that. A turn of I(X;T) is what is read as fitting, then compression.",
+    ),
+    (
+        "principal angles",
+        "Between the spaces that all sets' vectors span at two checkpoints: 0° is a shared direction, 90° a new one.",
+    ),
+    (
+        "correlation of changes",
+        "Pearson's r of the differences from checkpoint to checkpoint. Curves that rise always correlate; their "
+        "changes need not.",
+    ),
+)
+TRANSFER = (
+    (
+        "transfer",
+        "A probe of one set (or checkpoint) tested on another, in AUROC. Far from 0.5 the two share a direction; below "
+        "0.5 their labels point opposite ways along it.",
+    ),
+)
