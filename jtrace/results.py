@@ -251,7 +251,7 @@ class RunDirectory:
         )
 
     def read_projections(self, name: str) -> pd.DataFrame | None:
-        """Points of a checkpoint's statements, columns as `projection_files.PROJECTION_SCHEMA`; None where there are none."""
+        """Points of a checkpoint's statements, see `jtrace.projection_files`; None where there are none."""
         return read_projections(self.projections_path(name))
 
     def read_steering(self) -> pd.DataFrame:

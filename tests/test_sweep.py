@@ -361,7 +361,7 @@ def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
 
 def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
     for flags, cause in (
-        (["--protocol=sound"], "error: --protocol=sound: known are paper"),
+        (["--protocol=neat"], "error: --protocol=neat: known are paper, sound"),
         (["--layers=0-x"], "error: --layers=0-x"),
         (["--vector_kinds=pca,mean"], "error: --vector_kinds=pca,mean: known are mass_mean, whitened, probe, pca"),
         (["--statements=nothing.csv"], "nothing.csv"),
