@@ -100,8 +100,9 @@ def _rows_of_panels(
         if metric == "mi_xt" and (rows["metric"] == "mi_xt_null").any() and rows["layer"].nunique() > 2:
             rows = rows[rows["layer"] > 0]
         draw(ax, rows[rows["metric"] == metric], rows[rows["metric"] == f"{metric}_null"])
-        name = METRICS.get(metric, "bound")
-        ax.set_title(plain(f"{name}, {set_title(metrics, dataset)}"))
+        # Three panels a row leave no room for the dimension thrice.
+        title = f"bound, {clipped(dataset)}" if metric == BOUND else f"{METRICS[metric]}, {set_title(metrics, dataset)}"
+        ax.set_title(plain(title))
         ax.set_ylabel(METRICS.get(metric, "I(Y;T) at least, nats"))
         if metric == BOUND:
             ax.axhline(0, color="0.4", linewidth=0.8, zorder=0)
