@@ -4,8 +4,9 @@
 
 Same machine, same weights, same statements, float32. Every contender runs in a process of its own, one after another,
 --rounds times; the table gives medians, spreads, ratios and peak memory, and checks that the residuals and the
-statistics agree. Needs the `torch` extra, and the machine to itself. About 25 minutes on two CPU cores for SmolLM2-135M
-and 1,952 statements in three rounds.
+statistics agree. `--contender=jtrace --out=arrays.npz` prints jtrace's own times alone, those of protocol `sound` too.
+Needs the `torch` extra, and the machine to itself. About 25 minutes on two CPU cores for SmolLM2-135M and 1,952
+statements in three rounds.
 """
 
 import json
@@ -76,8 +77,26 @@ def run_jtrace(
         extracted = time.perf_counter()
         trace = paper_trace(residuals, members, statements, range(config.depth))
         timings |= {f"extract{suffix}": extracted - started, f"statistics{suffix}": time.perf_counter() - extracted}
+        timings |= {f"{stage}{suffix}": count for stage, count in time_sound(residuals, members, statements).items()}
     found = {m: np.array([row.value for row in trace.metrics if row.metric == m]) for m in METRICS}
     return timings, {"activations": np.asarray(residuals)[:, members]} | found
+
+
+def time_sound(residuals: Any, members: np.ndarray, statements: Statements) -> dict[str, float]:
+    """Protocol `sound` on the same activations, and its baselines, which a sweep needs once; seconds."""
+    from jtrace.baselines import text_scores
+    from jtrace.sound import SoundConfig, probe_scores, sound_set, sound_trace
+
+    layers = range(residuals.shape[0])
+    started = time.perf_counter()
+    of = sound_set(statements, SoundConfig())
+    text = text_scores(statements, of.folds)
+    texts = time.perf_counter()
+    # As long as for random params, whose activations have the same shape.
+    scores = probe_scores(residuals, members, of, layers)
+    probes = time.perf_counter()
+    sound_trace(residuals, members, of, text, scores, layers)
+    return {"sound": time.perf_counter() - probes, "sound_text": texts - started, "sound_random": probes - texts}
 
 
 def run_torch(
