@@ -151,6 +151,8 @@ def _verdict(pair: Pair) -> Iterator[Remark]:
     ]
     if not sound.accuracy.ci_low > sound.chance:
         failed.append(f"chance ({number(sound.chance)})")
+    if (gain := sound.chosen_gain) is not None and not gain.ci_low > 0:
+        failed.append(f"all of these with the layer chosen on rows apart (by {number(gain.value)}, {spread(gain)})")
     passed = ", ".join(f"{PAIRED[metric]} by {with_spread(found)}" for metric, found in sound.paired.items())
     if paper.clear and failed:
         yield Remark(

@@ -10,6 +10,8 @@ from jtrace.angles import ANGLES, SUBSPACES, angles, subspaces
 from jtrace.behaviour import reported
 from jtrace.change_points import STANDARD_ERRORS, change_points, onset
 from jtrace.dynamics import CORRELATIONS, Trajectory, correlations, trajectories, with_checkpoints
+from jtrace.information import student_95
+from jtrace.sound import HALVES
 from jtrace.turns import turn
 from jtrace.vectors import Vectors
 
@@ -128,7 +130,9 @@ def _curves(trajectory: Trajectory, protocol: str, metrics: tuple[str, ...]) -> 
 
 def _standard_errors(curve: pd.DataFrame, metric: str) -> np.ndarray | None:
     """From the intervals, or else, for an accuracy, from the number of statements."""
-    se = (curve["ci_high"] - curve["ci_low"]).to_numpy(np.float64) / (2 * STANDARD_ERRORS)
+    halves = metric.startswith("mi_") and metric != "mi_yt_bound"
+    width = 2 * (student_95(HALVES - 1) if halves else STANDARD_ERRORS)
+    se = (curve["ci_high"] - curve["ci_low"]).to_numpy(np.float64) / width
     if metric.endswith("_accuracy") and not np.all(se > 0):
         n = curve["n"].to_numpy(np.float64)
         # Two more right and two more wrong: all right is no proof of no errors (Agresti and Coull 1998).

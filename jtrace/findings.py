@@ -63,6 +63,7 @@ class Finding:
         courses: by metric, over checkpoints; empty where there is but one.
         paired: by the names in `PAIRED`, differences of accuracy on the same bootstrap draws; empty under `paper`.
         chosen: the layer most often chosen on rows apart, and the accuracy of layers so chosen; `sound` alone.
+        chosen_gain: of that accuracy over all that needs no training, random params at their own best layer among it.
         calibration_error: of the probe's probabilities; `sound` alone.
         onset: from where on the accuracy stays above which line, in words; empty where that is not known.
     """
@@ -81,6 +82,7 @@ class Finding:
     courses: dict[str, Course]
     paired: dict[str, Estimate]
     chosen: tuple[int, Estimate] | None
+    chosen_gain: Estimate | None
     calibration_error: float | None
     onset: str
 
@@ -114,8 +116,11 @@ class Finding:
     def clear(self) -> bool:
         """Whether the probe finds more than what needs no training, beyond the noise of the held-out rows.
 
-        Where there are paired differences, all their intervals lie above 0, and the accuracy's own above chance.
+        Where there are paired differences, all their intervals lie above 0, that without the luck of the best layer
+        too, and the accuracy's own above chance.
         """
+        if self.chosen_gain is not None and not self.chosen_gain.ci_low > 0:
+            return False
         if self.paired:
             return all(found.ci_low > 0 for found in self.paired.values()) and self.accuracy.ci_low > self.chance
         return self.gain > self.margin
@@ -136,7 +141,9 @@ class Finding:
         words = [f"{where}: {', '.join(self._against_pairs())}."]
         if self.chosen is not None:
             layer, accuracy = self.chosen
-            words.append(f"With the layer chosen on rows apart (most often {layer}) {with_spread(accuracy)}.")
+            gain = self.chosen_gain
+            by = "" if gain is None else f", by {number(gain.value)} ({spread(gain)}) above the best of all these lines"
+            words.append(f"With the layer chosen on rows apart (most often {layer}) {with_spread(accuracy)}{by}.")
         if self.calibration_error is not None:
             words.append(f"Its probabilities are off by {self.calibration_error:.2f} on average.")
         return " ".join(words + [self.onset] * bool(self.onset))
@@ -208,6 +215,7 @@ def _finding(standing: Standing, onsets: pd.DataFrame | None) -> Finding:
         courses=_courses(standing, curve) if curve and several else {},
         paired=paired,
         chosen=standing.only("chosen_layer_accuracy"),
+        chosen_gain=gain[1] if (gain := standing.only("chosen_layer_gain")) else None,
         calibration_error=standing.value("probe_ece"),
         onset=_onset(standing, curve, onsets) if curve and onsets is not None else "",
     )

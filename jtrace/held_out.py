@@ -22,20 +22,6 @@ LEVEL = 0.95
 ROUNDING = 1e-6
 
 
-class HeldOut(NamedTuple):
-    """Predictions of every row by a probe that was not fitted on its group.
-
-    Attributes:
-        scores: log-odds of label 1.
-        folds: which fold of the repeat a row was held out in.
-        labels: 0 or 1.
-    """
-
-    scores: Float[Array, "R N"]
-    folds: Int[Array, "R N"]
-    labels: Float[Array, " N"]
-
-
 class _Sums(NamedTuple):
     """Running weights of a fold, of its latest score, and of pairs; float32 [B] each."""
 
@@ -136,7 +122,7 @@ def interval(estimates: ArrayLike, value: float, groups: int) -> tuple[float, fl
 def difference_interval(estimates: ArrayLike, groups: int) -> tuple[float, float] | None:
     """95 % percentile interval of a difference of two accuracies or AUROCs under the same weights.
 
-    Where the two agree in every group, they may differ in as many as the binomial bound of `interval` allows.
+    Where no draw differs, as of two that are alike in every group, the binomial bound of `interval` stands in.
 
     Args:
         estimates: differences under bootstrap weights, [B]; those that are not finite are left out.
@@ -146,9 +132,10 @@ def difference_interval(estimates: ArrayLike, groups: int) -> tuple[float, float
         None where fewer than two groups, or no finite estimate, say nothing.
     """
     found = _percentiles(estimates, groups)
-    if found is None or max(map(abs, found)) > ROUNDING:
+    if found is None or found[1] - found[0] > ROUNDING:
         return found
-    return _all_alike(groups) - 1, 1 - _all_alike(groups)
+    room = 1 - _all_alike(groups)
+    return max(found[0] - room, -1.0), min(found[1] + room, 1.0)
 
 
 def _pooled(values: Array, weights: Float[Array, "B N"]) -> Float[Array, " B"]:

@@ -181,7 +181,8 @@ class _Works:
         packed = self._packer(checked.tokenizer, checked.architecture).packed
         layers, read = checked.layers, checked.read
         forward = packed.rows * packed.width * operations_per_slot(read, packed.width)
-        # Per layer and set: the Gram matrices of all rows, and one inverse; the probes' products are fewer.
+        # Per layer and set: the Gram matrices of all rows, and one inverse; the probes' products are fewer. What
+        # protocol sound adds is not counted: for short statements some ten times as much, and a forward per model.
         statistics = len(layers) * sum(2 * len(s) ** 3 + 4 * len(s) ** 2 * read.width for s in self._sets)
         dtype, layout = jnp.dtype(self._config.dtype), self._layout
         if layout is not None:

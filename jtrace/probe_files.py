@@ -27,7 +27,7 @@ class KeptProbes:
 
     Attributes:
         probes: float32 [F, L, D+1]: weights of raw residuals, then the intercept; see `jtrace.transfer.raw_probe`.
-        folds: which fold of a repeat each row was held out in, int8 [R, N].
+        folds: which fold of a repeat each row was held out in, int16 [R, N].
         labels: 0 or 1, int8 [N]. Kept, as the statements need not be at hand when the probes are read.
     """
 
@@ -48,7 +48,7 @@ def write_probes(path: Path, sets: Mapping[str, KeptProbes], how: Mapping[str, A
     arrays = {}
     for name, kept in sets.items():
         arrays[name] = np.asarray(kept.probes, np.float32)
-        arrays[name + FOLDS] = np.asarray(kept.folds, np.int8)
+        arrays[name + FOLDS] = np.asarray(kept.folds, np.int16)
         arrays[name + LABELS] = np.asarray(kept.labels, np.int8)
     write_arrays(path, arrays, how)
 

@@ -50,7 +50,7 @@ from jtrace.trace import Metric
 HALVES = 16
 COIN = 0.5
 # Differences of accuracies lie between −1 and 1, and have a rule of their own where they never vary.
-DIFFERENCES = ("selectivity", "gain_over_text", "gain_over_random_init")
+DIFFERENCES = ("selectivity", "gain_over_text", "gain_over_random_init", "chosen_layer_gain")
 # Biased upwards under bootstrap weights: their spread is used, not their percentiles.
 BIASED = ("probe_ece",)
 
@@ -212,11 +212,10 @@ def sound_trace(
     config, rows = of.config, len(of.independent)
     at_layer = np.zeros((residuals.shape[0], *text.shape), np.float32)
     at_layer[np.asarray(layers)] = random_init
-    drawn = np.asarray(row_weights(of.groups, config.draws, config.seed))
     probe, independent, halves = place(
         (_probe_rows(members, of), of.independent.astype(np.int32), half_samples(rows, HALVES, config.seed + 1)), layout
     )
-    weights = np.concatenate([np.ones((1, len(of.groups)), np.float32), drawn])
+    weights = np.asarray(_with_ones(row_weights(of.groups, config.draws, config.seed)))
     orders = permutations(rows, config.permutations, config.seed)
     shared = _Arrays(
         probe,
@@ -230,7 +229,7 @@ def sound_trace(
     )
     results = list(by_layer(_sound_layer, residuals, layers, shared, None, layout, progress))
     table = [metric for layer, result in zip(layers, results, strict=True) for metric in _metrics(of, layer, result)]
-    table.append(_chosen_layer(of, layers, results, weights))
+    table += _chosen_layer(of, layers, results, weights, np.asarray(_line(of, text, weights)))
     for metric in table:
         if not np.isfinite([metric.value, metric.ci_low or 0.0, metric.ci_high or 0.0]).all():
             raise InputError(
@@ -381,17 +380,23 @@ def _metric(
 
 
 def _chosen_layer(
-    of: SoundSet, layers: Sequence[int], results: Sequence[_LayerResult], weights: Float[np.ndarray, "B N"]
-) -> Metric:
-    """Accuracy where each fit takes the layer that its inner rows favour: the best of many layers without its luck."""
+    of: SoundSet,
+    layers: Sequence[int],
+    results: Sequence[_LayerResult],
+    weights: Float[np.ndarray, "B N"],
+    line: Float[np.ndarray, " B"],
+) -> Iterator[Metric]:
+    """Accuracy where each fit takes the layer that its inner rows favour: the best of many layers without its luck.
+
+    And its gain over the line or, if that is better, over random params at their own best layer.
+    """
     losses = np.stack([result.fits.inner_loss for result in results])
     chosen = losses.argmin(axis=0)
     scores = np.stack([result.held_out for result in results])
     found = np.zeros(scores.shape[1:], np.float32)
     for fold, at in zip(of.folds, chosen, strict=True):
         found[fold.repeat, fold.test] = scores[at, fold.repeat, fold.test]
-    estimates = np.asarray(accuracy(found, of.statements.labels.astype(np.float32), weights), np.float64)
-    value = float(estimates[0])
-    ends = interval(estimates[1:], value, of.n_groups)
-    layer = layers[int(np.bincount(chosen).argmax())]
-    return _metric(of, layer, "chosen_layer_accuracy", value, len(of.groups), ends)
+    right = np.asarray(accuracy(found, of.statements.labels.astype(np.float32), weights), np.float64)
+    random_init = np.max([result.estimates["random_init_accuracy"] for result in results], axis=0)
+    estimates = {"chosen_layer_accuracy": right, "chosen_layer_gain": right - np.maximum(line, random_init)}
+    yield from _estimated(of, layers[int(np.bincount(chosen).argmax())], estimates)

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jtrace.activations import PackedSets, extract
 from jtrace.baselines import text_baseline, text_scores
 from jtrace.data.statements import Statements
 from jtrace.distributed import all_agree
+from jtrace.errors import WriteError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.sharding import Layout
 from jtrace.results import RunDirectory
@@ -71,11 +73,7 @@ class Baselines:
     def random_init(
         self, model: Untrained, packed: PackedSets, progress: str | None = None
     ) -> dict[str, Float[np.ndarray, "M R N"]]:
-        """Held-out scores of probes on random params, by set.
-
-        Raises:
-            WriteError: the run directory cannot be written.
-        """
+        """Held-out scores of probes on random params, by set."""
         digest = self._digest(model)
         if self._latest is None or self._latest[0] != digest:
             kept = self._run.read_baseline(digest)
@@ -85,7 +83,8 @@ class Baselines:
             if kept is None or not there:
                 kept = self._computed(model, packed, progress)
                 if self._writes:
-                    self._run.write_baseline(digest, kept)
+                    with suppress(WriteError):  # it can be computed anew, and a mesh must go on in step
+                        self._run.write_baseline(digest, kept)
             self._latest = digest, kept
         return self._latest[1]
 
@@ -106,12 +105,14 @@ class Baselines:
 
     def _digest(self, model: Untrained) -> str:
         """Of all that decides the scores."""
+        config = self._config
+        split = config.folds, config.repeats, config.inner_folds, config.seed
         decisive = {
             "architecture": repr(model.architecture),
             "layers": model.layers,
             "tokenizer": model.tokenizer,
             "dtype": model.dtype,
             "sets": {one.name: one.fingerprint for one in self._sets},
-            "config": dataclasses.asdict(self._config),
+            "split": split,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,9 +4,9 @@ ALWAYS = (
     ("layer k", "The residual after block k, at a statement's last token, before any final norm."),
     (
         "probe accuracy",
-        "A logistic probe per layer is fitted on the first 80 % of a set's rows and scored on the rest. The best layer "
-        "is the one of the highest accuracy, which flatters a little: with few test rows the best of many layers is "
-        "lucky too.",
+        "A logistic probe per layer is scored on rows that it was not fitted to: under paper on the last fifth of a "
+        "set, under sound on all, in folds. The best layer is the one of the highest accuracy, which flatters a little: "
+        "the best of many layers is lucky too.",
     ),
     (
         "text only",
@@ -16,19 +16,20 @@ ALWAYS = (
     ("chance", "Always guessing the label that most training rows have."),
     (
         "clearly above",
-        "By more than 1.96 standard errors of the difference, test rows taken as independent. Related rows, among "
-        "the test rows or on both sides of the split, make this too hopeful: compare seeds, too.",
+        "Under paper by more than 1.96 standard errors of the difference, test rows taken as independent; related "
+        "rows, among the test rows or on both sides of the split, make this too hopeful. Under sound the intervals "
+        "of all paired differences lie above 0, that with the layer chosen on rows apart among them.",
     ),
     (
         "I(X;T), I(Y;T)",
-        "Normalised HSIC of a layer T with the first layer X, and with the label Y, on training rows; no unit. There "
-        "is no null to subtract: compare over checkpoints and layers, not with other measures.",
+        "Normalised HSIC of a layer T with the first layer X, and with the label Y; no unit. Under paper there is no "
+        "null to subtract: compare over checkpoints and layers, not with other measures.",
     ),
 )
 SOUND = (
     (
         "grouped folds",
-        "Under sound each row is predicted once per repeat by a probe that saw four fifths of the others. Related rows "
+        "Under sound each row is predicted once per repeat by a probe that was fitted to the other folds. Related rows "
         "(twins, one question, one context) are always held out together, so nothing of them can be remembered.",
     ),
     (
@@ -56,7 +57,7 @@ SOUND = (
     ),
     (
         "null, p, above the null",
-        "The same estimate after rows were permuted, 200 times: what no dependence at all would give. Its middle 95 % "
+        "The same estimate after rows were permuted, many times: what no dependence at all would give. Its middle 95 % "
         "is the grey strip, its mean is taken off in values above the null, and p is how often it reaches the value.",
     ),
     (

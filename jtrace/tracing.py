@@ -301,8 +301,8 @@ def _measure(
         members = packed.members[name]
         trace = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
         found.traces[name] = trace
-        found.warnings += trace.warnings
         if "paper" in config.protocols:
+            found.warnings += trace.warnings
             found.metrics += [*trace.metrics, *baselines.text(statements).metrics(statements, layers)]
         if config.is_sound:
             of, text = baselines.sound_set(statements), baselines.text_scores(statements)

@@ -7,12 +7,14 @@ are there so far. Makes tables of the course of pre-training and
 figures anew; takes up to a minute for a dozen checkpoints, five sets and both protocols.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
 
 from jtrace import cli
 from jtrace.course import write_course
+from jtrace.errors import InputError
 from jtrace.report import write_report
 from jtrace.results import RunDirectory
 
@@ -23,7 +25,10 @@ OUT = flags.DEFINE_string("out", None, "File to write; report.html in the run di
 def main() -> int:
     run = RunDirectory(Path(RUN.value))
     run.record()  # what is no run is not written into
-    write_course(run, run.read_metrics())
+    try:
+        write_course(run, run.read_metrics())
+    except InputError as error:  # a file is damaged, or a sweep replaces it at this moment
+        print(f"warning: the tables of dynamics stay as they are: {error}", file=sys.stderr)
     print(write_report(run.path, Path(OUT.value) if OUT.value else None))
     return 0
 

@@ -1,7 +1,9 @@
 """Metrics of held-out predictions equal scikit-learn's, and their intervals cover the truth as often as they say."""
 
 from statistics import NormalDist
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +16,6 @@ from sklearn.metrics import roc_auc_score
 from jtrace.data.splits import grouped_folds
 from jtrace.evaluation import intervals
 from jtrace.held_out import (
-    HeldOut,
     accuracy,
     auroc,
     calibration_error,
@@ -27,6 +28,12 @@ from jtrace.held_out import (
 )
 
 normal = NormalDist().cdf
+
+
+class HeldOut(NamedTuple):
+    scores: jax.Array
+    folds: jax.Array
+    labels: jax.Array
 
 
 def held_out(scores, labels, folds=None):
@@ -172,6 +179,8 @@ def test_all_groups_right_leave_room_for_the_binomial_bound():
     assert low**80 == pytest.approx(0.025)
     assert interval(np.zeros(1000), 0.0, 80) == pytest.approx((0.0, 1 - low))
     assert difference_interval(np.zeros(1000), 80) == pytest.approx((low - 1, 1 - low))
+    # Right throughout, against a coin.
+    assert difference_interval(np.full(1000, 0.5), 80) == pytest.approx((0.5 - (1 - low), 0.5 + (1 - low)))
 
 
 def test_a_perfect_probe_has_such_an_interval_whatever_the_draws():

@@ -111,6 +111,7 @@ def test_the_chosen_layer_is_the_one_that_knows(traced):
     _, table = traced
     row = table[table["metric"] == "chosen_layer_accuracy"]
     assert row["layer"].tolist() == [2]
+    assert value(table, 2, "chosen_layer_gain", "ci_low") > 0.2
     assert row["value"].item() == pytest.approx(value(table, 2, "probe_accuracy"), abs=0.02)
 
 
