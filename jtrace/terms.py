@@ -5,8 +5,8 @@ ALWAYS = (
     (
         "probe accuracy",
         "A logistic probe per layer is scored on rows that it was not fitted to: under paper on the last fifth of a "
-        "set, under sound on all, in folds. The best layer is the one of the highest accuracy, which flatters a little: "
-        "the best of many layers is lucky too.",
+        "set, under sound on all, in folds. The best layer is the one of the highest accuracy, which flatters a "
+        "little: the best of many layers is lucky too.",
     ),
     (
         "text only",
