@@ -1,7 +1,7 @@
 """Trace checkpoints: linear probes, mutual information and steering vectors of every layer.
 
     python launch/trace.py --checkpoints=runs/models/smollm2 --statements=statements.csv --out=runs/smollm2
-    python launch/trace.py --checkpoints=runs/models/smollm2 --statements=mine.csv --protocol=paper,sound --out=runs/both
+    python launch/trace.py --checkpoints=runs/models/smollm2 --statements=a.csv --protocol=paper,sound --out=runs/both
     python launch/trace.py --checkpoints=pythia-160m:log --statements=statements.csv --out=runs/pythia --dry_run
 
 Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It first says what
