@@ -217,10 +217,11 @@ def sound_trace(
     )
     weights = np.asarray(_with_ones(row_weights(of.groups, config.draws, config.seed)))
     orders = permutations(rows, config.permutations, config.seed)
+    line = np.asarray(_line(of, text, weights))
     shared = _Arrays(
         probe,
         place(weights, layout),
-        place(_line(of, text, weights), layout),
+        place(line, layout),
         place(at_layer, layout),
         independent,
         place(orders, layout),
@@ -229,7 +230,7 @@ def sound_trace(
     )
     results = list(by_layer(_sound_layer, residuals, layers, shared, None, layout, progress))
     table = [metric for layer, result in zip(layers, results, strict=True) for metric in _metrics(of, layer, result)]
-    table += _chosen_layer(of, layers, results, weights, np.asarray(_line(of, text, weights)))
+    table += _chosen_layer(of, layers, results, weights, line)
     for metric in table:
         if not np.isfinite([metric.value, metric.ci_low or 0.0, metric.ci_high or 0.0]).all():
             raise InputError(
