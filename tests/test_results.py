@@ -224,7 +224,7 @@ def kept_probes(names=("set", "mine"), **parts):
     """Six fits, two layers, width 4, of five rows."""
     whole = {
         "probes": np.arange(60, dtype=np.float32).reshape(6, 2, 5),
-        "folds": np.array([[0, 1, 2, 0, 1], [2, 2, 1, 0, 0]], np.int8),
+        "folds": np.array([[0, 1, 2, 0, 1], [2, 2, 1, 0, 0]], np.int16),
         "labels": np.array([0, 1, 1, 0, 1], np.int8),
     }
     return dict.fromkeys(names, KeptProbes(**whole | parts))
