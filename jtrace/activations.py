@@ -17,7 +17,7 @@ from tqdm import tqdm
 from jtrace.data.packing import Packed, cheapest_width, pack
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
-from jtrace.models.decoder import Decoder, Output, Params, Slots, abstract_params
+from jtrace.models.decoder import AttentionBy, Decoder, Output, Params, Slots, abstract_params
 from jtrace.models.sharding import Layout
 
 # Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
@@ -97,6 +97,7 @@ def extract(
     batch_slots: int | None = None,
     progress: str | None = None,
     layout: Layout | None = None,
+    attention: AttentionBy = "xla",
 ) -> Float[Array, "L U D"]:
     """Residual after every block at the last token of every distinct statement, on the device.
 
@@ -109,12 +110,13 @@ def extract(
         progress: label of a progress bar; none is shown if None.
         layout: the mesh to extract on, all of whose processes call this with the same arguments; the result is whole on
             each of its devices.
+        attention: see `Decoder`.
 
     Raises:
         InputError: a residual is NaN, infinite or too large for float32 statistics.
     """
     rows = _rows_at_once(packed, batch_slots, layout)
-    decoder = Decoder(config, dtype)
+    decoder = Decoder(config, dtype, attention=attention)
     # Committed where the params are, as what the forward gives back is: else its second batch would compile again.
     home = params["embedding"].sharding if layout is None else layout.replicated
     residuals = jnp.zeros((config.depth, packed.count, config.width), dtype, device=home)

@@ -25,8 +25,10 @@ RESEND_SECONDS = 0.05
 KEPT = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?", re.ASCII)
 
 
-def run(main: Callable[[], int]) -> None:
+def run(main: Callable[..., int], words: bool = False) -> None:
     """Parse flags, call `main` and exit with its status.
+
+    With `words`, `main` is given what stands beside the flags, a list of strings; else there may be nothing there.
 
     Bad input is one line on stderr and status 1. Ctrl-C and SIGTERM end `main` by KeyboardInterrupt, with status 130
     and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.compilation`. One of several
@@ -41,11 +43,11 @@ def run(main: Callable[[], int]) -> None:
         status = 1
         try:
             _stop_on_signals()
-            if len(argv) > 1:
+            if len(argv) > 1 and not words:
                 raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")
             _keep_the_host()
             use_cache()
-            status = main()
+            status = main(argv[1:]) if words else main()
             wait_for_all("end")
             return status
         except InputError as error:

@@ -1,5 +1,6 @@
 """Extraction: what a statement's residual is must not depend on how it was packed."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -108,3 +109,26 @@ def test_a_residual_that_overflows_is_an_error_that_names_the_layer(model, state
     broken = {**params, "blocks": {**params["blocks"], "mlp": mlp}}
     with pytest.raises(InputError, match="layer 1 is NaN, infinite or beyond"):
         extract(broken, config, pack(statements, 64), dtype=jnp.float32)
+
+
+@pytest.mark.parametrize("variant", ["mistral-window", "smollm3-grouped-untied-windows"])
+def test_another_attention_changes_no_residual(variant, statements, monkeypatch):
+    config, params = load_params(GOLDENS / variant, jnp.float32)
+    packed = pack(statements, 100)
+    expected = extract(params, config, packed, dtype=jnp.float32)
+    found = extract(params, config, packed, dtype=jnp.float32, attention="pallas")
+    assert relative_error(found, expected) <= SAME
+
+    # cuDNN needs its GPU; what it is asked for, XLA can do.
+    asked, done_by_xla = [], jax.nn.dot_product_attention
+
+    def instead(*args, implementation, **kwargs):
+        asked.append(implementation)
+        return done_by_xla(*args, **kwargs)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", instead)
+    activations._forward.clear_cache()
+    found = extract(params, config, packed, dtype=jnp.float32, attention="cudnn")
+    activations._forward.clear_cache()
+    assert set(asked) == {"cudnn"}
+    assert relative_error(found, expected) <= SAME

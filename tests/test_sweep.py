@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace import activations, by_layer, pipeline, sweep_baselines
+from jtrace import activations, by_layer, pipeline, sweep_baselines, tracing
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.refs import parse_specs
@@ -25,6 +25,7 @@ from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Choice, Outcome, Task
+from jtrace.models.config import DecoderConfig
 from jtrace.results import RunDirectory
 from jtrace.sweep import trace_into
 from jtrace.tracing import SweepConfig
@@ -225,6 +226,24 @@ def test_fewer_layers_give_the_same_numbers_for_those_layers(steps):
     every, some = (pd.read_parquet(steps / run / "metrics") for run in ("all", "some"))
     expected = every[every["layer"] == 1].reset_index(drop=True)
     pd.testing.assert_frame_equal(some, expected, rtol=1e-5)
+
+
+def test_blocks_above_the_last_layer_are_not_computed_and_change_no_table(steps, monkeypatch):
+    """Cut or whole, every value and the weights' fingerprint are the same bits."""
+    depths = []
+    original = tracing.extract
+    monkeypatch.setattr(
+        tracing, "extract", lambda params, config, *args, **how: depths.append(config.depth) or
+        original(params, config, *args, **how)
+    )  # fmt: skip
+    config = SweepConfig(dtype="float32", layers=(0, 1))
+    trace(steps, "cut", "tiny/step10", config)
+    monkeypatch.setattr(DecoderConfig, "truncated", lambda whole, depth: whole)
+    trace(steps, "whole", "tiny/step10", config)
+    assert depths == [2, 3]
+    cut, whole = files(steps / "cut"), files(steps / "whole")
+    assert cut.keys() == whole.keys()
+    assert [name for name in cut if cut[name] != whole[name]] == []
 
 
 def test_bfloat16_vectors_and_activations_are_written(steps):

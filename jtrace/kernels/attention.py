@@ -12,6 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+# How many tiles a long row is cut into (compile time grows with them), and the narrowest that pays.
+TILES, NARROWEST_TILE = 4, 64
+
 
 class Keys(NamedTuple):
     """Keys, rotated, and values of some slots."""
@@ -40,9 +43,9 @@ def visible_slots(
 
 def attend(
     q: Float[Array, "B T N H"],
-    k: Float[Array, "B T K H"],
-    v: Float[Array, "B T K H"],
-    visible: Bool[Array, "B T T"],
+    k: Float[Array, "B seen K H"],
+    v: Float[Array, "B seen K H"],
+    visible: Bool[Array, "B T seen"],
     *,
     precision: jax.lax.Precision = jax.lax.Precision.DEFAULT,
 ) -> Float[Array, "B T N H"]:
@@ -51,8 +54,33 @@ def attend(
     grouped = q.reshape(rows, slots, k.shape[2], heads // k.shape[2], head_dim)
     logits = jnp.einsum("btkgh,bskh->bkgts", grouped, k, precision=precision, preferred_element_type=jnp.float32)
     logits = jnp.where(visible[:, None, None], logits * head_dim**-0.5, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", weights, v, precision=precision).reshape(q.shape)
+    # The softmax is the same whatever is taken off the logits, so the largest one needs no gradient.
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
+    mixed = jnp.einsum(
+        "bkgts,bskh->btkgh", weights.astype(v.dtype), v, precision=precision, preferred_element_type=jnp.float32
+    )
+    # Divided after mixing: one pass less over all weights.
+    total = jnp.moveaxis(weights.sum(axis=-1), 3, 1)[..., None]
+    return (mixed / total).astype(v.dtype).reshape(q.shape)
+
+
+def attend_back(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    visible: Bool[Array, "B T T"],
+    *,
+    precision: jax.lax.Precision = jax.lax.Precision.DEFAULT,
+) -> Float[Array, "B T N H"]:
+    """As `attend`, where no slot sees a later one: each tile of queries meets the keys up to its own end alone."""
+    slots = q.shape[1]
+    tile = max(NARROWEST_TILE, -(-slots // TILES))
+    found = []
+    for start in range(0, slots, tile):
+        stop = min(start + tile, slots)
+        seen = visible[:, start:stop, :stop]
+        found.append(attend(q[:, start:stop], k[:, :stop], v[:, :stop], seen, precision=precision))
+    return jnp.concatenate(found, axis=1)
 
 
 def visible_past(

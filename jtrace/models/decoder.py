@@ -10,7 +10,7 @@ T slots are the conditions it is continued under, each with G slots of its own.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,13 +18,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jtrace.kernels.attention import Keys, attend, attend_to_past, visible_past, visible_slots
+from jtrace.kernels.attention import Keys, attend_back, attend_to_past, visible_past, visible_slots
+from jtrace.kernels.tree_attention import tree_attend
 from jtrace.models.config import DecoderConfig
 from jtrace.models.intervention import Edit, Intervention, edited
 from jtrace.models.layers import BY_FAN_IN, MLP, Attention, Norm, precision_for
 from jtrace.models.rotary import Rotation, rotation_at
 
 Params = dict[str, Any]
+# What works out attention within rows: XLA, cuDNN (bfloat16 alone), or the kernel of `jtrace.kernels.tree_attention`.
+AttentionBy = Literal["xla", "cudnn", "pallas"]
 
 
 class Slots(NamedTuple):
@@ -76,9 +79,10 @@ class Tables(NamedTuple):
     """What the layers' kinds choose from, computed once per forward."""
 
     rotation: Rotation  # [P, B, T, 1, half] each
-    visible: Bool[Array, "W B *seen"]  # seen: T T, or S+G where the past is attended to
+    # seen: T T, or S+G where the past is attended to. A kernel that asks the slots needs the window alone.
+    visible: Bool[Array, "W B *seen"] | Int[Array, " W"]
 
-    def of(self, kind: Kind) -> tuple[Rotation, Bool[Array, "B *seen"]]:
+    def of(self, kind: Kind) -> tuple[Rotation, Bool[Array, "B *seen"] | Int[Array, ""]]:
         """One layer's."""
         cos, sin = (jax.lax.dynamic_index_in_dim(table, kind.rotation, keepdims=False) for table in self.rotation)
         return (cos, sin), jax.lax.dynamic_index_in_dim(self.visible, kind.visible, keepdims=False)
@@ -97,6 +101,7 @@ class Shared(NamedTuple):
     """What all layers use."""
 
     tables: Tables
+    slots: Slots | None
     reads: Int[Array, "B R"] | None
     condition: Int[Array, "B T"] | None
     held: Int[Array, ""] | None
@@ -107,6 +112,7 @@ class Block(nn.Module):
 
     config: DecoderConfig
     keep_keys: bool = False
+    attention: AttentionBy = "xla"
 
     @nn.compact
     def __call__(
@@ -118,7 +124,15 @@ class Block(nn.Module):
         precision = precision_for(residual.dtype)
 
         def within_rows(q: Array, new: Keys) -> tuple[Array, Keys]:
-            return attend(q, new.k, new.v, visible, precision=precision), new
+            if self.attention == "pallas":
+                assert shared.slots is not None
+                _, positions, ends = shared.slots
+                interpret = jax.default_backend() == "cpu"
+                return tree_attend(q, new.k, new.v, ends, positions, visible, interpret=interpret), new
+            if self.attention == "cudnn":
+                mask = visible[:, None]
+                return jax.nn.dot_product_attention(q, new.k, new.v, mask=mask, implementation="cudnn"), new
+            return attend_back(q, new.k, new.v, visible, precision=precision), new
 
         def with_past(q: Array, new: Keys) -> tuple[Array, Keys]:
             assert own is not None
@@ -159,6 +173,8 @@ class Decoder(nn.Module):
         remat: compute each block again for its gradient instead of keeping what is inside it; for training alone.
         unroll: lay the blocks out one after another: a faster step on a CPU, whose compilation grows with depth.
         keep_keys: give out keys and values of every slot, to be generated from.
+        attention: what works it out within rows, used only where measured faster than XLA: "cudnn" is for bfloat16,
+            "pallas" has no gradient, and both are for one device.
     """
 
     config: DecoderConfig
@@ -166,6 +182,7 @@ class Decoder(nn.Module):
     remat: bool = False
     unroll: bool = False
     keep_keys: bool = False
+    attention: AttentionBy = "xla"
 
     def setup(self) -> None:
         c = self.config
@@ -177,7 +194,7 @@ class Decoder(nn.Module):
             in_axes=(0, nn.broadcast),
             length=c.depth,
             unroll=c.depth if self.unroll else 1,
-        )(c, self.keep_keys)
+        )(c, self.keep_keys, self.attention)
         self.final_norm = Norm(c.norm, c.norm_eps)
         if not c.tied_head:
             self.head = self.param("head", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
@@ -190,8 +207,15 @@ class Decoder(nn.Module):
             reads: slot indices to capture per row; pad with any valid slot.
             intervention: what to change on the way; None compiles to a forward without it.
         """
-        visible = partial(visible_slots, slots.ends, slots.positions)
-        (last, _), (captured, keys) = self._run(slots.tokens, slots.positions, visible, intervention, reads)
+
+        def window_alone(window: int | None) -> Int[Array, ""]:
+            return jnp.int32(slots.tokens.shape[1] if window is None else window)
+
+        by_slot = partial(visible_slots, slots.ends, slots.positions)
+        visible = window_alone if self.attention == "pallas" else by_slot
+        (last, _), (captured, keys) = self._run(
+            slots.tokens, slots.positions, visible, intervention, reads, slots=slots
+        )
         return Output(captured, last, keys)
 
     def step(
@@ -207,10 +231,11 @@ class Decoder(nn.Module):
         self,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
-        visible: Callable[[int | None], Bool[Array, "B *seen"]],
+        visible: Callable[[int | None], Bool[Array, "B *seen"] | Int[Array, ""]],
         intervention: Intervention | None,
         reads: Int[Array, "B R"] | None,
         past: Past | None = None,
+        slots: Slots | None = None,
     ) -> Any:
         """All blocks; each different rotary embedding and window is worked out once, and layers say which they use."""
         c = self.config
@@ -225,7 +250,7 @@ class Decoder(nn.Module):
         edit, condition = (None, None) if intervention is None else intervention
         prompt, own, held = (None, None, None) if past is None else (past.prompt, past.own, past.held)
         layer = Layer(jnp.arange(c.depth), kind, edit, prompt)
-        return self.blocks((self.embedding[tokens], own), layer, Shared(tables, reads, condition, held))
+        return self.blocks((self.embedding[tokens], own), layer, Shared(tables, slots, reads, condition, held))
 
     def normed(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """What the head reads, from the last block's output."""

@@ -16,6 +16,7 @@ from jax.sharding import AbstractMesh
 from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.convert import destinations, load_params, params_bytes, stage_params, staging_device
+from jtrace.checkpoints.mapped import MappedFile
 from jtrace.errors import InputError
 from jtrace.models.families import FAMILIES, read_model_config
 from jtrace.models.sharding import DATA, MODEL, Layout, parse_mesh
@@ -75,6 +76,23 @@ def test_a_shallower_read_leaves_the_upper_blocks_out(folder):
     config, params = load_params(folder, jnp.float32, depth=2)
     assert config.depth == 2
     assert params["blocks"]["mlp"]["up"]["weight"].shape[0] == 2
+
+
+def test_nothing_of_the_upper_blocks_is_read(folder, monkeypatch):
+    read = set()
+    original = MappedFile.read
+    monkeypatch.setattr(MappedFile, "read", lambda file, name: read.add(name) or original(file, name))
+    load_params(folder, jnp.float32, depth=2)
+    upper = {name for name in load_file(folder / "model.safetensors") if name.startswith("model.layers.2.")}
+    assert read == load_file(folder / "model.safetensors").keys() - upper
+    assert upper
+
+
+@pytest.mark.parametrize("change", [{}, {"model.layers.2.mlp.up_proj.weight": np.zeros((2, 24), np.float32)}])
+def test_upper_blocks_that_are_not_read_are_checked_all_the_same(folder, change):
+    edit_weights(folder, lambda w: w.update(change) if change else w.pop("model.layers.2.mlp.up_proj.weight"))
+    with pytest.raises(InputError, match=r"model\.layers\.2\.mlp\.up_proj\.weight"):
+        load_params(folder, jnp.float32, depth=2)
 
 
 def test_old_buffers_are_ignored(folder):

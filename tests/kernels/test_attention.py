@@ -1,13 +1,16 @@
-"""Attention over a prompt and a condition's own tokens is attention over the two laid out one after the other."""
+"""Attention in tiles is attention in one piece, and attention to the past is that to one row laid out in order."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.kernels.attention import Keys, attend_to_past, visible_past
+from jtrace.data.packing import pack
+from jtrace.kernels.attention import Keys, attend, attend_back, attend_to_past, visible_past, visible_slots
+from tests.conftest import relative_error
 
 HIGHEST = jax.lax.Precision.HIGHEST
+in_tiles, whole = (jax.jit(attention, static_argnames="precision") for attention in (attend_back, attend))
 ROWS, CONDITIONS, PROMPT, OWN, KEYS, HEADS, SIZE = 3, 2, 6, 4, 2, 4, 8
 LENGTHS = np.array([0, 3, 6], np.int32)
 
@@ -91,3 +94,89 @@ def test_bfloat16_stays_bfloat16():
     assert found.dtype == jnp.bfloat16
     exact = attend_to_past(*inputs(), visible, precision=HIGHEST)
     np.testing.assert_allclose(found.astype(jnp.float32), exact, atol=0.05)
+
+
+def trees(width, window=None):
+    """What the slots of two rows see: trees of sequences that share stems, and padding at the end."""
+    random = np.random.default_rng(width)
+    longest = max(2, width // 3)
+    stems = random.integers(0, 50, (4, longest))
+    grown = [stem[:size] for stem in stems for size in random.integers(1, longest, 6)]
+    own = [np.append(ids, 100 + i) for i, ids in enumerate(grown) if len(ids) < width]
+    packed = pack([*own, *stems[:, :width]], width)
+    return visible_slots(jnp.asarray(packed.ends[:2]), jnp.asarray(packed.positions[:2]), window)
+
+
+def whole_rows(visible, dtype=jnp.float32):
+    rows, width = visible.shape[:2]
+    return [normal(rows, width, count, SIZE, seed=count + at).astype(dtype) for at, count in enumerate((4, 2, 2))]
+
+
+def in_one_piece(q, k, v, visible):
+    """softmax(q kᵀ / √H) v in float64, over all pairs of slots."""
+    q, k, v = (np.asarray(part, np.float64) for part in (q, k, v))
+    k, v = (part.repeat(q.shape[2] // k.shape[2], axis=2) for part in (k, v))
+    logits = np.where(np.asarray(visible)[:, None], np.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(SIZE), -np.inf)
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.einsum("bnts,bsnh->btnh", weights / weights.sum(axis=-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize("window", [None, 3, 50])
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 130, 300])
+def test_tiles_are_attention_in_one_piece(width, window):
+    visible = trees(width, window)
+    qkv = whole_rows(visible)
+    found = in_tiles(*qkv, visible, precision=HIGHEST)
+    assert relative_error(found, in_one_piece(*qkv, visible)) <= 1e-6
+    assert relative_error(found, whole(*qkv, visible, precision=HIGHEST)) <= 1e-6
+
+
+def test_tiles_of_bfloat16_round_weights_and_result_alone():
+    visible = trees(300)
+    qkv = whole_rows(visible, jnp.bfloat16)
+    found = in_tiles(*qkv, visible)
+    assert found.dtype == jnp.bfloat16
+    # 2⁻⁹ for each of the two.
+    assert relative_error(found.astype(jnp.float32), in_one_piece(*qkv, visible)) <= 2 * 2**-9
+
+
+def test_a_tile_never_meets_later_keys():
+    visible = trees(128)
+    q, k, v = whole_rows(visible)
+    found = in_tiles(q, k.at[:, 64:].set(jnp.nan), v.at[:, 64:].set(jnp.nan), visible)
+    assert jnp.isfinite(found[:, :64]).all()
+    assert jnp.isnan(found[:, 64:]).all()
+
+
+def test_the_gradient_of_tiles_is_that_of_a_plain_softmax():
+    visible = trees(130)
+    qkv = whole_rows(visible)
+
+    def plain(q, k, v):
+        k, v = (part.repeat(2, axis=2) for part in (k, v))
+        logits = jnp.einsum("btnh,bsnh->bnts", q, k, precision=HIGHEST) / np.sqrt(SIZE)
+        weights = jax.nn.softmax(jnp.where(visible[:, None], logits, -1e30))
+        return (jnp.einsum("bnts,bsnh->btnh", weights, v, precision=HIGHEST) ** 2).sum()
+
+    def tiled(q, k, v):
+        return (attend_back(q, k, v, visible, precision=HIGHEST) ** 2).sum()
+
+    gradients = (jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*qkv) for loss in (tiled, plain))
+    for found, expected in zip(*gradients, strict=True):
+        assert relative_error(found, expected) <= 1e-5
+
+
+def test_large_logits_do_not_overflow():
+    visible = trees(130)
+    q, k, v = whole_rows(visible)
+    found = in_tiles(q * 1e4, k, v, visible, precision=HIGHEST)
+    # Logits of 1e4 are rounded at 1e-3.
+    np.testing.assert_allclose(found, in_one_piece(q * 1e4, k, v, visible), atol=1e-2)
+
+
+def test_a_slot_that_sees_nothing_gets_the_mean():
+    q, k, v = whole_rows(trees(65))
+    found = whole(q, k, v, jnp.zeros((2, 65, 65), bool))
+    np.testing.assert_allclose(
+        found, jnp.broadcast_to(v.mean(axis=1, keepdims=True).repeat(2, axis=2), q.shape), atol=1e-6
+    )

@@ -1,0 +1,125 @@
+"""Sub-benchmark `generate`: steered greedy completions.
+
+Nothing ends a completion early, so that all contenders make equally many tokens even where their roundings let
+completions part. Axes: C strengths, N prompts, G new tokens.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
+from jtrace.benchmark.questions import STRENGTHS, edit, middle, prompts, pushes
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.generate import BATCH_TOKENS, Sampling, generate
+from jtrace.models.config import DecoderConfig
+
+NEAR_TIE = 1e-3  # nats; float32 logits of two right implementations differ by less
+
+
+class Generate:
+    """Completions of every prompt under every strength, by each contender."""
+
+    name = "generate"
+    unit = "tokens"
+    contenders: tuple[str, ...] = CONTENDERS
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        """Token ids, int32 [C, N, G]; published also its second choices, and how much likelier its first ones are."""
+        asked = prompts(shared)
+        return _jtrace(shared, asked) if contender == JTRACE else _torch(contender, shared, asked)
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Shares of identical completions; in float32 they may part from the published ones at near ties alone."""
+        ours, agreements = found[JTRACE], []
+        for peer in (PUBLISHED, BATCHED):
+            if peer in found:
+                theirs = found[peer]
+                same = (ours["tokens"][:, theirs["items"]] == theirs["tokens"]).all(axis=-1)
+                agreements.append(Agreement(f"share of completions identical to {peer}'s", float(same.mean())))
+        if PUBLISHED in found and str(ours["dtype"]) == "float32":
+            theirs = found[PUBLISHED]
+            by = likelier_by(ours["tokens"][:, theirs["items"]], theirs["tokens"], theirs["runners_up"], theirs["gaps"])
+            agreements.append(Agreement("nats likelier published's token is where completions part", by, NEAR_TIE))
+        return agreements
+
+
+CASE: Case = Generate()
+
+
+def likelier_by(
+    ours: Int[np.ndarray, "C N G"],
+    theirs: Int[np.ndarray, "C N G"],
+    runners_up: Int[np.ndarray, "C N G"],
+    gaps: Float[np.ndarray, "C N G"],
+) -> float:
+    """How much likelier a peer holds its own token to be where completions part, nats, at most; 0 where none does.
+
+    Args:
+        runners_up: the peer's second most probable token at each of its steps; any other one is infinitely worse.
+        gaps: by how many nats it is less probable than the peer's own.
+    """
+    parts = ours != theirs
+    first = parts.argmax(axis=-1)[..., None]
+    token, second, gap = (np.take_along_axis(of, first, axis=-1)[..., 0] for of in (ours, runners_up, gaps))
+    return float(np.where(token == second, gap, np.inf)[parts.any(axis=-1)].max(initial=0.0))
+
+
+def _jtrace(shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
+    setting, config, params = shared.setting, shared.config, shared.params
+    steering, conditions = edit(config)
+    sampling, dtype = Sampling(setting.new_tokens), jnp.dtype(setting.dtype)
+    tokens = np.empty((len(STRENGTHS), len(asked), setting.new_tokens), np.int32)
+
+    def call() -> None:
+        for number, completions in generate(
+            params, config, asked, sampling, steering, conditions=conditions, dtype=dtype
+        ):
+            tokens[:, number] = completions
+
+    first, rounds = timed(call, setting.rounds)
+    at_once = max(1, BATCH_TOKENS.get(jax.default_backend(), 512) // len(STRENGTHS))
+    floor = floor_of(config, asked, setting.new_tokens, math.ceil(len(asked) / at_once), dtype.itemsize)
+    return Measured(first, rounds, tokens.size, floor, {"tokens": tokens, "dtype": np.array(setting.dtype)})
+
+
+def _torch(contender: str, shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
+    from jtrace.benchmark.peers import answers
+
+    published, model, setting = contender == PUBLISHED, shared.torch_model, shared.setting
+    layer, pushed = middle(shared.config), pushes(shared.config)
+    items = shared.sampled(len(asked)) if published else np.arange(len(asked))
+    asked = [asked[i] for i in items.tolist()]
+    at_once = 1 if published else answers.BATCH_PROMPTS
+    tokens = np.empty(0, np.int32)
+
+    def call() -> None:
+        nonlocal tokens
+        tokens = answers.generate(model, asked, layer, pushed, setting.new_tokens, at_once)
+
+    answers.generate(model, asked[:1], layer, pushed[:1], 2, at_once)
+    first, rounds = (timed_warm if published else timed)(call, setting.rounds)
+    arrays = {"tokens": tokens, "items": items}
+    if published:
+        arrays["runners_up"], arrays["gaps"] = answers.runners_up(model, asked, layer, pushed, tokens)
+    return Measured(first, rounds, tokens.size, arrays=arrays)
+
+
+def floor_of(config: DecoderConfig, asked: Sequence[np.ndarray], new_tokens: int, batches: int, itemsize: int) -> Floor:
+    """Prompts' distinct prefixes once, and each new token's slot under each strength; per step of a batch the weights
+    once, each prompt's keys and values once for all strengths, and those of the tokens made so far."""
+    trunks = distinct_prefixes([ids[:-1] for ids in asked if len(ids) > 1])
+    lengths, made = np.array([len(ids) for ids in asked]), len(STRENGTHS) * len(asked) * new_tokens
+    of_own = len(STRENGTHS) * len(asked) * new_tokens * (new_tokens - 1) // 2  # tokens made before, over all steps
+    seen = attended(trunks) + len(STRENGTHS) * new_tokens * int(lengths.sum()) + of_own
+    slot_bytes = 2 * config.depth * config.kv_heads * config.head_dim * itemsize
+    return Floor(
+        forward_operations(config, int(trunks.used.sum()) + made, seen, made),
+        new_tokens * batches * matrix_weights(config) * itemsize
+        + slot_bytes * (new_tokens * int(lengths.sum()) + of_own),
+    )

@@ -1,0 +1,124 @@
+"""Sub-benchmark `information`: the published I(X;T) and I(Y;T) of every layer and set, on standardised residuals.
+
+Axes: L layers, U distinct statements, N statements of a set, D width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jtrace.benchmark.case import Agreement, Floor, Measured, timed
+from jtrace.benchmark.probe import SetRows, by_set, largest_difference, set_rows
+from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
+from jtrace.by_layer import one_layer
+from jtrace.information import PAPER_BANDWIDTH, PAPER_EPSILON, Information, paper_information, paper_smoother
+from jtrace.kernels.standardise import standardise
+
+# Beside float64, relative; as in jtrace's own tests.
+EXACT_BAR = 5e-4
+# Training rows beyond which float64 on the host takes too long.
+MOST_EXACT_ROWS = 2500
+
+
+def information_floor(training: int, width: int) -> Floor:
+    """Of one smoother R = I − λ (K + λI)⁻¹ of N rows in D features, and its trace with another.
+
+    The products of all rows, N² D operations (symmetric); a Cholesky factor and the inverse from it, N³ / 3 and
+    2 N³ / 3. Of bytes the float32 rows and the other smoother, read once: caches may hold the rest.
+    """
+    return Floor(training**2 * width + training**3, 4 * (training * width + training**2))
+
+
+@dataclass(frozen=True)
+class InformationCase:
+    """Published: float32 torch.inverse on the host."""
+
+    name: str = "information"
+    unit: str = "layers × sets"
+    contenders: tuple[str, ...] = (JTRACE, PUBLISHED)
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        if contender == JTRACE:
+            return _measure_jtrace(shared)
+        from jtrace.benchmark.peers.statistics import published_information
+
+        return by_set(shared, published_information)
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        ours = found[JTRACE]
+        told = []
+        if "exact" in ours:
+            error = float(np.max(np.abs(ours["beside_exact"] - ours["exact"]) / np.abs(ours["exact"])))
+            told.append(Agreement("information beside float64, relative", error, EXACT_BAR))
+        if PUBLISHED in found:
+            for name in ("mi_xt", "mi_yt"):
+                told.append(Agreement(name, largest_difference(ours, found[PUBLISHED], name)))
+        return told
+
+
+@jax.jit
+def _input_smoother(residuals: Float[Array, "L U D"], rows: SetRows) -> Float[Array, "Ntrain Ntrain"]:
+    return paper_smoother(standardise(residuals[0][rows.members].astype(jnp.float32))[rows.train])
+
+
+def _layer(
+    residuals: Float[Array, "L U D"],
+    layer: Int[Array, ""],
+    shared: tuple[SetRows, Float[Array, "Ntrain Ntrain"]],
+    _: None,
+) -> Information:
+    rows, smoother_x = shared
+    z = standardise(residuals[layer][rows.members].astype(jnp.float32))[rows.train]
+    return paper_information(smoother_x, z, rows.labels[rows.train])
+
+
+def _measure_jtrace(shared: Shared) -> Measured:
+    residuals, sets, depth = shared.residuals.block_until_ready(), set_rows(shared), shared.config.depth
+    found: list[np.ndarray] = []
+
+    def run() -> None:
+        queued = []
+        for rows in sets.values():
+            arguments = rows, _input_smoother(residuals, rows)
+            queued.append([one_layer(_layer, residuals, np.int32(at), arguments, None) for at in range(depth)])
+        found[:] = [np.array(jax.device_get(queued))]
+
+    first, rounds = timed(run, shared.setting.rounds)
+    # The input's smoother is one more layer's work.
+    floors = [information_floor(len(rows.train), shared.config.width) for rows in sets.values()]
+    layers = depth + 1
+    floor = Floor(layers * sum(of.operations for of in floors), layers * sum(of.bytes for of in floors), "float32")
+    arrays = {"mi_xt": found[0][..., 0], "mi_yt": found[0][..., 1]}
+    first_set, middle = next(iter(sets.values())), depth // 2
+    if len(first_set.train) <= MOST_EXACT_ROWS:
+        exact = _exact_information(residuals, first_set, middle)
+        arrays |= {"beside_exact": found[0][0, middle], "exact": exact}
+    return Measured(first, rounds, depth * len(sets), floor, arrays)
+
+
+def _exact_information(residuals: Float[Array, "L U D"], rows: SetRows, layer: int) -> np.ndarray:
+    """I(X;T) and I(Y;T) of one layer as defined, tr(R_A R_B) with R = K (K + εnI)⁻¹, in float64."""
+
+    def standard(at: int) -> np.ndarray:
+        raw = np.asarray(residuals[at][rows.members].astype(jnp.float32), np.float64)
+        varies = np.ptp(raw, axis=0) > 0
+        return ((raw - raw.mean(0))[:, varies] / raw[:, varies].std(0, ddof=1))[rows.train]
+
+    def smoother(x: np.ndarray, width: int) -> np.ndarray:
+        n, products = len(x), x @ x.T
+        squares = np.diag(products)
+        distances = np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0)
+        centring = np.eye(n) - 1 / n
+        gram = centring @ np.expm1(-distances / (2 * PAPER_BANDWIDTH**2 * width)) @ centring
+        return np.linalg.solve(gram + PAPER_EPSILON * n * np.eye(n), gram)
+
+    width, labels = residuals.shape[2], np.asarray(rows.labels, np.float64)[rows.train, None]
+    t = smoother(standard(layer), width)
+    return np.array([np.sum(smoother(standard(0), width) * t.T), np.sum(smoother(labels, 1) * t.T)])
+
+
+CASE = InformationCase()

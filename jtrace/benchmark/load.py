@@ -1,0 +1,156 @@
+"""Sub-benchmark `load`: a checkpoint's files → params on the device."""
+
+import gc
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt32
+
+from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.checkpoints.convert import Destination, destinations, load_params, params_bytes, read_config_json
+from jtrace.checkpoints.weights import weight_files
+from jtrace.models.families import read_model_config
+from jtrace.tracing import delete
+
+STATUS = Path("/proc/self/status")
+ANONYMOUS = re.compile(r"RssAnon:\s*(\d+) kB")
+POLL = 0.02  # seconds between looks at the host's memory
+
+
+class Load:
+    """Files, in the page cache since the first call, onto the device; every round anew, in jtrace and in torch.
+
+    The published peer loads float32, as published; jtrace and the batched one load the setting's dtype. Where there is
+    a `sample`, peers load once after the first time: a large model takes them long.
+    """
+
+    name = "load"
+    unit = "bytes"
+    contenders: tuple[str, ...] = CONTENDERS
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        """What is loaded last stays in `shared`."""
+        setting = shared.setting
+        units = float(sum(path.stat().st_size for path in weight_files(setting.checkpoint)))
+        if contender == JTRACE:
+            return _jtrace(shared, units)
+        from jtrace.benchmark.peers.loading import checksums, load_anew
+
+        def call() -> None:
+            shared.__dict__.pop("torch_model", None)
+            gc.collect()
+            shared.torch_model = load_anew(setting.checkpoint, "float32" if contender == PUBLISHED else setting.dtype)
+
+        first, rounds = timed(call, setting.rounds if setting.sample is None else 1)
+        found = checksums(shared.torch_model, sorted(_tensors(shared)), setting.dtype)
+        return Measured(first, rounds, units, arrays={"tensors": found})
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Every tensor's bits are those of torch's, rounded to the same dtype."""
+        ours = found[JTRACE]
+        agreements = [
+            Agreement(f"tensors unlike {peer}", float((ours["tensors"] != found[peer]["tensors"]).any(axis=1).sum()), 0)
+            for peer in (PUBLISHED, BATCHED)
+            if peer in found
+        ]
+        if "beyond_params" in ours:
+            agreements.append(Agreement("GiB of host memory beyond the params", float(ours["beyond_params"]) / 2**30))
+        return agreements
+
+
+def _jtrace(shared: Shared, units: float) -> Measured:
+    folder, dtype = shared.setting.checkpoint, jnp.dtype(shared.setting.dtype)
+    params_there = params_bytes(shared.config, dtype)
+
+    def call() -> None:
+        # A device need not hold two.
+        delete(shared.__dict__.pop("params", {}))
+        shared.params = jax.block_until_ready(load_params(folder, dtype)[1])
+
+    first, _ = timed(call, 0)  # what compiling takes of the memory is not counted
+    delete(shared.__dict__.pop("params"))
+    with HostMemory() as memory:
+        rounds = timed(call, shared.setting.rounds - 1)
+    tensors = [of for _, of in sorted(_tensors(shared).items())]
+    found = {path: np.asarray(_checksums(leaf)) for path, leaf in _by_path(shared.params, tensors).items()}
+    checked = np.stack([found[of.param][of.layer or 0] for of in tensors])
+    on_host = params_there if jax.default_backend() == "cpu" else 0
+    growth = {} if memory.growth is None else {"beyond_params": np.array(memory.growth - on_host)}
+    # No operation is needed, and every param is written once.
+    return Measured(first, (rounds[0], *rounds[1]), units, Floor(0, params_there), {"tensors": checked, **growth})
+
+
+class HostMemory:
+    """The growth of this process's anonymous memory while it is entered, bytes; pages of mapped files do not count.
+
+    Attributes:
+        growth: at most; None where the system does not tell.
+    """
+
+    def __init__(self) -> None:
+        self.growth: int | None = None
+
+    def __enter__(self) -> "HostMemory":
+        gc.collect()
+        self._before, self._left = _anonymous_bytes(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last = False
+        while not last:
+            last = self._left.wait(POLL)
+            if self._before is not None and (now := _anonymous_bytes()) is not None:
+                self.growth = max(self.growth or 0, now - self._before)
+
+
+def _anonymous_bytes() -> int | None:
+    if not STATUS.is_file():
+        return None
+    match = ANONYMOUS.search(STATUS.read_text())
+    return 1024 * int(match[1]) if match else None
+
+
+def _tensors(shared: Shared) -> dict[str, Destination]:
+    """Where each tensor of the files goes, by its name, which is torch's as well."""
+    values = read_config_json(shared.setting.checkpoint)
+    config, family = read_model_config(values, str(shared.setting.checkpoint))
+    return {name: of[0] for name, of in destinations(config, family).items()}
+
+
+def _by_path(params: Mapping[str, Any], tensors: list[Destination]) -> dict[str, Array]:
+    """The params that hold the tensors, [L, ...]; those outside the blocks are a stack of one."""
+    found = {}
+    for of in tensors:
+        leaf: Any = params
+        for key in of.param.split("/"):
+            leaf = leaf[key]
+        found[of.param] = leaf[None] if of.layer is None else leaf
+    return found
+
+
+@jax.jit
+def _checksums(stack: Array) -> UInt32[Array, "L 2"]:
+    """Sum of each layer's bits, and their sum weighted by odd numbers in order, modulo 2³²: exact in any order.
+
+    A change of a single entry changes the second one, as does an exchange of two unless by chance.
+    """
+    kind = jnp.dtype(f"uint{8 * stack.dtype.itemsize}")
+    bits = jax.lax.bitcast_convert_type(stack, kind).reshape(stack.shape[0], -1).astype(jnp.uint32)
+    weights = 2 * jnp.arange(bits.shape[1], dtype=jnp.uint32) + 1
+    return jnp.stack([bits.sum(axis=1, dtype=jnp.uint32), (bits * weights).sum(axis=1, dtype=jnp.uint32)], axis=1)
+
+
+CASE: Case = Load()

@@ -1,0 +1,154 @@
+"""Sub-benchmark `probe`: the published logistic probe of every layer and set, on standardised residuals.
+
+Axes: L layers, U distinct statements, N statements of a set.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
+from jtrace.by_layer import one_layer
+from jtrace.data.splits import evenly_spread, prefix_split
+from jtrace.kernels.logistic import decision, fit_logistic
+from jtrace.kernels.standardise import standardise
+from jtrace.probes import paper_probe
+
+# Layers of a set that the published statistics are measured on where the published extraction is on a sample.
+SAMPLED_LAYERS = 2
+# Share of test rows on which jtrace's probe and one at its exact optimum may decide otherwise.
+DECISIONS_BAR = 1e-3
+# Of the floor: the fewest Newton steps, and passes over the training rows that each takes.
+NEWTON_STEPS, PASSES = 10, 2
+
+
+class SetRows(NamedTuple):
+    """A set's rows among the distinct statements, and its published split."""
+
+    members: Int[Array, " N"]
+    labels: Float[Array, " N"]
+    train: Int[Array, " Ntrain"]
+    test: Int[Array, " Ntest"]
+
+
+def set_rows(shared: Shared) -> dict[str, SetRows]:
+    """Of every set, on the device.
+
+    Raises:
+        InputError: too few rows for the published split.
+    """
+    found = {}
+    for name, of in shared.sets.items():
+        split = prefix_split(of.labels, name=of.source)
+        labels = jnp.asarray(of.labels, jnp.float32)
+        found[name] = SetRows(
+            jnp.asarray(shared.packed.members[name]), labels, jnp.asarray(split.train), jnp.asarray(split.test)
+        )
+    return found
+
+
+def published_layers(shared: Shared) -> np.ndarray:
+    """Layers that the published statistics are measured on, int64."""
+    depth = shared.config.depth
+    return evenly_spread(depth, depth if shared.setting.sample is None else SAMPLED_LAYERS)
+
+
+def by_set(shared: Shared, statistics: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Measured:
+    """Time published statistics, a tree of arrays [L], of every set's residuals of some layers, labels and layer 0."""
+    layers, of_sets, found = published_layers(shared), shared.of_set(shared.torch_residuals), {}
+
+    def run() -> None:
+        for name, residuals in of_sets.items():
+            found[name] = statistics(residuals[layers], shared.sets[name].labels, residuals[0])
+
+    first, rounds = timed_warm(run, shared.setting.rounds)
+    arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *found.values())
+    return Measured(first, rounds, len(layers) * len(of_sets), arrays=arrays | {"layers": layers})
+
+
+def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], name: str) -> float:
+    """Of [set, layer] tables, on the layers that the peer has."""
+    return float(np.abs(ours[name][:, theirs["layers"]] - theirs[name]).max())
+
+
+def probe_floor(training: int, width: int) -> Floor:
+    """Of one probe, told as a minimum, as the number of products depends on the data.
+
+    Ten Newton steps of two passes over the training rows, 4 N D operations each, and one Hessian of N D² operations
+    (symmetric), or N² D where rows are fewer than features. The float32 rows are read once: caches may hold them.
+    """
+    hessian = training * width * min(training, width)
+    operations = NEWTON_STEPS * PASSES * 2 * training * width + hessian
+    return Floor(operations, 4 * training * width)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Published: scikit-learn on the host."""
+
+    name: str = "probe"
+    unit: str = "layers × sets"
+    contenders: tuple[str, ...] = (JTRACE, PUBLISHED)
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        if contender == JTRACE:
+            return _measure_jtrace(shared)
+        from jtrace.benchmark.peers.statistics import published_probes
+
+        return by_set(shared, lambda activations, labels, _: {"probe_accuracy": published_probes(activations, labels)})
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        ours = found[JTRACE]
+        told = [Agreement("probe decisions unlike the optimum's", float(ours["unlike"]), DECISIONS_BAR)]
+        if PUBLISHED not in found:
+            return told
+        return [*told, Agreement("probe accuracy", largest_difference(ours, found[PUBLISHED], "probe_accuracy"))]
+
+
+def _layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: SetRows, _: None) -> Float[Array, ""]:
+    z = standardise(residuals[layer][rows.members].astype(jnp.float32))
+    return paper_probe(z[rows.train], rows.labels[rows.train], z[rows.test], rows.labels[rows.test]).accuracy
+
+
+@jax.jit
+def _decisions(raw: Float[Array, "N D"], rows: SetRows) -> Array:
+    z = standardise(raw)
+    return decision(z[rows.test], fit_logistic(z[rows.train], rows.labels[rows.train])) > 0
+
+
+def _measure_jtrace(shared: Shared) -> Measured:
+    residuals, sets, depth = shared.residuals.block_until_ready(), set_rows(shared), shared.config.depth
+    found: list[np.ndarray] = []
+
+    def run() -> None:
+        queued = [
+            [one_layer(_layer, residuals, np.int32(at), rows, None) for at in range(depth)] for rows in sets.values()
+        ]
+        found[:] = [np.array(jax.device_get(queued))]
+
+    first, rounds = timed(run, shared.setting.rounds)
+    floors = [probe_floor(len(rows.train), shared.config.width) for rows in sets.values()]
+    floor = Floor(depth * sum(of.operations for of in floors), depth * sum(of.bytes for of in floors), "float32")
+    arrays = {"probe_accuracy": found[0], "unlike": np.array(_unlike_optimum(residuals, next(iter(sets.values()))))}
+    return Measured(first, rounds, depth * len(sets), floor, arrays)
+
+
+def _unlike_optimum(residuals: Float[Array, "L U D"], rows: SetRows) -> float:
+    """Share of test rows where jtrace's probe of the middle layer decides unlike the optimum, fitted in float64."""
+    from sklearn.linear_model import LogisticRegression
+
+    raw = residuals[residuals.shape[0] // 2][rows.members].astype(jnp.float32)
+    ours, z, labels = np.asarray(_decisions(raw, rows)), np.asarray(raw, np.float64), np.asarray(rows.labels)
+    varies, z = z.std(0) > 0, z - z.mean(0)
+    z = np.where(varies, z / np.where(varies, z.std(0, ddof=1), 1), 0)
+    exact = LogisticRegression(tol=1e-9, max_iter=100_000).fit(z[rows.train], labels[rows.train])
+    return float(np.mean(ours != (exact.decision_function(z[rows.test]) > 0)))
+
+
+CASE = Probe()

@@ -1,0 +1,88 @@
+"""What a model is asked where its answers are measured, and how it is steered: the same for every contender."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jtrace.benchmark.shared import Shared
+from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.errors import InputError
+from jtrace.evaluation.discriminative import evaluation_rows
+from jtrace.models.config import DecoderConfig
+from jtrace.models.intervention import Edit
+from jtrace.scoring import Pair
+from jtrace.steering import Condition, SteeringVector, edit_of
+
+STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+SHOTS, CHOICES = 5, 4
+NORM = 15.0  # of the vector, a tenth of SmolLM2's residuals: most completions change
+
+
+def prompts(shared: Shared) -> list[Int[np.ndarray, " T"]]:
+    """Token ids, int32, of the first evaluation rows of the first set.
+
+    Raises:
+        InputError: one is longer than the model's context, with what is to be generated.
+    """
+    tokens = next(iter(shared.tokens.values()))
+    asked = [tokens[row] for row in _rows(shared)]
+    _check_length(max(map(len, asked)) + shared.setting.new_tokens, shared, "new_tokens")
+    return asked
+
+
+def choices(shared: Shared) -> list[Pair]:
+    """Contexts and continuations of questions with 4 choices each after 5 shots, token ids, int32.
+
+    A question is a row that is also continued. In front of it stand the set's first rows with their labels, the same
+    for every question, as is customary; its choices are the last 1 to 4 tokens of the rows that follow it.
+
+    Raises:
+        InputError: a question is longer than the model's context.
+    """
+    of, tokens = next(iter(shared.sets.values())), next(iter(shared.tokens.values()))
+    shots = "".join(f"{text}\nAnswer: {label}\n\n" for text, label in zip(of.texts[:SHOTS], of.labels, strict=False))
+    rows = _rows(shared)
+    contexts = encode(read_tokenizer(shared.setting.tokenizer), [shots + of.texts[row] for row in rows])
+    pairs = [
+        (context % shared.config.vocab_size, tokens[(row + choice) % len(tokens)][-choice:])
+        for row, context in zip(rows, contexts, strict=True)
+        for choice in range(1, CHOICES + 1)
+    ]
+    _check_length(max(len(before) + len(after) for before, after in pairs), shared, "prompts")
+    return pairs
+
+
+def middle(config: DecoderConfig) -> int:
+    """The layer whose output is steered."""
+    return config.depth // 2
+
+
+def pushes(config: DecoderConfig) -> Float[np.ndarray, "C D"]:
+    """What is added there under each strength, float32: multiples of a random direction."""
+    drawn = np.random.default_rng(0).normal(size=config.width)
+    return (np.array(STRENGTHS)[:, None] * (NORM * drawn / np.linalg.norm(drawn))).astype(np.float32)
+
+
+def edit(config: DecoderConfig) -> tuple[Edit, list[int]]:
+    """The same as the decoder's input, and the condition that each strength is."""
+    values = np.zeros((config.depth, config.width), np.float32)
+    values[middle(config)] = pushes(config)[STRENGTHS.index(1.0)]
+    vector = SteeringVector(values, (middle(config),), source="random", dataset="random", seed=0)
+    steered = [strength for strength in STRENGTHS if strength != 0]
+    made = edit_of(vector, [Condition((middle(config),), strength) for strength in steered])
+    # Numbers of the host would be copied to the device in every call.
+    on_device = Edit(*(jnp.asarray(part) for part in made))
+    return on_device, [1 + steered.index(strength) if strength != 0 else 0 for strength in STRENGTHS]
+
+
+def _rows(shared: Shared) -> list[int]:
+    of = next(iter(shared.sets.values()))
+    return evaluation_rows(of)[: shared.setting.prompts].tolist()
+
+
+def _check_length(longest: int, shared: Shared, flag: str) -> None:
+    if longest > shared.config.context:
+        raise InputError(
+            f"{shared.setting.statements[0]}: a prompt makes {longest} tokens, {shared.setting.checkpoint} takes "
+            f"{shared.config.context}; give shorter statements or fewer --{flag}"
+        )

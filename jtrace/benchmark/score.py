@@ -1,0 +1,126 @@
+"""Sub-benchmark `score`: steered log-likelihoods of choices, 4 to a question, after 5 shots.
+
+Axes: C strengths, N continuations.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jtrace.activations import BATCH_SLOTS
+from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
+from jtrace.benchmark.questions import CHOICES, choices, edit, middle, pushes
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.data.packing import under
+from jtrace.data.splits import evenly_spread
+from jtrace.models.config import DecoderConfig
+from jtrace.scoring import Pair, score
+from jtrace.steering import steered_from
+
+MOST_APART = 1e-3  # relative, in float32
+BFLOAT16_WORSE = 1.5  # than torch's own bfloat16
+
+
+class Score:
+    """Log-likelihoods of every continuation under every strength, by each contender."""
+
+    name = "score"
+    unit = "continuations"
+    contenders: tuple[str, ...] = CONTENDERS
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        """Nats, float64 [C, N]."""
+        pairs = choices(shared)
+        return _jtrace(shared, pairs) if contender == JTRACE else _torch(contender, shared, pairs)
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Largest relative differences; in bfloat16 the error as a whole may be at most 1.5 times that of torch's."""
+        ours, exact = found[JTRACE], str(found[JTRACE]["dtype"]) == "float32"
+        agreements = [
+            Agreement(
+                f"log-likelihoods apart from {peer}'s, relative, at most",
+                apart(ours["scores"][:, found[peer]["items"]], found[peer]["scores"]),
+                MOST_APART if exact else None,
+            )
+            for peer in (PUBLISHED, BATCHED)
+            if peer in found
+        ]
+        if PUBLISHED in found and BATCHED in found and not exact:
+            items, truth = found[PUBLISHED]["items"], found[PUBLISHED]["scores"]
+            error, torch_error = (
+                float(np.linalg.norm(of["scores"][:, items] - truth) / np.linalg.norm(truth))
+                for of in (ours, found[BATCHED])
+            )
+            name = "bfloat16 error of log-likelihoods, relative to published's"
+            agreements.append(Agreement(name, error, BFLOAT16_WORSE * torch_error))
+        return agreements
+
+
+CASE: Case = Score()
+
+
+def apart(ours: Float[np.ndarray, "C N"], theirs: Float[np.ndarray, "C N"]) -> float:
+    """The largest difference, as a share of their log-likelihood or of one nat, whichever is more."""
+    return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max())
+
+
+def _jtrace(shared: Shared, pairs: Sequence[Pair]) -> Measured:
+    setting, config, params = shared.setting, shared.config, shared.params
+    steering, conditions = edit(config)
+    dtype, scores = jnp.dtype(setting.dtype), np.empty(0)
+
+    def call() -> None:
+        nonlocal scores
+        scores = score(params, config, pairs, steering, conditions=conditions, dtype=dtype)
+
+    first, rounds = timed(call, setting.rounds)
+    floor = floor_of(config, pairs, conditions, BATCH_SLOTS.get(jax.default_backend(), 2048), dtype.itemsize)
+    return Measured(first, rounds, scores.size, floor, {"scores": scores, "dtype": np.array(setting.dtype)})
+
+
+def _torch(contender: str, shared: Shared, pairs: Sequence[Pair]) -> Measured:
+    from jtrace.benchmark.peers import answers
+
+    published, model, sample = contender == PUBLISHED, shared.torch_model, shared.setting.sample
+    # Whole questions, so that a sample has as many long choices as short ones.
+    count = len(pairs) // CHOICES
+    questions = evenly_spread(count, max(1, sample // CHOICES) if published and sample else count)
+    items = (questions[:, None] * CHOICES + np.arange(CHOICES)).ravel()
+    run = answers.score_one_by_one if published else answers.score_batched
+    wanted, layer, pushed, scores = (
+        [pairs[i] for i in items.tolist()],
+        middle(shared.config),
+        pushes(shared.config),
+        np.empty(0),
+    )
+
+    def call() -> None:
+        nonlocal scores
+        scores = run(model, wanted, layer, pushed)
+
+    run(model, wanted[:1], layer, pushed[:1])
+    first, rounds = (timed_warm if published else timed)(call, shared.setting.rounds)
+    return Measured(first, rounds, scores.size, arrays={"scores": scores, "items": items})
+
+
+def floor_of(
+    config: DecoderConfig, pairs: Sequence[Pair], conditions: Sequence[int], batch_slots: int, itemsize: int
+) -> Floor:
+    """Each distinct prefix of tokens and conditions once, the head where one predicts; weights once per batch."""
+    sequences, starts = [], []
+    for before, after in pairs:
+        tokens, start = np.concatenate([before, after[:-1]]), steered_from(len(before), "last")
+        sequences += [under(tokens, condition * (np.arange(len(tokens)) >= start)) for condition in conditions]
+        starts += [len(before) - 1] * len(conditions)
+    slots = distinct_prefixes(sequences)
+    predicting = [slots.paths[u][start:] for u, start in zip(slots.distinct, starts, strict=True)]
+    count = int(slots.used.sum())
+    return Floor(
+        forward_operations(config, count, attended(slots), len(np.unique(np.concatenate(predicting)))),
+        math.ceil(count / batch_slots) * matrix_weights(config) * itemsize,
+    )

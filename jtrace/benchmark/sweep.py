@@ -1,0 +1,176 @@
+"""Sub-benchmark `sweep`: checkpoints, end to end: read, extracted, measured by protocol `paper`, tables written."""
+
+import gc
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jtrace.activations import BATCH_SLOTS
+from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.extract import extraction_floor
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.checkpoints.convert import params_bytes
+from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.errors import InputError
+from jtrace.run_record import open_run
+from jtrace.sweep import sweep
+from jtrace.tracing import Packer, SweepConfig
+from jtrace.work import Limits, Work
+
+COPIES = 3
+METRICS = ("probe_accuracy", "mi_xt", "mi_yt")
+
+
+class Sweep:
+    """One checkpoint under several names; its files are in the page cache after the first of them.
+
+    jtrace's seconds are those of a whole sweep into a new run directory, text-only baselines, vectors, projections and
+    tables among them, figures not. The first call, which compiles, is a sweep over one checkpoint. Peers load, extract
+    and take the published statistics, one checkpoint a call.
+
+    Where there is a `sample`, one call is measured after the first; the published procedure is left out, as a part of
+    it is no checkpoint; and the batched peer takes the statistics of the first and the last layer alone: its seconds
+    are then fewer than those of a checkpoint.
+    """
+
+    name = "sweep"
+    unit = "checkpoints"
+    contenders: tuple[str, ...] = CONTENDERS
+
+    def measure(self, contender: str, shared: Shared) -> Measured | None:
+        """The process lets go of its model and residuals first, as a device may hold no second one."""
+        sampled = shared.setting.sample is not None
+        if sampled and contender == PUBLISHED:
+            return None
+        for name in ("params", "residuals", "torch_model", "torch_residuals"):
+            shared.__dict__.pop(name, None)
+        gc.collect()
+        rounds = 1 if sampled else shared.setting.rounds
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer = fitting_tokenizer(shared.setting.tokenizer, shared.config.vocab_size, Path(folder))
+            if contender == JTRACE:
+                return _jtrace(shared, tokenizer, Path(folder), rounds)
+            return _torch(contender, shared, tokenizer, rounds)
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """How far the tables are apart; without bars, which the cases of their parts have."""
+        ours = found[JTRACE]
+        return [
+            Agreement(f"{metric} apart from {peer}", float(max(_apart(ours, theirs, metric))))
+            for peer, theirs in found.items()
+            if peer != JTRACE
+            for metric in METRICS
+        ]
+
+
+def _apart(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], metric: str) -> list[float]:
+    """Largest difference of each set, over the layers that the peer has."""
+    layers = theirs["layers"]
+    names = [name for name in theirs if name.endswith(f" {metric}")]
+    return [float(np.abs(ours[name][layers] - theirs[name]).max()) for name in names]
+
+
+def _jtrace(shared: Shared, tokenizer: Path, work: Path, rounds: int) -> Measured:
+    config = SweepConfig(dtype=shared.setting.dtype, tokenizer=tokenizer)
+    refs = [
+        CheckpointRef("copies", f"step{step:05d}", shared.setting.checkpoint.resolve(), step) for step in range(COPIES)
+    ]
+    first, _ = timed(lambda: sweep_into(Path(tempfile.mkdtemp(dir=work)), refs[:1], shared, config), 0)
+    tables: list[pd.DataFrame] = []
+    again = timed(lambda: tables.append(sweep_into(Path(tempfile.mkdtemp(dir=work)), refs, shared, config)), rounds - 1)
+    table = tables[-1][tables[-1]["revision"] == refs[-1].revision]
+    found = {
+        f"{name} {metric}": of.sort_values("layer")["value"].to_numpy(np.float64)
+        for (name, metric), of in table[table["metric"].isin(METRICS)].groupby(["dataset", "metric"])
+    }
+    return Measured(first, (again[0], *again[1]), COPIES, _floor(shared, tokenizer), found)
+
+
+def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Shared, config: SweepConfig) -> pd.DataFrame:
+    """Trace the checkpoints into a new run directory, as the command does, and read its metrics.
+
+    Raises:
+        InputError: one of them cannot be traced.
+    """
+    sets = list(shared.sets.values())
+    data, about = {of.name: of.fingerprint for of in sets}, {of.name: {"source": of.source} for of in sets}
+    with ExitStack() as hold:
+        run = open_run(out, config.record(), data, [ref.name for ref in refs], about, hold)
+        failures = sweep(Work(refs, sets, config), Limits(), run, Hub(), quiet=True)
+    if failures:
+        raise InputError(f"the sweep failed: {next(iter(failures.values()))}")
+    return run.read_metrics()
+
+
+def _floor(shared: Shared, tokenizer: Path) -> Floor:
+    """Of all copies: extraction, and params that are written on the device; statistics are not counted."""
+    config, dtype = shared.config, jnp.dtype(shared.setting.dtype)
+    packed = Packer(list(shared.sets.values()))(tokenizer, config).packed
+    batch_slots = BATCH_SLOTS.get(jax.default_backend(), BATCH_SLOTS["cpu"])
+    extraction = extraction_floor(packed, config, dtype.itemsize, batch_slots)
+    return Floor(COPIES * extraction.operations, COPIES * (extraction.bytes + params_bytes(config, dtype)))
+
+
+def _torch(contender: str, shared: Shared, tokenizer: Path, rounds: int) -> Measured:
+    from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one
+    from jtrace.benchmark.peers.loading import load_anew
+    from jtrace.benchmark.peers.statistics import published_statistics
+
+    setting, depth = shared.setting, shared.config.depth
+    dtype, extract = (setting.dtype, extract_batched) if contender == BATCHED else ("float32", extract_one_by_one)
+    layers = np.array(sorted({0, depth - 1})) if setting.sample is not None else np.arange(depth)
+    found: dict[str, np.ndarray] = {}
+
+    def call() -> None:
+        words = read_tokenizer(tokenizer)
+        tokens = {name: encode(words, of.texts) for name, of in shared.sets.items()}
+        model = load_anew(setting.checkpoint, dtype)
+        for name, of in shared.sets.items():
+            for metric, values in published_statistics(extract(model, tokens[name])[layers], of.labels).items():
+                found[f"{name} {metric}"] = values
+        del model
+        gc.collect()
+
+    first, seconds = timed_warm(call, rounds)
+    return Measured(first, seconds, 1, arrays={"layers": layers, **found})
+
+
+def fitting_tokenizer(folder: Path, vocab_size: int, work: Path) -> Path:
+    """The tokeniser's folder, or, of byte pairs with more tokens than the model has, a copy of its first tokens.
+
+    A later token of byte pairs is made of earlier ones, so the first ones alone are a tokeniser of byte pairs.
+
+    Raises:
+        InputError: another kind of tokeniser with too many tokens.
+    """
+    if len(read_tokenizer(folder)) <= vocab_size:
+        return folder
+    source = folder / "tokenizer.json"
+    content = json.loads(source.read_text(encoding="utf-8")) if source.is_file() else {"model": {}}
+    model = content["model"]
+    if model.get("type") != "BPE":
+        raise InputError(f"{folder}: more tokens than the model's {vocab_size}; give a tokeniser of byte pairs")
+    vocab = {token: number for token, number in model["vocab"].items() if number < vocab_size}
+    pairs = [tuple(merge) if isinstance(merge, list) else tuple(merge.split(" ")) for merge in model["merges"]]
+    model["vocab"] = vocab
+    model["merges"] = [[a, b] for a, b in pairs if {a, b, a + b} <= vocab.keys()]
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < vocab_size]
+    out = work / "tokenizer"
+    out.mkdir()
+    (out / source.name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    if (folder / "tokenizer_config.json").is_file():
+        shutil.copy(folder / "tokenizer_config.json", out)
+    return out
+
+
+CASE: Case = Sweep()

@@ -1,0 +1,123 @@
+"""Sub-benchmark `train`: training steps of a tiny decoder in float32, AdamW, on a CPU.
+
+The one peer is the fastest of torch's attentions with the fastest of its AdamWs: every combination is measured. Rows
+are whole documents of random tokens, so that a plain causal mask is right for both.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
+from jtrace.benchmark.decoder_floor import forward_operations
+from jtrace.benchmark.shared import BATCHED, JTRACE, Shared
+from jtrace.checkpoints.export import save_hf
+from jtrace.data.rows import Rows
+from jtrace.models.config import DecoderConfig
+from jtrace.models.families import read_model_config
+from jtrace.presets import find_preset
+from jtrace.pretrain import micro_batches
+from jtrace.training import Optimisation, count_params, initial_params, initial_state, local_mesh, to_batch, train_step
+from jtrace.training_loop import training_decoder
+
+PRESET, ROWS, CONTEXT = "tiny", 16, 64
+STEPS = 5  # of a call; the losses of the first call's are compared
+MOST_APART = 1e-4  # relative
+OPTIMISATION = Optimisation(steps=1000, learning_rate=1e-3, warmup=10)
+COMBINATIONS = [(attention, adamw) for attention in ("sdpa", "eager") for adamw in ("fused", "foreach")]
+
+
+class Train:
+    """Steps from the same first weights on the same batches."""
+
+    name = "train"
+    unit = "tokens"
+    contenders: tuple[str, ...] = (JTRACE, BATCHED)
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        """Losses before the first updates, float64 [combination, step], and torch's fastest combination by name."""
+        return _jtrace(shared.setting.rounds) if contender == JTRACE else _torch(shared.setting.rounds)
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Losses, of all of torch's combinations."""
+        if BATCHED not in found:
+            return []
+        apart = float(np.abs(found[JTRACE]["losses"] / found[BATCHED]["losses"] - 1).max())
+        return [Agreement("losses apart, relative, at most", apart, MOST_APART)]
+
+
+CASE: Case = Train()
+
+
+def batches() -> list[np.ndarray]:
+    """Rows of random tokens, the same for every contender, int64 [row, slot] each."""
+    random = np.random.default_rng(0)
+    # A few tokens are frequent, so that there is something to learn.
+    return [random.zipf(1.3, (ROWS, CONTEXT)) % find_preset(PRESET).vocab_size for _ in range(STEPS)]
+
+
+def _model() -> tuple[dict[str, Any], DecoderConfig]:
+    preset = find_preset(PRESET)
+    values = preset.config_json(preset.vocab_size, CONTEXT, None, None)
+    return values, read_model_config(values, PRESET)[0]
+
+
+def _timed_steps(step: Callable[[np.ndarray], float], rounds: int) -> tuple[float, tuple[float, ...], list[float]]:
+    """Seconds of the first call and of later ones, each of `STEPS` steps, and the losses of the first."""
+    rows, losses = batches(), list[float]()
+
+    def call() -> None:
+        losses.extend(step(tokens) for tokens in rows)
+
+    first, later = timed(call, rounds)
+    return first, later, losses[:STEPS]
+
+
+def _jtrace(rounds: int) -> Measured:
+    preset, mesh, (_, config) = find_preset(PRESET), local_mesh(), _model()
+    parts = micro_batches(ROWS, mesh.size, preset.device_rows)
+    run = train_step(training_decoder(config, jnp.float32, preset.remat, mesh), OPTIMISATION)
+    params = initial_params(config, 0)
+    count = count_params(params)
+    state = initial_state(params, OPTIMISATION, mesh)
+
+    def step(tokens: np.ndarray) -> float:
+        nonlocal state
+        ids = tokens.astype(np.int32)
+        learnt = np.ones(ids.shape, bool)
+        learnt[:, 0] = False
+        rows = Rows(ids, np.full_like(ids, CONTEXT), learnt, np.ones_like(learnt))
+        state, metrics = run(state, to_batch(rows, mesh, parts))
+        return float(metrics.loss)
+
+    first, later, losses = _timed_steps(step, rounds)
+    return Measured(first, later, STEPS * ROWS * CONTEXT, floor_of(config, count), {"losses": np.array([losses])})
+
+
+def _torch(rounds: int) -> Measured:
+    from jtrace.benchmark.peers.training import trainer
+
+    values, config = _model()
+    rates = [float(OPTIMISATION.rate(number)) for number in range(STEPS * (1 + rounds))]
+    measured = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "weights"
+        save_hf(folder, values, initial_params(config, 0))
+        for attention, adamw in COMBINATIONS:
+            step = trainer(folder, attention, adamw, OPTIMISATION, rates, find_preset(PRESET).device_rows)
+            measured[f"{attention}, {adamw}"] = _timed_steps(step, rounds)
+    fastest = min(measured, key=lambda name: float(np.median(measured[name][1] or measured[name][0])))
+    first, later, _ = measured[fastest]
+    arrays = {"losses": np.array([losses for *_, losses in measured.values()]), "fastest": np.array(fastest)}
+    return Measured(first, later, STEPS * ROWS * CONTEXT, arrays=arrays)
+
+
+def floor_of(config: DecoderConfig, params: int) -> Floor:
+    """Forward and gradient, three times the forward; params and both moments read and written once a step, float32."""
+    seen = ROWS * CONTEXT * (CONTEXT + 1) // 2
+    forward = forward_operations(config, ROWS * CONTEXT, seen, ROWS * (CONTEXT - 1))
+    return Floor(STEPS * 3 * forward, STEPS * 6 * 4 * params, "float32")

@@ -1,0 +1,139 @@
+"""Answers as they are measured: what is asked, that all contenders answer alike, and that a fault would be seen."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from jtrace.benchmark import generate, questions, score
+from jtrace.benchmark.case import Measured
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Shared
+from jtrace.checkpoints.export import save_hf
+from jtrace.data.packing import operations_per_slot
+from jtrace.errors import InputError
+from jtrace.models.families import read_model_config
+from jtrace.presets import find_preset
+from jtrace.training import initial_params
+from tests.conftest import letter_tokenizer
+
+CASES = {case.name: case for case in (generate.CASE, score.CASE)}
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    """A tiny decoder that ends at once where it may, and 20 statements of unlike lengths."""
+    folder = tmp_path_factory.mktemp("answers")
+    values = find_preset("tiny").config_json(61, 256, 1, list(range(30)))
+    save_hf(folder / "model", values, initial_params(read_model_config(values, "tiny")[0], 0))
+    letter_tokenizer(folder / "model")
+    random = np.random.default_rng(0)
+    rows = [f"{''.join(random.choice(list('abcdefg'), 4 + i % 7))},{i % 2}\n" for i in range(20)]
+    (folder / "mine.csv").write_text("statement,label\n" + "".join(rows))
+    model, statements = folder / "model", str(folder / "mine.csv")
+    return Setting(
+        model, model, (statements,), None, "float32", rounds=0, limit=None, sample=4, new_tokens=5, prompts=6
+    )
+
+
+@functools.cache
+def measured(name: str, setting: Setting) -> Mapping[str, Measured]:
+    return {contender: CASES[name].measure(contender, Shared(setting, contender)) for contender in CONTENDERS}
+
+
+def test_the_same_questions_are_asked_in_every_process(setting):
+    asked, again = (questions.choices(Shared(setting, contender)) for contender in (JTRACE, PUBLISHED))
+    for one, other in zip(asked, again, strict=True):
+        np.testing.assert_array_equal(np.concatenate(one), np.concatenate(other))
+    assert [len(after) for _, after in asked] == [1, 2, 3, 4] * 6
+    shared = Shared(setting, JTRACE)
+    rows = questions.prompts(shared)
+    for (before, _), row in zip(asked[::4], rows, strict=True):
+        np.testing.assert_array_equal(before[-len(row) :], row)
+    np.testing.assert_allclose(np.linalg.norm(questions.pushes(shared.config), axis=1), [30, 15, 0, 15, 30], rtol=1e-5)
+
+
+def test_prompts_longer_than_the_context_are_refused(setting):
+    with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --new_tokens"):
+        questions.prompts(Shared(dataclasses.replace(setting, new_tokens=250), JTRACE))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_contenders_agree(setting, name, dtype):
+    pytest.importorskip("torch")
+    found = measured(name, dataclasses.replace(setting, dtype=dtype))
+    agreements = CASES[name].agree({contender: of.arrays for contender, of in found.items()})
+    assert [of for of in agreements if not of.holds] == []
+    if dtype == "float32" or name == "score":
+        assert any(of.bar is not None for of in agreements)
+    # Published on its sample: 4 prompts, or one question's 4 choices, under 5 strengths.
+    units = {"generate": (6 * 5 * 5, 4 * 5 * 5), "score": (6 * 4 * 5, 4 * 5)}[name]
+    assert [found[contender].units for contender in CONTENDERS] == [units[0], units[1], units[0]]
+
+
+@pytest.mark.torch
+def test_strengths_change_the_answers_and_a_fault_is_seen(setting):
+    pytest.importorskip("torch")
+    arrays = {contender: dict(of.arrays) for contender, of in measured("score", setting).items()}
+    assert np.abs(arrays[JTRACE]["scores"][0] - arrays[JTRACE]["scores"][2]).max() > 0.1
+    arrays[JTRACE]["scores"] = arrays[JTRACE]["scores"][::-1]
+    assert not all(of.holds for of in score.CASE.agree(arrays))
+
+
+@pytest.mark.torch
+def test_second_choices_are_the_published_process_s_own(setting):
+    """Completions made of second choices part by the gap that was told at their first token."""
+    pytest.importorskip("torch")
+    found = measured("generate", setting)[PUBLISHED].arrays
+    assert (found["gaps"] >= 0).all()
+    assert (found["runners_up"] != found["tokens"]).all()
+    by = generate.likelier_by(found["runners_up"], found["tokens"], found["runners_up"], found["gaps"])
+    assert by == found["gaps"][..., 0].max()
+
+
+def test_completions_may_part_at_a_near_tie_alone():
+    theirs, gaps = np.array([[[3, 4, 5]]]), np.array([[[2.0, 1e-4, 1.0]]], np.float32)
+    runners_up = np.array([[[9, 8, 7]]])
+    assert generate.likelier_by(theirs, theirs, runners_up, gaps) == 0
+    # Whatever follows the first difference is another text.
+    assert generate.likelier_by(np.array([[[3, 8, 1]]]), theirs, runners_up, gaps) == np.float32(1e-4)
+    assert generate.likelier_by(np.array([[[3, 6, 5]]]), theirs, runners_up, gaps) == np.inf
+    assert generate.likelier_by(np.array([[[9, 4, 5]]]), theirs, runners_up, gaps) == 2
+
+
+def test_bfloat16_is_held_to_half_as_much_again_as_torch_s_error():
+    truth = np.full((5, 4), -10.0)
+
+    def found(ours: float) -> dict:
+        items, dtype = np.arange(4), np.array("bfloat16")
+        return {
+            JTRACE: {"scores": truth + ours, "dtype": dtype},
+            PUBLISHED: {"scores": truth, "items": items},
+            BATCHED: {"scores": truth + 0.1, "items": items},
+        }
+
+    assert all(of.holds for of in score.CASE.agree(found(0.14)))
+    assert not all(of.holds for of in score.CASE.agree(found(0.16)))
+
+
+def test_the_floor_counts_every_shared_prefix_once(setting):
+    config = Shared(setting, JTRACE).config
+    inner, head = config.heads * config.head_dim, 2 * config.vocab_size * config.width
+
+    def operations(slots: int, seen: int, predicting: int) -> float:
+        return slots * operations_per_slot(config, 0) + 4 * config.depth * inner * seen + predicting * head
+
+    context, weights = np.array([5, 6, 7]), operations_per_slot(config, 0) // 2 + head // 2
+    pairs = [(context, np.array([8])), (context, np.array([9, 10]))]
+    # Two slots before the first steered one; then the context's last, and 9 behind it, under either condition.
+    floor = score.floor_of(config, pairs, [0, 1], batch_slots=2048, itemsize=4)
+    assert floor.operations == operations(2 + 2 * 2, 1 + 2 + 2 * (3 + 4), 2 * 2)
+    assert floor.bytes == 4 * weights
+    # Of the prompts the slots 5, 6 once; each then takes two steps under each strength.
+    floor = generate.floor_of(config, [context, context + np.array([0, 0, 1])], new_tokens=2, batches=1, itemsize=2)
+    assert floor.operations == operations(2 + 5 * 2 * 2, 1 + 2 + 5 * 2 * (3 + 4), 5 * 2 * 2)
+    kept = 2 * config.depth * config.kv_heads * config.head_dim
+    assert floor.bytes == 2 * (2 * weights + kept * (2 * 2 * 3 + 5 * 2))

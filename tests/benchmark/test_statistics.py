@@ -1,0 +1,54 @@
+"""jtrace's probes and information beside the published statistics, each on the peer's own activations."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jtrace.benchmark.information import CASE as INFORMATION
+from jtrace.benchmark.information import information_floor
+from jtrace.benchmark.probe import CASE as PROBE
+from jtrace.benchmark.probe import probe_floor
+from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
+from tests.benchmark.tiny import setting_of
+
+
+@pytest.mark.torch
+def test_probes_agree_with_scikit_learn(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    setting = setting_of(tmp_path)
+    found = {contender: PROBE.measure(contender, Shared(setting, contender)) for contender in (JTRACE, PUBLISHED)}
+    assert found[JTRACE].units == found[PUBLISHED].units == 4
+    assert found[JTRACE].arrays["probe_accuracy"].shape == (1, 4)
+    decisions, accuracy = PROBE.agree({contender: of.arrays for contender, of in found.items()})
+    assert decisions.bar == 1e-3
+    assert decisions.holds
+    assert accuracy.value <= 0.2  # one of ten test rows, or two
+
+
+def test_information_agrees_with_float64(tmp_path: Path) -> None:
+    setting = setting_of(tmp_path)
+    ours = INFORMATION.measure(JTRACE, Shared(setting, JTRACE)).arrays
+    (exact,) = INFORMATION.agree({JTRACE: ours})
+    assert exact.bar == 5e-4
+    assert exact.holds
+    (exact,) = INFORMATION.agree({JTRACE: dict(ours) | {"beside_exact": ours["exact"] * np.float64(1.001)}})
+    assert not exact.holds
+
+
+@pytest.mark.torch
+def test_on_a_sample_two_layers_are_measured(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    setting = setting_of(tmp_path, sample=8)
+    ours, theirs = (INFORMATION.measure(name, Shared(setting, name)) for name in (JTRACE, PUBLISHED))
+    assert (ours.units, theirs.units) == (4, 2)
+    assert theirs.arrays["layers"].tolist() == [0, 3]
+    _, xt, yt = INFORMATION.agree({JTRACE: ours.arrays, PUBLISHED: theirs.arrays})
+    assert xt.bar is yt.bar is None
+    assert xt.value < 0.05 * np.abs(theirs.arrays["mi_xt"]).max()
+
+
+def test_floors_count_the_fewest_operations() -> None:
+    assert information_floor(training=10, width=3).operations == 10 * 10 * 3 + 10**3
+    assert probe_floor(training=10, width=3).operations == 10 * 4 * 10 * 3 + 10 * 3 * 3
+    assert probe_floor(training=3, width=10).operations == 10 * 4 * 3 * 10 + 3 * 3 * 10
