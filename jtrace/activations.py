@@ -21,7 +21,7 @@ from jtrace.models.decoder import AttentionBy, Decoder, Output, Params, Slots, a
 from jtrace.models.sharding import Layout
 
 # Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
-BATCH_SLOTS = {"cpu": 2048, "gpu": 16384, "tpu": 16384}
+BATCH_SLOTS = {"cpu": 2304, "gpu": 16384, "tpu": 16384}
 # Beyond this, sums of squares over rows overflow float32 and statistics lose their meaning.
 LARGEST = 1e15
 
@@ -194,8 +194,10 @@ def _bytes_on_one(leaf: jax.ShapeDtypeStruct) -> int:
 def _rows_at_once(packed: Packed, batch_slots: int | None, layout: Layout | None) -> int:
     """Rows of one forward, the same number on every share of the data axis."""
     shares = 1 if layout is None else layout.data
-    most = (batch_slots or BATCH_SLOTS.get(jax.default_backend(), 2048)) // packed.width
-    return shares * max(1, min(math.ceil(packed.rows / shares), most))
+    own = math.ceil(packed.rows / shares)
+    most = max(1, min(own, (batch_slots or BATCH_SLOTS.get(jax.default_backend(), 2304)) // packed.width))
+    # The last batch is filled up with padding: of like numbers of rows the one that needs least of it.
+    return shares * min(range(most, most // 2, -1), key=lambda rows: -own % rows)
 
 
 def _inputs(

@@ -3,7 +3,8 @@
 Every row is scored by a probe that has not seen its group, beside a classifier of the bare texts, the same architecture
 re-initialised and shuffled labels, all on the same folds and the same bootstrap draws; information stands beside its
 permutation null. Axes: L layers, U distinct statements, N rows, R repeats, F fits, B weightings (the first are ones,
-the others bootstrap draws), m independent rows, P permutations, H half samples, D width.
+the others bootstrap draws), m independent rows, P permutations, H half samples, M reported layers, D
+width.
 """
 
 import dataclasses
@@ -179,7 +180,7 @@ def probe_scores(
     layers: Sequence[int],
     layout: Layout | None = None,
     progress: str | None = None,
-) -> Float[np.ndarray, "L R N"]:
+) -> Float[np.ndarray, "M R N"]:
     """Held-out log-odds of the probes alone, float32: what is kept of the re-initialised architecture."""
     rows = place(_probe_rows(members, of), layout)
     return np.stack(list(by_layer(_scores_of_layer, residuals, layers, rows, None, layout, progress)))

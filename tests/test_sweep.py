@@ -229,7 +229,7 @@ def test_fewer_layers_give_the_same_numbers_for_those_layers(steps):
 
 
 def test_blocks_above_the_last_layer_are_not_computed_and_change_no_table(steps, monkeypatch):
-    """Cut or whole, every value and the weights' fingerprint are the same bits."""
+    """Cut or whole, every file is the same bytes."""
     depths = []
     original = tracing.extract
     monkeypatch.setattr(
