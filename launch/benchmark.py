@@ -1,15 +1,16 @@
 """Measure jtrace beside torch and scikit-learn, and beside what the device could do at most.
 
-    python launch/benchmark.py --checkpoint=runs/models/smollm2 --statements=stereoset --data_dir=../shared/data \
-        --out=runs/benchmark.json
-    python launch/benchmark.py extract score --shape=amber-7b --tokenizer=runs/models/smollm2 --dtype=bfloat16 \
-        --statements=stereoset --data_dir=../shared/data --sample=64 --out=runs/benchmark-7b.json
+    python launch/benchmark.py --checkpoint=runs/models/smollm2 --statements=stereoset --data_dir=DATA \
+        --limit=100 --prompts=8 --rounds=1 --out=runs/benchmark.json
+    python launch/benchmark.py --shape=amber-7b --tokenizer=runs/models/smollm2 --dtype=bfloat16 --sample=32 \
+        --statements=truthfulqa,toxigen,confaide,stereoset,sst2 --data_dir=DATA --rounds=2 --prompts=64 --out=h100.json
 
 Sub-benchmarks are named beside the flags: extract probe information load generate score sweep, which are the usual
-ones, and train. Every contender runs in a process of its own, one after another, on the same device, weights and
-statements; the first call of each compiles and is told apart, of the rounds after it the table gives medians and
+ones, and sound and train. Every contender runs in a process of its own, one after another, on the same device, weights
+and statements; the first call of each compiles and is told apart, of the rounds after it the table gives medians and
 spreads. What they find is compared, and the status is 1 where a bar does not hold. Needs the `torch` extra, and the
-machine to itself.
+machine to itself. The first command takes a few minutes on two CPU cores; without --limit nearly all of the time is the
+published loop's. The second is for one H100, where nothing was measured yet; its weights take 27 GB of disk in --work.
 """
 
 import json

@@ -84,5 +84,5 @@ def timed(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, 
 
 def timed_warm(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, ...]]:
     """As `timed`, of a long call that compiles nothing and whose library is warm: the first one counts as a round."""
-    first, rest = timed(call, rounds - 1)
+    first, rest = timed(call, max(rounds - 1, 0))
     return first, (first, *rest)

@@ -22,9 +22,9 @@ from jtrace.benchmark.roofline import Pace, measure_pace, stand
 from jtrace.benchmark.shared import CONTENDERS, JTRACE, Setting, Shared
 from jtrace.errors import InputError
 
-CASES = ("extract", "probe", "information", "load", "generate", "score", "sweep", "train")
-# Training is float32 and a CPU's, so it is measured when asked for.
-USUAL = tuple(name for name in CASES if name != "train")
+CASES = ("extract", "probe", "information", "load", "generate", "score", "sweep", "sound", "train")
+# Measured when asked for: protocol `sound` has no peer, and training is float32 and a CPU's.
+USUAL = tuple(name for name in CASES if name not in ("sound", "train"))
 PACE, SETTING = "pace.json", "setting.json"
 # Of what a contender that failed wrote last, kept in the report.
 TAIL = 4000
@@ -64,7 +64,7 @@ Start = Callable[[str, Path], tuple[int, str]]
 
 
 def select(names: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these names in the order of `CASES`; all but training if there is no name.
+    """The cases of these names in the order of `CASES`; the usual ones if there is no name.
 
     Raises:
         InputError: a name that is no case's.

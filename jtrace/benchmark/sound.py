@@ -1,0 +1,53 @@
+"""Sub-benchmark `sound`: protocol `sound` with its defaults, beside `paper` on the same activations."""
+
+import statistics
+from collections.abc import Mapping
+
+import numpy as np
+
+from jtrace.baselines import text_scores
+from jtrace.benchmark.case import Agreement, Case, Measured, timed
+from jtrace.benchmark.shared import JTRACE, Shared
+from jtrace.sound import SoundConfig, probe_scores, sound_set, sound_trace
+from jtrace.trace import paper_trace
+
+# What `sound` may cost beside `paper`, its baselines among it though a sweep makes these once.
+BAR = 15.0
+
+
+class Sound:
+    """The first set. Seconds are those of `sound` alone; what it is compared with is told in the agreements."""
+
+    name = "sound"
+    unit = "layers"
+    contenders: tuple[str, ...] = (JTRACE,)
+
+    def measure(self, contender: str, shared: Shared) -> Measured:
+        of = next(iter(shared.sets.values()))
+        residuals, members, layers = shared.residuals, shared.packed.members[of.name], range(shared.config.depth)
+        folded = sound_set(of, SoundConfig())
+        text = text_scores(of, folded.folds)
+        # As for random params, whose activations have the same shape.
+        scores = probe_scores(residuals, members, folded, layers)
+        calls = {
+            "sound": lambda: sound_trace(residuals, members, folded, text, scores, layers),
+            "paper": lambda: paper_trace(residuals, members, of, layers),
+            "text only": lambda: text_scores(of, folded.folds),
+            "random params": lambda: probe_scores(residuals, members, folded, layers),
+        }
+        times = {name: timed(call, shared.setting.rounds) for name, call in calls.items()}
+        medians = {name: np.array(statistics.median(rounds)) for name, (_, rounds) in times.items()}
+        return Measured(*times["sound"], len(layers), arrays=medians)
+
+    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Ratios of seconds."""
+        of = found[JTRACE]
+        alone, paper = float(of["sound"]), float(of["paper"])
+        whole = alone + float(of["text only"]) + float(of["random params"])
+        return [
+            Agreement("sound's seconds over paper's", alone / paper, BAR),
+            Agreement("the same with its baselines", whole / paper, BAR),
+        ]
+
+
+CASE: Case = Sound()
