@@ -17,6 +17,7 @@ import json
 import sys
 import tempfile
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 from absl import flags
@@ -58,6 +59,8 @@ def main(names: list[str]) -> int:
         raise InputError("give either --checkpoint or --shape")
     if not CHECKPOINT.value and not TOKENIZER.value:
         raise InputError("--shape has no tokeniser; name a folder that has one by --tokenizer")
+    if find_spec("torch") is None:
+        raise InputError("the benchmark needs torch and scikit-learn; install them by pip install -e '.[torch]'")
     with ExitStack() as stack:
         if SHAPE.value:
             checkpoint = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=WORK.value))) / SHAPE.value
