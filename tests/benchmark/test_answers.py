@@ -60,6 +60,7 @@ def test_prompts_longer_than_the_context_are_refused(setting):
 
 
 @pytest.mark.torch
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_contenders_agree(setting, name, dtype):
@@ -75,6 +76,7 @@ def test_contenders_agree(setting, name, dtype):
 
 
 @pytest.mark.torch
+@pytest.mark.torch
 def test_strengths_change_the_answers_and_a_fault_is_seen(setting):
     pytest.importorskip("torch")
     arrays = {contender: dict(of.arrays) for contender, of in measured("score", setting).items()}
@@ -83,6 +85,7 @@ def test_strengths_change_the_answers_and_a_fault_is_seen(setting):
     assert not all(of.holds for of in score.CASE.agree(arrays))
 
 
+@pytest.mark.torch
 @pytest.mark.torch
 def test_second_choices_are_the_published_process_s_own(setting):
     """Completions made of second choices part by the gap that was told at their first token."""

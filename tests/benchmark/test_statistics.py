@@ -14,6 +14,7 @@ from tests.benchmark.tiny import setting_of
 
 
 @pytest.mark.torch
+@pytest.mark.torch
 def test_probes_agree_with_scikit_learn(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     setting = setting_of(tmp_path)
@@ -36,6 +37,7 @@ def test_information_agrees_with_float64(tmp_path: Path) -> None:
     assert not exact.holds
 
 
+@pytest.mark.torch
 @pytest.mark.torch
 def test_on_a_sample_two_layers_are_measured(tmp_path: Path) -> None:
     pytest.importorskip("torch")

@@ -47,6 +47,7 @@ def test_the_floor_counts_what_slots_that_hold_tokens_see(shared):
 
 
 @pytest.mark.torch
+@pytest.mark.torch
 def test_tables_are_those_of_the_published_statistics(shared):
     pytest.importorskip("torch")
     found = {name: CASE.measure(name, shared(name)).arrays for name in (JTRACE, PUBLISHED, BATCHED)}
@@ -57,6 +58,7 @@ def test_tables_are_those_of_the_published_statistics(shared):
     assert max(value for name, value in apart.items() if name.startswith("mi")) <= 0.05
 
 
+@pytest.mark.torch
 @pytest.mark.torch
 def test_a_sample_leaves_the_published_procedure_out_and_bounds_the_batched_one(shared):
     pytest.importorskip("torch")
