@@ -14,6 +14,7 @@ import numpy as np
 
 from jtrace.activations import BATCH_SLOTS, extract, pack_sets
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.decoder_floor import attended, forward_operations
 from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Shared
 from jtrace.data.packing import Packed, operations_per_slot
 from jtrace.models.config import DecoderConfig
@@ -35,13 +36,10 @@ def extraction_floor(packed: Packed, config: DecoderConfig, itemsize: int, batch
         itemsize: bytes of a number of the forward.
         batch_slots: slots of one batch.
     """
-    slots, per_slot = int(packed.used.sum()), operations_per_slot(config, 0)
-    filled = np.arange(packed.width) < packed.used[:, None]
-    seen = int((packed.positions[filled].astype(np.int64) + 1).sum())
-    attention = 4 * config.depth * config.heads * config.head_dim * seen
-    weights = per_slot // 2 * math.ceil(slots / batch_slots)
+    slots = int(packed.used.sum())
+    weights = operations_per_slot(config, 0) // 2 * math.ceil(slots / batch_slots)
     residuals = 2 * config.depth * slots * config.width
-    return Floor(slots * per_slot + attention, itemsize * (weights + residuals))
+    return Floor(forward_operations(config, slots, attended(packed), 0), itemsize * (weights + residuals))
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> np.ndarray:

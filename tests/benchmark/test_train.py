@@ -32,5 +32,8 @@ def test_losses_agree_and_the_fastest_combination_is_told():
 def test_one_combination_apart_is_seen():
     ours, theirs = np.full((1, STEPS), 7.0), np.full((len(COMBINATIONS), STEPS), 7.0)
     theirs[2, 3] *= 1 + 2e-4
-    (agreement,) = CASE.agree({JTRACE: {"losses": ours}, BATCHED: {"losses": theirs}})
+    (agreement,) = CASE.agree(
+        {JTRACE: {"losses": ours}, BATCHED: {"losses": theirs, "fastest": np.array("sdpa, fused")}}
+    )
     assert not agreement.holds
+    assert "sdpa, fused" in agreement.name

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-# Per forward of the batched peer; jtrace's own batches hold as many slots.
+# Per forward of the batched peer; jtrace's own batches hold about as many slots.
 BATCH_TOKENS = 16384 if DEVICE.type == "cuda" else 2048
 
 
