@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 PATIENCE = 90  # seconds after which a test gives up
 # A command of its own: meets the others, says what it found, then does what its argument says.
 COMMAND = """
-import sys, time
+import os, time
 import jax, numpy as np
 from absl import flags
 from jtrace import cli, distributed
@@ -31,20 +31,24 @@ COORDINATOR = flags.DEFINE_string("coordinator", None, "")
 PROCESSES, PROCESS = flags.DEFINE_integer("processes", None, ""), flags.DEFINE_integer("process", None, "")
 THEN = flags.DEFINE_string("then", "", "")
 
+def say(*words):
+    # In one piece and on a line of its own, whatever Gloo writes between.
+    os.write(1, ("\\n" + " ".join(map(str, words)) + "\\n").encode())
+
 def main():
     patience = 3 if THEN.value == "alone" else 60
     initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value, one_mesh=True, timeout_s=patience)
     me, first = jax.process_index(), jax.process_index() == 0
-    print("devices", jax.device_count(), jax.local_device_count())
-    print("mine", share("abcde", me, jax.process_count()))
-    print("agree", all_agree(True), all_agree(first), all_agree(not first), all_agree(False))
-    print("first", from_first(np.array([first, True, False])).tolist(), from_first(np.zeros(0, bool)).tolist())
-    print("caching", jax.config.values["jax_enable_compilation_cache"])
+    say("devices", jax.device_count(), jax.local_device_count())
+    say("mine", share("abcde", me, jax.process_count()))
+    say("agree", all_agree(True), all_agree(first), all_agree(not first), all_agree(False))
+    say("first", from_first(np.array([first, True, False])).tolist(), from_first(np.zeros(0, bool)).tolist())
+    say("caching", jax.config.values["jax_enable_compilation_cache"])
     if THEN.value == "skew" and first:
         time.sleep(3)
     began = time.monotonic()
     wait_for_all("checkpoints")
-    print("waited", round(time.monotonic() - began), flush=True)
+    say("waited", round(time.monotonic() - began))
     if THEN.value == "sleep" or (THEN.value == "fault" and first):
         time.sleep(60)
     if THEN.value == "fault":
@@ -71,7 +75,7 @@ def start(tmp_path: Path, started: list[subprocess.Popen[str]]) -> Start:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))}
         kept |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
         kept |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
-        line, pipe = [sys.executable, "-u", script, *flags], subprocess.PIPE
+        line, pipe = [sys.executable, script, *flags], subprocess.PIPE
         started.append(subprocess.Popen(line, cwd=ROOT, env=kept | environment, stdout=pipe, stderr=pipe, text=True))
         return started[-1]
 
