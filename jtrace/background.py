@@ -1,8 +1,8 @@
-"""An iterator that runs ahead of its reader, in a thread of its own."""
+"""Work in a thread of its own: an iterator that runs ahead of its reader, a wait that a signal can end."""
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -12,7 +12,7 @@ POLL = 0.2  # seconds, for a reader to notice
 
 
 class Ahead(threading.Thread):
-    """A thread of a `Background`."""
+    """A thread of this module, which may still be at work when the process ends."""
 
 
 class Background(Generic[T]):
@@ -68,3 +68,21 @@ class Background(Generic[T]):
             self._made.put((False, error))
             return
         self._made.put((False, None))
+
+
+def waited_for(call: Callable[[], None], name: str) -> None:
+    """Return when `call` has, or raise what it raises; a signal ends the wait, as it would not in C++ code."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # the waiting thread's to handle
+            failed.append(error)
+
+    thread = Ahead(target=run, name=name, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL)
+    if failed:
+        raise failed[0]

@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
+from jtrace.background import waited_for
 from jtrace.errors import InputError
 
 CONNECT_SECONDS = 300
@@ -124,9 +125,10 @@ def from_first(flags: np.ndarray) -> np.ndarray:
 
 
 def wait_for_all(name: str) -> None:
-    """Wait until every process is at the point of this name, for days if need be."""
+    """Wait until every process is at the point of this name, for days if need be; a signal ends the wait."""
     if _several():
-        multihost.get_barrier_sync_fn()(key=name, timeout_ms=LONGEST_SECONDS * 1000)
+        barrier = multihost.get_barrier_sync_fn()
+        waited_for(lambda: barrier(key=name, timeout_ms=LONGEST_SECONDS * 1000), f"wait for all: {name}")
 
 
 def leave(status: int) -> None:

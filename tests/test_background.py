@@ -1,11 +1,11 @@
-"""An iterator that runs ahead of its reader."""
+"""An iterator that runs ahead of its reader, and a wait in a thread of its own."""
 
 import threading
 import time
 
 import pytest
 
-from jtrace.background import Background
+from jtrace.background import Background, waited_for
 
 
 def counted(made, until=10**6, stop=None):
@@ -73,3 +73,17 @@ def test_leaving_it_ends_the_thread_and_what_it_reads_from():
     time.sleep(0.05)
     assert len(made) == count
     assert not {"inner", "outer"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_a_call_is_waited_for():
+    done = []
+    waited_for(lambda: (time.sleep(0.05), done.append(True)), "test")
+    assert done == [True]
+
+
+def test_what_a_call_raises_reaches_who_waits():
+    def fails():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        waited_for(fails, "test")

@@ -44,13 +44,14 @@ def main():
     say("agree", all_agree(True), all_agree(first), all_agree(not first), all_agree(False))
     say("first", from_first(np.array([first, True, False])).tolist(), from_first(np.zeros(0, bool)).tolist())
     say("caching", jax.config.values["jax_enable_compilation_cache"])
-    if THEN.value == "skew" and first:
-        time.sleep(3)
+    if THEN.value in ("skew", "late") and first:
+        time.sleep(3 if THEN.value == "skew" else 60)
     began = time.monotonic()
     wait_for_all("checkpoints")
     say("waited", round(time.monotonic() - began))
     if THEN.value == "sleep" or (THEN.value == "fault" and first):
-        time.sleep(60)
+        for _ in range(600):  # a signal between two instructions and a long sleep would not be seen in it
+            time.sleep(0.1)
     if THEN.value == "fault":
         raise InputError("no such file")
     if THEN.value == "skew" and first:
@@ -154,6 +155,19 @@ def test_one_that_alone_gets_it_does_not_wait_for_the_others(two):
     two[1].send_signal(signal.SIGTERM)
     began = time.monotonic()
     status, _, err = finish(two[1])
+    assert (status, err) == (143, "terminated; the same command goes on with what is missing\n")
+    assert time.monotonic() - began < 30
+
+
+def test_one_that_waits_for_the_others_need_not_wait_longer(start):
+    flags = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--then=late"]
+    _, waiting = [start(*flags, f"--process={process}") for process in range(2)]
+    while not waiting.stdout.readline().startswith("caching"):
+        assert waiting.poll() is None
+    time.sleep(1)
+    waiting.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    status, _, err = finish(waiting)
     assert (status, err) == (143, "terminated; the same command goes on with what is missing\n")
     assert time.monotonic() - began < 30
 
