@@ -26,6 +26,11 @@ BATCH_SLOTS = {"cpu": 2304, "gpu": 16384, "tpu": 16384}
 LARGEST = 1e15
 
 
+def default_batch_slots() -> int:
+    """Of the devices that JAX computes on; of an unknown kind as of a CPU."""
+    return BATCH_SLOTS.get(jax.default_backend(), BATCH_SLOTS["cpu"])
+
+
 @dataclass(frozen=True)
 class PackedSets:
     """Several statement sets in one packing; `members[name]` says which distinct statement each row of a set is."""
@@ -195,9 +200,9 @@ def _rows_at_once(packed: Packed, batch_slots: int | None, layout: Layout | None
     """Rows of one forward, the same number on every share of the data axis."""
     shares = 1 if layout is None else layout.data
     own = math.ceil(packed.rows / shares)
-    most = max(1, min(own, (batch_slots or BATCH_SLOTS.get(jax.default_backend(), 2304)) // packed.width))
+    most = max(1, min(own, (batch_slots or default_batch_slots()) // packed.width))
     # The last batch is filled up with padding: of like numbers of rows the one that needs least of it.
-    return shares * min(range(most, most // 2, -1), key=lambda rows: -own % rows)
+    return shares * min(range(most, most - most // 4 - 1, -1), key=lambda rows: -own % rows)
 
 
 def _inputs(

@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
 from tqdm import tqdm
 
-from jtrace.activations import BATCH_SLOTS, padded_rows
+from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import cheapest_width, pack, under
 from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig
@@ -142,7 +142,7 @@ class _Prefill:
             pack([batch[at] for at in filled], width) for batch, filled in zip(trunks, self._filled, strict=True)
         ]
         most = max((packed.rows for packed in self._packed), default=1)
-        self._rows_at_once = max(1, min(most, BATCH_SLOTS.get(jax.default_backend(), 2048) // width))
+        self._rows_at_once = max(1, min(most, default_batch_slots() // width))
         room = SLOTS_STEP * math.ceil(max(map(len, there), default=1) / SLOTS_STEP)
         self._shape = config.depth, rows, room, config.kv_heads, config.head_dim
         self._decoder, self._dtype = Decoder(config, dtype, keep_keys=True), dtype

@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 from tqdm import tqdm
 
-from jtrace.activations import BATCH_SLOTS, padded_rows
+from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import Packed, cheapest_width, pack, under
 from jtrace.kernels.cross_entropy import log_normalisers
 from jtrace.models.config import DecoderConfig
@@ -114,7 +114,7 @@ def _score_packed(
     dtype: DTypeLike,
 ) -> np.ndarray:
     """Summed log-probability of every sequence, float64."""
-    rows = max(1, min(packed.rows, BATCH_SLOTS.get(jax.default_backend(), 2048) // packed.width))
+    rows = max(1, min(packed.rows, default_batch_slots() // packed.width))
     decoder = Decoder(config, dtype)
     work = []
     for first in range(0, packed.rows, rows):

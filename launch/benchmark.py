@@ -5,12 +5,14 @@
     python launch/benchmark.py --shape=amber-7b --tokenizer=runs/models/smollm2 --dtype=bfloat16 --sample=32 \
         --statements=truthfulqa,toxigen,confaide,stereoset,sst2 --data_dir=DATA --rounds=2 --prompts=64 --out=h100.json
 
-Sub-benchmarks are named beside the flags: extract probe information load generate score sweep, which are the usual
-ones, and sound and train. Every contender runs in a process of its own, one after another, on the same device, weights
-and statements; the first call of each compiles and is told apart, of the rounds after it the table gives medians and
-spreads. What they find is compared, and the status is 1 where a bar does not hold. Needs the `torch` extra, and the
-machine to itself. The first command takes a few minutes on two CPU cores; without --limit nearly all of the time is the
-published loop's. The second is for one H100, where nothing was measured yet; its weights take 27 GB of disk in --work.
+Sub-benchmarks are named beside the flags: extract attention probe information load generate score sweep, which are the
+usual ones (attention on a GPU only), sound and train. Every contender runs in a process of its own, one after another,
+on the same device, weights and statements. What compiles does so in a first call, which is told apart; what
+does not is warmed by a short one; the table gives medians and spreads of the rounds. What they find is compared, and
+the status is 1 where a bar does not hold or something failed; --out has what was measured until then. Needs the `torch`
+extra, and the machine to itself: its pace drifts, and --turns=2 tells drift from difference. The first command takes a
+few minutes on two CPU cores; without --limit nearly all of the time is the published loop's. The second is for one
+H100, where nothing was measured yet; its weights take 27 GB of disk in --work; named in parts it runs in parts.
 """
 
 import json
@@ -19,14 +21,16 @@ import tempfile
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from jtrace import cli
-from jtrace.benchmark.running import check, contend, read_setting, run_all, select, start_process
+from jtrace.benchmark.running import PACE, check, contend, read_setting, run_all, select, start_process
 from jtrace.benchmark.shapes import SHAPES, write_shape
 from jtrace.benchmark.shared import CONTENDERS, Setting
 from jtrace.benchmark.table import lines
+from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.whole import written_whole
 
@@ -38,18 +42,32 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Where built-in sets lie as CSV
 OUT = flags.DEFINE_string("out", None, "JSON file for the report.")
 WORK = flags.DEFINE_string("work", None, "Where the weights of --shape are written and removed again; system's temp.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the models; bfloat16 for a GPU.")
-ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed calls after the first; medians are reported.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 3, "Timed calls; medians are reported.", lower_bound=1)
+TURNS = flags.DEFINE_integer("turns", 1, "Times that every contender has its turn, one after another.", lower_bound=1)
 LIMIT = flags.DEFINE_integer("limit", None, "Only the first so many rows of each set.", lower_bound=20)
-SAMPLE = flags.DEFINE_integer("sample", None, "Items that one-by-one contenders are measured on.", lower_bound=2)
+SAMPLE = flags.DEFINE_integer(
+    "sample",
+    None,
+    "For large models: one-by-one peers do that many items, once, and no sweep; published statistics are taken of two "
+    "layers; peers load once.",
+    lower_bound=2,
+)
 PROMPTS = flags.DEFINE_integer("prompts", 32, "Prompts continued, and questions scored.", lower_bound=1)
 NEW_TOKENS = flags.DEFINE_integer("max_new_tokens", 32, "Of a completion.", lower_bound=1)
-CONTENDER = flags.DEFINE_enum("contender", None, CONTENDERS, "Run this one only (internal).")
+CONTENDER = flags.DEFINE_enum("contender", None, (PACE, *CONTENDERS), "Run this one only (internal).")
 SETTING = flags.DEFINE_string("setting", None, "What to measure, as a file (internal).")
+
+
+def write(report: dict[str, Any], out: Path) -> None:
+    with written_whole(out) as aside:
+        aside.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
 def main(names: list[str]) -> int:
     cases = select(names)
-    if CONTENDER.value and SETTING.value:
+    if CONTENDER.value or SETTING.value:
+        if not (CONTENDER.value and SETTING.value):
+            raise InputError("--contender and --setting are internal and go together; leave them out")
         path = Path(SETTING.value)
         contend(read_setting(path), CONTENDER.value, cases, path.parent)
         return 0
@@ -61,6 +79,9 @@ def main(names: list[str]) -> int:
         raise InputError("--shape has no tokeniser; name a folder that has one by --tokenizer")
     if find_spec("torch") is None:
         raise InputError("the benchmark needs torch and scikit-learn; install them by pip install -e '.[torch]'")
+    # Before anything long: a set that cannot be read is told at once.
+    read_all(STATEMENTS.value, Path(DATA_DIR.value) if DATA_DIR.value else None)
+    out = Path(OUT.value)
     with ExitStack() as stack:
         if SHAPE.value:
             checkpoint = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=WORK.value))) / SHAPE.value
@@ -80,10 +101,8 @@ def main(names: list[str]) -> int:
             new_tokens=NEW_TOKENS.value,
             prompts=PROMPTS.value,
         )
-        report = run_all(setting, cases, start_process([sys.executable, __file__, *(case.name for case in cases)]))
-    out = Path(OUT.value or "")
-    with written_whole(out) as aside:
-        aside.write_text(json.dumps(report, indent=2) + "\n")
+        start = start_process([sys.executable, __file__, *(case.name for case in cases)])
+        report = run_all(setting, cases, start, TURNS.value, lambda so_far: write(so_far, out))
     print("\n" + "\n".join(lines(report)))
     check(report, out)
     return 0

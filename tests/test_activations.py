@@ -136,10 +136,10 @@ def test_another_attention_changes_no_residual(variant, statements, monkeypatch)
 
 @pytest.mark.parametrize(
     ("rows", "most", "expected"),
-    [(99, 9, 9), (99, 8, 5), (100, 9, 5), (207, 18, 16), (7, 9, 7), (1, 4, 1)],
-    ids=["even", "least padding", "a divisor", "nearly even", "one batch", "one row"],
+    [(99, 9, 9), (99, 8, 6), (100, 9, 8), (207, 18, 16), (7, 9, 7), (1, 4, 1)],
+    ids=["even", "least padding", "no divisor near", "nearly even", "one batch", "one row"],
 )
 def test_batches_are_filled_up_with_as_few_rows_of_padding_as_can_be(rows, most, expected):
-    """Between half of what a batch may hold and all of it."""
+    """Between three quarters of what a batch may hold and all of it."""
     of_one_token = pack([np.array([number], np.int32) for number in range(rows)], width=1)
     assert activations._rows_at_once(of_one_token, most, None) == expected

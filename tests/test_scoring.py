@@ -122,7 +122,7 @@ def test_scoring_bit_by_bit_changes_nothing(llama, monkeypatch, limit):
     if limit == "sequences":
         monkeypatch.setattr(scoring, "SEQUENCES_AT_ONCE", 8)
     else:
-        monkeypatch.setattr(scoring, "BATCH_SLOTS", {"cpu": 128})
+        monkeypatch.setattr(scoring, "default_batch_slots", lambda: 128)
     within("log-likelihoods, in parts", np.abs(score(*llama, PAIRS, EDIT) / whole - 1).max(), 1e-5)
 
 

@@ -29,7 +29,7 @@ class Measured:
 
     Attributes:
         first: seconds of the first call, which compiles.
-        rounds: seconds of each later call.
+        rounds: seconds of each later call; of the first one too where nothing compiles.
         units: what a call did, in the case's unit: a contender on a sample does fewer.
         floor: of what jtrace did; None for peers.
         arrays: what is compared between contenders.
@@ -73,7 +73,7 @@ class Case(Protocol):
 
 
 def timed(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, ...]]:
-    """Seconds of the first call and of each one after it; a call must not return before its results are there."""
+    """Seconds of the first call, which compiles, and of each later one; a call returns when its results are there."""
     seconds = []
     for _ in range(1 + rounds):
         started = time.perf_counter()
@@ -83,6 +83,6 @@ def timed(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, 
 
 
 def timed_warm(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, ...]]:
-    """As `timed`, of a long call that compiles nothing and whose library is warm: the first one counts as a round."""
+    """As `timed`, of a long call that compiles nothing, warmed by a short one: the first one is a round as well."""
     first, rest = timed(call, max(rounds - 1, 0))
     return first, (first, *rest)

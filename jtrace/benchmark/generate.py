@@ -5,6 +5,7 @@ completions part. Axes: C strengths, N prompts, G new tokens.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -20,6 +21,7 @@ from jtrace.generate import BATCH_TOKENS, Sampling, generate
 from jtrace.models.config import DecoderConfig
 
 NEAR_TIE = 1e-3  # nats; float32 logits of two right implementations differ by less
+BFLOAT16_SOONER = 1.5  # than torch's own bfloat16 completions part from the published ones, by tokens
 
 
 class Generate:
@@ -30,26 +32,39 @@ class Generate:
     contenders: tuple[str, ...] = CONTENDERS
 
     def measure(self, contender: str, shared: Shared) -> Measured:
-        """Token ids, int32 [C, N, G]; published also its second choices, and how much likelier its first ones are."""
+        """Token ids, int32 [C, N, G]; in float32 published also second choices, and by how much they lose."""
         asked = prompts(shared)
         return _jtrace(shared, asked) if contender == JTRACE else _torch(contender, shared, asked)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """Shares of identical completions; in float32 they may part from the published ones at near ties alone."""
-        ours, agreements = found[JTRACE], []
+        """From published completions they may part at near ties, in bfloat16 about as soon as torch's own do."""
+        ours, exact = found[JTRACE], str(found[JTRACE]["dtype"]) == "float32"
+        agreements = [
+            Agreement("GB/s while decoding: weights, keys, values", float(ours["decoding_bytes_per_s"]) / 1e9)
+        ]
         for peer in (PUBLISHED, BATCHED):
             if peer in found:
                 theirs = found[peer]
                 same = (ours["tokens"][:, theirs["items"]] == theirs["tokens"]).all(axis=-1)
                 agreements.append(Agreement(f"share of completions identical to {peer}'s", float(same.mean())))
-        if PUBLISHED in found and str(ours["dtype"]) == "float32":
+        if PUBLISHED in found and exact:
             theirs = found[PUBLISHED]
             by = likelier_by(ours["tokens"][:, theirs["items"]], theirs["tokens"], theirs["runners_up"], theirs["gaps"])
             agreements.append(Agreement("nats likelier published's token is where completions part", by, NEAR_TIE))
+        if PUBLISHED in found and BATCHED in found and not exact:
+            truth, items = found[PUBLISHED]["tokens"], found[PUBLISHED]["items"]
+            agreed, by_torch = (tokens_agreed(of["tokens"][:, items], truth) for of in (ours, found[BATCHED]))
+            name = "tokens before torch's bfloat16 parts from published, over jtrace's"
+            agreements.append(Agreement(name, by_torch / max(agreed, 1e-9), BFLOAT16_SOONER))
         return agreements
 
 
 CASE: Case = Generate()
+
+
+def tokens_agreed(found: Int[np.ndarray, "C N G"], truth: Int[np.ndarray, "C N G"]) -> float:
+    """How many tokens completions share with the true ones before the first other one, on average."""
+    return float(np.logical_and.accumulate(found == truth, axis=-1).sum(axis=-1).mean())
 
 
 def likelier_by(
@@ -76,16 +91,23 @@ def _jtrace(shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
     sampling, dtype = Sampling(setting.new_tokens), jnp.dtype(setting.dtype)
     tokens = np.empty((len(STRENGTHS), len(asked), setting.new_tokens), np.int32)
 
-    def call() -> None:
+    def call(sampling: Sampling = sampling) -> None:
         for number, completions in generate(
             params, config, asked, sampling, steering, conditions=conditions, dtype=dtype
         ):
-            tokens[:, number] = completions
+            tokens[:, number, : sampling.max_new_tokens] = completions
 
+    # One token's time is that of the prompts, so that the rest is what decoding takes.
+    _, short = timed(lambda: call(Sampling(1)), setting.rounds)
     first, rounds = timed(call, setting.rounds)
     at_once = max(1, BATCH_TOKENS.get(jax.default_backend(), 512) // len(STRENGTHS))
-    floor = floor_of(config, asked, setting.new_tokens, math.ceil(len(asked) / at_once), dtype.itemsize)
-    return Measured(first, rounds, tokens.size, floor, {"tokens": tokens, "dtype": np.array(setting.dtype)})
+    floor, of_prompts = (
+        floor_of(config, asked, steps, math.ceil(len(asked) / at_once), dtype.itemsize)
+        for steps in (setting.new_tokens, 1)
+    )
+    decoding = (floor.bytes - of_prompts.bytes) / max(statistics.median(rounds) - statistics.median(short), 1e-9)
+    arrays = {"tokens": tokens, "dtype": np.array(setting.dtype), "decoding_bytes_per_s": np.array(decoding)}
+    return Measured(first, rounds, tokens.size, floor, arrays)
 
 
 def _torch(contender: str, shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
@@ -93,9 +115,9 @@ def _torch(contender: str, shared: Shared, asked: Sequence[np.ndarray]) -> Measu
 
     published, model, setting = contender == PUBLISHED, shared.torch_model, shared.setting
     layer, pushed = middle(shared.config), pushes(shared.config)
-    items = shared.sampled(len(asked)) if published else np.arange(len(asked))
+    items = shared.sampled(len(asked), len(STRENGTHS)) if published else np.arange(len(asked))
     asked = [asked[i] for i in items.tolist()]
-    at_once = 1 if published else answers.BATCH_PROMPTS
+    at_once = 1 if published else answers.BATCH_COMPLETIONS
     tokens = np.empty(0, np.int32)
 
     def call() -> None:
@@ -103,9 +125,9 @@ def _torch(contender: str, shared: Shared, asked: Sequence[np.ndarray]) -> Measu
         tokens = answers.generate(model, asked, layer, pushed, setting.new_tokens, at_once)
 
     answers.generate(model, asked[:1], layer, pushed[:1], 2, at_once)
-    first, rounds = (timed_warm if published else timed)(call, setting.rounds)
+    first, rounds = timed_warm(call, shared.one_by_one_rounds) if published else timed(call, setting.rounds)
     arrays = {"tokens": tokens, "items": items}
-    if published:
+    if published and setting.dtype == "float32":
         arrays["runners_up"], arrays["gaps"] = answers.runners_up(model, asked, layer, pushed, tokens)
     return Measured(first, rounds, tokens.size, arrays=arrays)
 

@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jtrace.benchmark.shared import Shared
+from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.evaluation.discriminative import evaluation_rows
@@ -19,14 +20,14 @@ NORM = 15.0  # of the vector, a tenth of SmolLM2's residuals: most completions c
 
 
 def prompts(shared: Shared) -> list[Int[np.ndarray, " T"]]:
-    """Token ids, int32, of the first evaluation rows of the first set.
+    """Token ids, int32, of the first evaluation rows of the first set that has any.
 
     Raises:
-        InputError: one is longer than the model's context, with what is to be generated.
+        InputError: no set has any; or one is longer than the model's context, with what is to be generated.
     """
-    tokens = next(iter(shared.tokens.values()))
-    asked = [tokens[row] for row in _rows(shared)]
-    _check_length(max(map(len, asked)) + shared.setting.new_tokens, shared, "new_tokens")
+    of, rows = _asked(shared)
+    asked = [shared.tokens[of.name][row] for row in rows]
+    _check_length(max(map(len, asked)) + shared.setting.new_tokens, of, shared, " or fewer --max_new_tokens")
     return asked
 
 
@@ -39,16 +40,16 @@ def choices(shared: Shared) -> list[Pair]:
     Raises:
         InputError: a question is longer than the model's context.
     """
-    of, tokens = next(iter(shared.sets.values())), next(iter(shared.tokens.values()))
+    of, rows = _asked(shared)
+    tokens = shared.tokens[of.name]
     shots = "".join(f"{text}\nAnswer: {label}\n\n" for text, label in zip(of.texts[:SHOTS], of.labels, strict=False))
-    rows = _rows(shared)
     contexts = encode(read_tokenizer(shared.setting.tokenizer), [shots + of.texts[row] for row in rows])
     pairs = [
         (context % shared.config.vocab_size, tokens[(row + choice) % len(tokens)][-choice:])
         for row, context in zip(rows, contexts, strict=True)
         for choice in range(1, CHOICES + 1)
     ]
-    _check_length(max(len(before) + len(after) for before, after in pairs), shared, "prompts")
+    _check_length(max(len(before) + len(after) for before, after in pairs), of, shared)
     return pairs
 
 
@@ -75,14 +76,17 @@ def edit(config: DecoderConfig) -> tuple[Edit, list[int]]:
     return on_device, [1 + steered.index(strength) if strength != 0 else 0 for strength in STRENGTHS]
 
 
-def _rows(shared: Shared) -> list[int]:
-    of = next(iter(shared.sets.values()))
-    return evaluation_rows(of)[: shared.setting.prompts].tolist()
+def _asked(shared: Shared) -> tuple[Statements, list[int]]:
+    for of in shared.sets.values():
+        if len(rows := evaluation_rows(of)):  # sets that vectors are made of as a whole have none
+            return of, rows[: shared.setting.prompts].tolist()
+    names = ", ".join(shared.sets)
+    raise InputError(f"--statements={names}: no set has rows to be asked; add one that no vector is wholly made of")
 
 
-def _check_length(longest: int, shared: Shared, flag: str) -> None:
+def _check_length(longest: int, of: Statements, shared: Shared, fewer: str = "") -> None:
     if longest > shared.config.context:
         raise InputError(
-            f"{shared.setting.statements[0]}: a prompt makes {longest} tokens, {shared.setting.checkpoint} takes "
-            f"{shared.config.context}; give shorter statements or fewer --{flag}"
+            f"{of.source}: a prompt makes {longest} tokens, {shared.setting.checkpoint} takes {shared.config.context}; "
+            f"give shorter statements{fewer}"
         )

@@ -6,18 +6,16 @@ Axes: C strengths, N continuations.
 import math
 from collections.abc import Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jtrace.activations import BATCH_SLOTS
+from jtrace.activations import default_batch_slots
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
 from jtrace.benchmark.questions import CHOICES, choices, edit, middle, pushes
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
 from jtrace.data.packing import under
-from jtrace.data.splits import evenly_spread
 from jtrace.models.config import DecoderConfig
 from jtrace.scoring import Pair, score
 from jtrace.steering import steered_from
@@ -79,17 +77,18 @@ def _jtrace(shared: Shared, pairs: Sequence[Pair]) -> Measured:
         scores = score(params, config, pairs, steering, conditions=conditions, dtype=dtype)
 
     first, rounds = timed(call, setting.rounds)
-    floor = floor_of(config, pairs, conditions, BATCH_SLOTS.get(jax.default_backend(), 2048), dtype.itemsize)
+    floor = floor_of(config, pairs, conditions, default_batch_slots(), dtype.itemsize)
     return Measured(first, rounds, scores.size, floor, {"scores": scores, "dtype": np.array(setting.dtype)})
 
 
 def _torch(contender: str, shared: Shared, pairs: Sequence[Pair]) -> Measured:
     from jtrace.benchmark.peers import answers
 
-    published, model, sample = contender == PUBLISHED, shared.torch_model, shared.setting.sample
+    published, model = contender == PUBLISHED, shared.torch_model
     # Whole questions, so that a sample has as many long choices as short ones.
-    count = len(pairs) // CHOICES
-    questions = evenly_spread(count, max(1, sample // CHOICES) if published and sample else count)
+    questions = np.arange(len(pairs) // CHOICES)
+    if published:
+        questions = shared.sampled(len(questions), CHOICES)
     items = (questions[:, None] * CHOICES + np.arange(CHOICES)).ravel()
     run = answers.score_one_by_one if published else answers.score_batched
     wanted, layer, pushed, scores = (
@@ -104,7 +103,8 @@ def _torch(contender: str, shared: Shared, pairs: Sequence[Pair]) -> Measured:
         scores = run(model, wanted, layer, pushed)
 
     run(model, wanted[:1], layer, pushed[:1])
-    first, rounds = (timed_warm if published else timed)(call, shared.setting.rounds)
+    setting = shared.setting
+    first, rounds = timed_warm(call, shared.one_by_one_rounds) if published else timed(call, setting.rounds)
     return Measured(first, rounds, scores.size, arrays={"scores": scores, "items": items})
 
 

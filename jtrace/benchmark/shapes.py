@@ -1,4 +1,4 @@
-"""Checkpoints of random weights in the shape of a known model: as large as its files, and made in seconds."""
+"""Checkpoints of random weights in the shape of a known model: as large as its files, and few numbers are drawn."""
 
 import json
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SHAPES = {
 
 
 def write_shape(folder: Path, shape: Shape, seed: int = 0) -> None:
-    """A Hugging Face folder without a tokeniser, float32, a shard of its own for each layer; one shard is in memory.
+    """A Hugging Face folder without a tokeniser, float32, a shard of its own for each layer; two layers are in memory.
 
     Every kind of tensor is drawn once, with deviation fan-in^−½, and each layer's is that one rolled by its number, so
     that no two layers are alike and none costs another draw.

@@ -36,7 +36,9 @@ class Setting:
         dtype: of jtrace and of the batched peer; the published procedure is float32.
         rounds: timed calls after the first one, which compiles.
         limit: rows of each set, from the first on; all of them if None.
-        sample: how many items a contender that goes one by one is measured on, spread evenly; all of them if None.
+        sample: for a model that takes the peers long; None to measure everything. That many items, spread evenly, are
+            what a contender that goes one by one is measured on; the published statistics are taken of the first and
+            the last layer; peers load once, and sweeps are one round, without the published loop.
         new_tokens: of a completion.
         prompts: that are continued, and questions whose answers are scored.
     """
@@ -95,9 +97,14 @@ class Shared:
         """Token ids of all sets' statements, one set after the other."""
         return [ids for of_set in self.tokens.values() for ids in of_set]
 
-    def sampled(self, count: int) -> np.ndarray:
-        """Which of `count` items a contender that goes one by one is measured on, int64."""
-        return evenly_spread(count, self.setting.sample or count)
+    def sampled(self, count: int, each: int = 1) -> np.ndarray:
+        """Which of `count` items, of which each counts as so many, one by one contenders are measured on, int64."""
+        return evenly_spread(count, max(1, self.setting.sample // each) if self.setting.sample else count)
+
+    @property
+    def one_by_one_rounds(self) -> int:
+        """Of contenders that go one by one."""
+        return self.setting.rounds if self.setting.sample is None else 1
 
     @cached_property
     def residuals(self) -> jax.Array:
@@ -113,11 +120,11 @@ class Shared:
 
     @cached_property
     def torch_residuals(self) -> np.ndarray:
-        """The torch model's, of `all_tokens`, [L, N, D] on the host; batched, in the setting's dtype if sampled."""
-        from jtrace.benchmark.peers.forward import extract_batched
+        """The torch model's, of `all_tokens`, float32 [L, N, D]; if sampled by products in the dtype set."""
+        from jtrace.benchmark.peers.forward import extract_batched, on_host
 
         dtype = "float32" if self.setting.sample is None else self.setting.dtype
-        return extract_batched(self.torch_model, self.all_tokens, dtype)
+        return on_host(extract_batched(self.torch_model, self.all_tokens, dtype))
 
     def of_set(self, residuals: np.ndarray) -> dict[str, np.ndarray]:
         """Residuals of `all_tokens`, [L, N, D], set by set."""

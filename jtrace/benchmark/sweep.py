@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jtrace.activations import BATCH_SLOTS
+from jtrace.activations import default_batch_slots
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.decoder_floor import distinct_prefixes
 from jtrace.benchmark.extract import extraction_floor
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
 from jtrace.checkpoints.convert import params_bytes
@@ -24,7 +24,7 @@ from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.run_record import open_run
 from jtrace.sweep import sweep
-from jtrace.tracing import Packer, SweepConfig
+from jtrace.tracing import SweepConfig
 from jtrace.work import Limits, Work
 
 COPIES = 3
@@ -63,7 +63,10 @@ class Sweep:
             return _torch(contender, shared, tokenizer, rounds)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """How far the tables are apart; without bars, which the cases of their parts have."""
+        """How far the tables are apart, told without bars: published, float32 and stopped early, is no truth.
+
+        Cases `extract`, `probe` and `information` hold the parts of a sweep against one.
+        """
         ours = found[JTRACE]
         return [
             Agreement(f"{metric} apart from {peer}", float(max(_apart(ours, theirs, metric))))
@@ -115,14 +118,14 @@ def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Shared, config:
 def _floor(shared: Shared, tokenizer: Path) -> Floor:
     """Of all copies: extraction, and params that are written on the device; statistics are not counted."""
     config, dtype = shared.config, jnp.dtype(shared.setting.dtype)
-    packed = Packer(list(shared.sets.values()))(tokenizer, config).packed
-    batch_slots = BATCH_SLOTS.get(jax.default_backend(), BATCH_SLOTS["cpu"])
-    extraction = extraction_floor(packed, config, dtype.itemsize, batch_slots)
+    words = read_tokenizer(tokenizer)
+    distinct = distinct_prefixes([ids for of in shared.sets.values() for ids in encode(words, of.texts)])
+    extraction = extraction_floor(distinct, config, dtype.itemsize, default_batch_slots())
     return Floor(COPIES * extraction.operations, COPIES * (extraction.bytes + params_bytes(config, dtype)))
 
 
 def _torch(contender: str, shared: Shared, tokenizer: Path, rounds: int) -> Measured:
-    from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one
+    from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one, on_host
     from jtrace.benchmark.peers.loading import load_anew
     from jtrace.benchmark.peers.statistics import published_statistics
 
@@ -131,12 +134,17 @@ def _torch(contender: str, shared: Shared, tokenizer: Path, rounds: int) -> Meas
     layers = np.array(sorted({0, depth - 1})) if setting.sample is not None else np.arange(depth)
     found: dict[str, np.ndarray] = {}
 
+    if setting.sample is None:  # else every case before this one has warmed the libraries
+        extract(load_anew(setting.checkpoint, dtype), shared.all_tokens[:4])
+
     def call() -> None:
         words = read_tokenizer(tokenizer)
         tokens = {name: encode(words, of.texts) for name, of in shared.sets.items()}
         model = load_anew(setting.checkpoint, dtype)
         for name, of in shared.sets.items():
-            for metric, values in published_statistics(extract(model, tokens[name])[layers], of.labels).items():
+            for metric, values in published_statistics(
+                on_host(extract(model, tokens[name]))[layers], of.labels
+            ).items():
                 found[f"{name} {metric}"] = values
         del model
         gc.collect()

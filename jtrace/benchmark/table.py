@@ -5,20 +5,22 @@ from typing import Any
 
 from jtrace.benchmark.shared import JTRACE
 
-HEAD = ("case", "contender", "seconds (min–max)", "units/s", "ratio", "TFLOP/s", "floor s: ops", "bytes", "share")
+HEAD = ("case", "contender", "seconds (min–max)", "units/s", "ratio (of turns)", "TFLOP/s", "GB/s")
+FLOOR = ("floor s: ops", "bytes", "share")
 MEMORY = ("host GiB", "device GiB")
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Of a report of `jtrace.benchmark.running`: results, agreements with their bars, the device's pace.
 
-    `ratio` is the contender's seconds per unit over jtrace's: how many times as fast jtrace is.
+    `ratio` is the contender's seconds per unit over jtrace's: how many times as fast jtrace is. Operations and bytes
+    per second are those of the floor; memory is the process's peak until then.
     """
-    yield from _aligned([(*HEAD, *MEMORY), *(_cells(row) for row in report["results"])])
+    yield from _aligned([(*HEAD, *FLOOR, *MEMORY), *(_cells(row) for row in report["results"])])
     yield ""
     for row in report["agreements"]:
         bar = "" if row["bar"] is None else f"   bar {row['bar']:.1e}{'' if row['holds'] else '   NOT HELD'}"
-        yield f"{row['case']:12} {row['name']:52} {row['value']:.2e}{bar}"
+        yield f"{row['case']:12} {row['name']:52} {number(row['value'])}{bar}"
     yield ""
     devices = dict.fromkeys(row["device"] for row in report["results"] if row["contender"] != JTRACE)
     for dtype, pace in report["pace"].items():
@@ -32,11 +34,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     standing = row.get("standing")
-    stands = ("", "", "", "")
+    stands = ("", "", "", "", "")
     if standing:
         sheet = "" if standing["sheet_share"] is None else f" (sheet {standing['sheet_share']:.0%})"
         stands = (
             f"{standing['operations'] / 1e12:.3g}",
+            f"{standing['bytes'] / 1e9:.3g}",
             f"{standing['operations_seconds']:.3g}",
             f"{standing['bytes_seconds']:.3g}",
             f"{standing['share']:.0%}{sheet}",
@@ -46,11 +49,23 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["contender"],
         f"{row['seconds']:.3g} ({row['least']:.3g}–{row['most']:.3g})",
         f"{row['units_per_second']:,.4g} {row['unit']}",
-        f"{row['ratio']:.2f}" if "ratio" in row else "",
+        _ratio(row),
         *stands,
         _gib(row["host_bytes"]),
         _gib(row["device_bytes"]),
     )
+
+
+def number(value: float | None) -> str:
+    """None is one that JSON does not have."""
+    return "none" if value is None else f"{value:.2e}"
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    if "ratio" not in row:
+        return ""
+    turns = f" ({row['least_ratio']:.2f}–{row['most_ratio']:.2f})" if len(row["turns"]) > 1 else ""
+    return f"{row['ratio']:.2f}{turns if row['contender'] != JTRACE else ''}"
 
 
 def _gib(count: int | None) -> str:

@@ -33,7 +33,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     (folder / "mine.csv").write_text("statement,label\n" + "".join(rows))
     model, statements = folder / "model", str(folder / "mine.csv")
     return Setting(
-        model, model, (statements,), None, "float32", rounds=0, limit=None, sample=4, new_tokens=5, prompts=6
+        model, model, (statements,), None, "float32", rounds=1, limit=None, sample=4, new_tokens=5, prompts=6
     )
 
 
@@ -55,11 +55,10 @@ def test_the_same_questions_are_asked_in_every_process(setting):
 
 
 def test_prompts_longer_than_the_context_are_refused(setting):
-    with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --new_tokens"):
+    with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --max_new_tokens"):
         questions.prompts(Shared(dataclasses.replace(setting, new_tokens=250), JTRACE))
 
 
-@pytest.mark.torch
 @pytest.mark.torch
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -68,14 +67,12 @@ def test_contenders_agree(setting, name, dtype):
     found = measured(name, dataclasses.replace(setting, dtype=dtype))
     agreements = CASES[name].agree({contender: of.arrays for contender, of in found.items()})
     assert [of for of in agreements if not of.holds] == []
-    if dtype == "float32" or name == "score":
-        assert any(of.bar is not None for of in agreements)
-    # Published on its sample: 4 prompts, or one question's 4 choices, under 5 strengths.
-    units = {"generate": (6 * 5 * 5, 4 * 5 * 5), "score": (6 * 4 * 5, 4 * 5)}[name]
+    assert any(of.bar is not None for of in agreements)
+    # Published on its sample: one prompt's completions, or one question's 4 choices, under 5 strengths.
+    units = {"generate": (6 * 5 * 5, 1 * 5 * 5), "score": (6 * 4 * 5, 4 * 5)}[name]
     assert [found[contender].units for contender in CONTENDERS] == [units[0], units[1], units[0]]
 
 
-@pytest.mark.torch
 @pytest.mark.torch
 def test_strengths_change_the_answers_and_a_fault_is_seen(setting):
     pytest.importorskip("torch")
@@ -86,7 +83,6 @@ def test_strengths_change_the_answers_and_a_fault_is_seen(setting):
 
 
 @pytest.mark.torch
-@pytest.mark.torch
 def test_second_choices_are_the_published_process_s_own(setting):
     """Completions made of second choices part by the gap that was told at their first token."""
     pytest.importorskip("torch")
@@ -95,6 +91,37 @@ def test_second_choices_are_the_published_process_s_own(setting):
     assert (found["runners_up"] != found["tokens"]).all()
     by = generate.likelier_by(found["runners_up"], found["tokens"], found["runners_up"], found["gaps"])
     assert by == found["gaps"][..., 0].max()
+
+
+def test_bfloat16_completions_part_about_as_soon_as_torch_s():
+    truth = np.arange(20).reshape(1, 2, 10)
+
+    def parting(at: int) -> np.ndarray:
+        tokens = truth.copy()
+        tokens[..., at] += 1
+        return tokens
+
+    def holds(ours: int) -> bool:
+        items = np.arange(2)
+        mine = {"tokens": parting(ours), "dtype": np.array("bfloat16"), "decoding_bytes_per_s": np.array(1e9)}
+        theirs = {PUBLISHED: {"tokens": truth, "items": items}, BATCHED: {"tokens": parting(6), "items": items}}
+        *_, agreement = generate.CASE.agree({JTRACE: mine, **theirs})
+        return agreement.holds
+
+    assert generate.tokens_agreed(parting(6), truth) == 6
+    assert [holds(at) for at in (0, 3, 4, 9)] == [False, False, True, True]
+
+
+def test_a_set_without_evaluation_rows_is_passed_over(setting):
+    shared = Shared(setting, JTRACE)
+    (of,) = shared.sets.values()
+    wholly = dataclasses.replace(of, name="truthfulqa")
+    shared.sets, shared.tokens = {"truthfulqa": wholly, of.name: of}, {"truthfulqa": [], **shared.tokens}
+    assert len(questions.prompts(shared)) == 6
+    assert len(questions.choices(shared)) == 24
+    shared.sets = {"truthfulqa": wholly}
+    with pytest.raises(InputError, match="--statements=truthfulqa: no set has rows to be asked"):
+        questions.prompts(shared)
 
 
 def test_completions_may_part_at_a_near_tie_alone():

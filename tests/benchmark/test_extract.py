@@ -26,7 +26,6 @@ def test_a_shared_prefix_is_counted_once() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.torch
 def test_contenders_find_the_same_in_float32(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     setting = setting_of(tmp_path, sample=8)

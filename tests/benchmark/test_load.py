@@ -30,7 +30,6 @@ def test_a_load_is_measured_in_bytes_of_files_and_leaves_the_params():
 
 
 @pytest.mark.torch
-@pytest.mark.torch
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_tensor_has_the_bits_of_torchs(dtype):
     pytest.importorskip("torch")
@@ -54,7 +53,6 @@ def test_one_changed_bit_or_two_exchanged_numbers_are_seen(tmp_path):
     assert not found.holds
 
 
-@pytest.mark.torch
 @pytest.mark.torch
 def test_peers_load_once_more_where_there_is_a_sample():
     pytest.importorskip("torch")

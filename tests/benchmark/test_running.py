@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ class Halves:
         return Measured(9.0, (3.0,), 5, arrays={"x": np.ones(2)})
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        if BATCHED not in found:
+            return []
         return [Agreement("x", float(np.abs(found[JTRACE]["x"] - found[BATCHED]["x"]).max()), 0.1)]
 
 
@@ -86,13 +89,62 @@ def test_a_contender_that_fails_is_one_line_and_the_others_are_kept(capsys: pyte
     case = Alone()
 
     def start(contender: str, folder: Path) -> tuple[int, str]:
-        return here(case)(contender, folder) if contender == JTRACE else (1, "Traceback\nMemoryError: too large\n")
+        return (1, "Traceback\nMemoryError: too large\n") if contender == BATCHED else here(case)(contender, folder)
 
     report = run_all(SETTING, (case,), start)
     assert [row["contender"] for row in report["results"]] == [JTRACE]
-    with pytest.raises(InputError, match=r"'batched' failed: MemoryError: too large"):
+    with pytest.raises(InputError, match=r"batched failed: MemoryError: too large"):
         check(report, Path("out.json"))
     assert "batched failed: MemoryError: too large" in capsys.readouterr().out
+
+
+def test_a_case_that_fails_does_not_keep_the_next_one_from_its_turn() -> None:
+    class Fails(Halves):
+        name = "fails"
+
+        def measure(self, contender: str, shared: Shared) -> Measured | None:
+            if contender == BATCHED:
+                raise RuntimeError("out of memory")
+            return super().measure(contender, shared)
+
+        def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+            return [Agreement("y", float("inf"), 0.1)]
+
+    cases = (Fails(name="fails"), Halves())
+    kept: list[dict] = []
+
+    def start(contender: str, folder: Path) -> tuple[int, str]:
+        contend(read_setting(folder / "setting.json"), contender, cases, folder)
+        return 0, ""
+
+    report = run_all(SETTING, cases, start, keep=kept.append)
+    done = [(row["case"], row["contender"]) for row in report["results"]]
+    assert done == [("fails", JTRACE), ("halves", JTRACE), ("halves", BATCHED)]
+    assert report["failed"]["fails of batched"]["line"] == "RuntimeError('out of memory')"
+    assert "Traceback" in report["failed"]["fails of batched"]["tail"]
+    # The report is there after the pace and after each contender; it is JSON, which has no infinity.
+    assert [len(so_far["results"]) for so_far in kept] == [0, 2, 3]
+    assert json.dumps(report, allow_nan=False)
+    assert not report["agreements"][0]["holds"]
+
+
+def test_turns_tell_drift_from_difference() -> None:
+    """The machine is half as fast in the second turn, for both."""
+    order: list[str] = []
+
+    class Drifts(Halves):
+        def measure(self, contender: str, shared: Shared) -> Measured | None:
+            order.append(contender)
+            pace = order.count(contender)
+            seconds, units = (1.0 * pace, 10) if contender == JTRACE else (2.0 * pace, 5)
+            return Measured(9.0 * pace, (seconds, seconds), units, arrays={"x": np.ones(2)})
+
+    report = run_all(SETTING, (Drifts(),), here(Drifts()), turns=2)
+    assert order == [JTRACE, BATCHED] * 2
+    ours, theirs = report["results"]
+    assert (ours["rounds"], ours["first"], ours["seconds"]) == ((1.0, 1.0, 2.0, 2.0), 9.0, 1.5)
+    assert [theirs[name] for name in ("ratio", "least_ratio", "most_ratio")] == [pytest.approx(4.0)] * 3
+    assert "4.00 (4.00–4.00)" in list(lines(report))[2]
 
 
 def test_a_contender_that_a_setting_leaves_out_has_no_row() -> None:
@@ -115,5 +167,5 @@ def test_settings_reach_the_contenders(tmp_path: Path) -> None:
 
 def test_cases_are_selected_by_name() -> None:
     assert [case.name for case in select(["probe", "extract"])] == ["extract", "probe"]
-    with pytest.raises(InputError, match="'prob' is no sub-benchmark; name some of extract probe"):
+    with pytest.raises(InputError, match="'prob' is no sub-benchmark; name some of extract attention probe"):
         select(["prob"])

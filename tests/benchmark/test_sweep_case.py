@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jtrace.benchmark.decoder_floor import distinct_prefixes
 from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Shared
 from jtrace.benchmark.sweep import CASE, COPIES, METRICS, fitting_tokenizer
 from jtrace.data.tokenizer import encode, read_tokenizer
@@ -34,7 +35,7 @@ def test_a_sweep_is_measured_by_its_checkpoints(shared):
 def test_the_floor_counts_what_slots_that_hold_tokens_see(shared):
     process = shared(JTRACE)
     floor = CASE.measure(JTRACE, process).floor
-    packed, config = process.packed.packed, process.config
+    packed, config = distinct_prefixes(process.all_tokens), process.config
     weights = 2 * config.width * (2 * config.heads + 2 * config.kv_heads) * config.head_dim
     weights += 6 * config.width * config.mlp_width
     seen = 0
@@ -47,7 +48,6 @@ def test_the_floor_counts_what_slots_that_hold_tokens_see(shared):
 
 
 @pytest.mark.torch
-@pytest.mark.torch
 def test_tables_are_those_of_the_published_statistics(shared):
     pytest.importorskip("torch")
     found = {name: CASE.measure(name, shared(name)).arrays for name in (JTRACE, PUBLISHED, BATCHED)}
@@ -58,7 +58,6 @@ def test_tables_are_those_of_the_published_statistics(shared):
     assert max(value for name, value in apart.items() if name.startswith("mi")) <= 0.05
 
 
-@pytest.mark.torch
 @pytest.mark.torch
 def test_a_sample_leaves_the_published_procedure_out_and_bounds_the_batched_one(shared):
     pytest.importorskip("torch")

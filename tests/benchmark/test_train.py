@@ -16,7 +16,6 @@ def measured(contender: str):
 
 
 @pytest.mark.torch
-@pytest.mark.torch
 def test_losses_agree_and_the_fastest_combination_is_told():
     pytest.importorskip("torch")
     ours, theirs = measured(JTRACE), measured(BATCHED)

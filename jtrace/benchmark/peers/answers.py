@@ -11,13 +11,16 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from jtrace.benchmark.peers.model import BATCH_TOKENS
 
-BATCH_PROMPTS = 256  # that the batched peer continues at once; jtrace's steps make as many tokens on a CPU
+BATCH_COMPLETIONS = 256  # that the batched peer makes at once, of all strengths; jtrace makes as many on a CPU
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @contextmanager
 def _steered(model: PreTrainedModel, layer: int, push: np.ndarray, where: Any) -> Iterator[None]:
-    """Every forward adds `push`, [width], to the output of block `layer`, [row, slot, width], at the index `where`."""
+    """Every forward adds `push` to the output of block `layer`, [row, slot, width], at the index `where`.
+
+    [width], or [row, width] where the index names one slot of every row.
+    """
     added = torch.from_numpy(push).to(model.device, model.dtype)
 
     def steer(_: torch.nn.Module, __: Any, out: Any) -> None:
@@ -44,27 +47,29 @@ def generate(
     Args:
         layer: whose output is steered, at the last prompt position and at every generated one.
         pushes: what is added there, float32.
-        at_once: prompts of one call, of like length, padded on the left; 1 as published.
+        at_once: completions of one call, whatever their strength, of prompts of like length, padded on the left; 1 as
+            published.
     """
     # What is None among the arguments of a call is taken from here.
     cast(Any, model).generation_config.eos_token_id = None
     found = np.empty((len(pushes), len(prompts), new_tokens), np.int32)
-    order = np.argsort([len(ids) for ids in prompts], kind="stable")
-    for at, push in enumerate(pushes):
-        for members in (order[first : first + at_once] for first in range(0, len(order), at_once)):
-            width = max(len(prompts[i]) for i in members)
-            tokens, there = np.zeros((2, len(members), width), np.int64)
-            for row, i in enumerate(members):
-                tokens[row, width - len(prompts[i]) :], there[row, width - len(prompts[i]) :] = prompts[i], 1
-            with _steered(model, layer, push, (slice(None), -1)):
-                out = cast(GenerationMixin, model).generate(
-                    torch.from_numpy(tokens).to(model.device),
-                    attention_mask=torch.from_numpy(there).to(model.device),
-                    do_sample=False,
-                    max_new_tokens=new_tokens,
-                    pad_token_id=0,
-                )
-            found[at, members] = cast(torch.Tensor, out)[:, width:].cpu().numpy()
+    lengths = [len(ids) for ids in prompts for _ in pushes]
+    order = np.argsort(lengths, kind="stable")
+    for wanted in (order[first : first + at_once] for first in range(0, len(order), at_once)):
+        members, of = np.divmod(wanted, len(pushes))
+        width = max(len(prompts[i]) for i in members)
+        tokens, there = np.zeros((2, len(members), width), np.int64)
+        for row, i in enumerate(members):
+            tokens[row, width - len(prompts[i]) :], there[row, width - len(prompts[i]) :] = prompts[i], 1
+        with _steered(model, layer, pushes[of], (slice(None), -1)):
+            out = cast(GenerationMixin, model).generate(
+                torch.from_numpy(tokens).to(model.device),
+                attention_mask=torch.from_numpy(there).to(model.device),
+                do_sample=False,
+                max_new_tokens=new_tokens,
+                pad_token_id=0,
+            )
+        found[of, members] = cast(torch.Tensor, out)[:, width:].cpu().numpy()
     return found
 
 

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from jtrace.benchmark.peers.model import load
+from jtrace.benchmark.peers.model import load, synchronise
 
 
+@torch.no_grad()
 def load_anew(folder: Path, dtype: str) -> PreTrainedModel:
-    """The checkpoint on the device, all of it there when this returns."""
+    """The checkpoint on the device, every byte read when this returns: torch on a CPU maps files, and reads later."""
     model = load(folder, dtype)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    for weights in model.parameters():
+        weights.sum()
+    synchronise()
     return model
 
 

@@ -15,7 +15,15 @@ BATCH_TOKENS = 16384 if DEVICE.type == "cuda" else 2048
 def load(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     """The checkpoint, on the GPU where torch has one; products of float32 are not rounded to TF32 there."""
     torch.set_float32_matmul_precision("highest")
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval().to(DEVICE)
+    # Shard by shard to a GPU; on a CPU it would only ask for another package.
+    where = {"device_map": DEVICE} if DEVICE.type == "cuda" else {}
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **where).eval()
+
+
+def synchronise() -> None:
+    """Wait for what was asked of the device."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 @contextmanager
