@@ -30,9 +30,7 @@ def test_every_case_is_measured_and_every_bar_holds(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    measured = {(row["case"], row["contender"]): len(row["turns"]) for row in report["results"]}
-    assert {case for case, _ in measured} == set(USUAL) - {"attention"}  # which needs a GPU
-    assert set(measured.values()) == {1}
+    assert {row["case"] for row in report["results"]} == set(USUAL) - {"attention"}  # which needs a GPU
     assert all("standing" in row for row in report["results"] if row["contender"] == "jtrace")
     assert {row["case"] for row in report["agreements"] if row["bar"]} >= {"extract", "probe", "generate", "score"}
     assert not any(path.is_dir() for path in tmp_path.iterdir()), "the weights of the shape are still there"
