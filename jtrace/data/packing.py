@@ -1,6 +1,7 @@
 """Packing token sequences as prefix trees into rows of one fixed shape.
 
-Sequences are sorted and laid out depth first, each distinct prefix once per row. A slot is three integers: its token,
+Sequences are sorted, blocks of neighbours are spread over rows by best fit, and within a row all are laid out in order,
+depth first, so that each distinct prefix is there once per row. A slot is three integers: its token,
 its position (depth in the tree) and `end`, the first slot after its subtree; slot j sees slot i exactly when
 i ≤ j < end[i]. A sequence is read at its last slot. Equal sequences share one slot, a sequence that is a prefix of
 another is read at an interior slot. Padding slots see only themselves. Where tokens are computed under different
@@ -15,10 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
+from jtrace.data.best_fit import best_fit
 from jtrace.models.config import DecoderConfig
 
 _BITS = 32
 _TOKEN = (1 << _BITS) - 1
+# Shared tokens below which neighbours may lie in different rows.
+CUTS = (1, 2, 4, 8)
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -81,26 +85,27 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     ordered, distinct = _sorted_distinct(sequences)
     if any(not 0 < len(ids) <= width for ids in ordered):
         raise ValueError(f"every sequence must have 1 to {width} tokens")
-    runs = _layout(ordered, _shared_prefixes(ordered), width)
-    rows = runs[-1].row + 1 if runs else 0
+    row_of, rows = _spread(ordered, _shared_prefixes(ordered), width)
+    runs = _layout(ordered, row_of, rows)
 
     slots = np.zeros((rows, width), np.int64)
     positions = np.zeros((rows, width), np.int32)
     ends = np.tile(np.arange(1, width + 1, dtype=np.int32), (rows, 1))
     read_lists: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
     used = np.zeros(rows, np.int32)
-    path = np.zeros(width, np.int32)
+    path = np.zeros((rows, width), np.int32)  # of the row's newest sequence
     paths = []
     for index, (ids, run) in enumerate(zip(ordered, runs, strict=True)):
         stop = run.start + run.fresh
         slots[run.row, run.start : stop] = ids[run.shared :]
         positions[run.row, run.start : stop] = np.arange(run.shared, len(ids))
-        path[run.shared : len(ids)] = np.arange(run.start, stop)
+        own = path[run.row]
+        own[run.shared : len(ids)] = np.arange(run.start, stop)
         used[run.row] = stop
         # Every slot on the path has this sequence below it, so its subtree reaches at least to here.
-        ends[run.row, path[: len(ids)]] = stop
-        read_lists[run.row].append((int(path[len(ids) - 1]), index))
-        paths.append(path[: len(ids)].copy())
+        ends[run.row, own[: len(ids)]] = stop
+        read_lists[run.row].append((int(own[len(ids) - 1]), index))
+        paths.append(own[: len(ids)].copy())
 
     most = max(map(len, read_lists), default=0)
     reads = np.zeros((rows, most), np.int32)
@@ -108,8 +113,8 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     for row, pairs in enumerate(read_lists):
         reads[row, : len(pairs)], read_of[row, : len(pairs)] = zip(*pairs, strict=True)
     tokens, of_slots = (part.astype(np.int32) for part in (slots & _TOKEN, slots >> _BITS))
-    row_of = np.array([run.row for run in runs], np.int32)
-    return Packed(tokens, positions, ends, reads, read_of, of_slots, row_of, paths, distinct, used, len(ordered))
+    in_row = row_of.astype(np.int32)
+    return Packed(tokens, positions, ends, reads, read_of, of_slots, in_row, paths, distinct, used, len(ordered))
 
 
 def under(tokens: np.ndarray, conditions: np.ndarray | int) -> np.ndarray:
@@ -125,8 +130,7 @@ def cheapest_width(sequences: Sequence[np.ndarray], config: DecoderConfig) -> in
     candidates = [w for w in WIDTHS if w >= longest] or [longest]
 
     def operations(width: int) -> int:
-        rows = _layout(ordered, shared, width)[-1].row + 1
-        return rows * width * operations_per_slot(config, width)
+        return _spread(ordered, shared, width)[1] * width * operations_per_slot(config, width)
 
     return min(candidates[:5], key=operations)
 
@@ -150,22 +154,59 @@ def _sorted_distinct(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray],
 def _shared_prefixes(ordered: Sequence[np.ndarray]) -> list[int]:
     """How many leading tokens each sequence has in common with the one before it."""
     shared = [0] if ordered else []
-    for before, after in itertools.pairwise(ordered):
-        length = min(len(before), len(after))
-        differs = np.flatnonzero(before[:length] != after[:length])
-        shared.append(int(differs[0]) if len(differs) else length)
-    return shared
+    return shared + [_common(before, after) for before, after in itertools.pairwise(ordered)]
 
 
-def _layout(ordered: Sequence[np.ndarray], shared: Sequence[int], width: int) -> list[_Run]:
-    """Next-fit in sorted order: a sequence whose new slots do not fit opens a row and brings its whole prefix along."""
-    runs: list[_Run] = []
-    row, used = 0, 0
+def _spread(ordered: Sequence[np.ndarray], shared: Sequence[int], width: int) -> tuple[Int[np.ndarray, " U"], int]:
+    """The row of every sequence, int64, and how many rows there are.
+
+    Small blocks fill rows better, large ones repeat fewer prefixes: of some ways to cut them the one with fewest rows.
+    """
+    found = [_fitted(*_blocks(ordered, shared, width, cut), width) for cut in CUTS]
+    return min(found, key=lambda spread: spread[1])
+
+
+def _blocks(ordered: Sequence[np.ndarray], shared: Sequence[int], width: int, cut: int) -> tuple[list[int], list[int]]:
+    """Sequences and slots of each block of neighbours.
+
+    A block ends where the next sequence shares fewer than `cut` tokens with its last one, or does not fit a row.
+    """
+    counts: list[int] = []
+    slots: list[int] = []
     for ids, common in zip(ordered, shared, strict=True):
-        if used + len(ids) - common > width:
-            row, used, common = row + 1, 0, 0
-        elif used == 0:
-            common = 0
-        runs.append(_Run(row, used, common, len(ids) - common))
-        used += len(ids) - common
+        fresh = len(ids) - common
+        if counts and common >= cut and slots[-1] + fresh <= width:
+            counts[-1], slots[-1] = counts[-1] + 1, slots[-1] + fresh
+        else:
+            counts.append(1)
+            slots.append(len(ids))
+    return counts, slots
+
+
+def _fitted(counts: Sequence[int], slots: Sequence[int], width: int) -> tuple[Int[np.ndarray, " U"], int]:
+    sizes = np.array(slots, np.int64)
+    order = np.argsort(-sizes, kind="stable")
+    row_of, rows = best_fit(sizes[order], width)
+    of_block = np.empty_like(row_of)
+    of_block[order] = row_of
+    return np.repeat(of_block, counts), rows
+
+
+def _layout(ordered: Sequence[np.ndarray], row_of: np.ndarray, rows: int) -> list[_Run]:
+    """Each sequence behind those of its row that come before it, and below what it shares with the last of them."""
+    runs: list[_Run] = []
+    last: list[np.ndarray | None] = [None] * rows
+    used = [0] * rows
+    for ids, row in zip(ordered, row_of.tolist(), strict=True):
+        before = last[row]
+        common = 0 if before is None else _common(before, ids)
+        runs.append(_Run(row, used[row], common, len(ids) - common))
+        last[row], used[row] = ids, used[row] + len(ids) - common
     return runs
+
+
+def _common(one: np.ndarray, other: np.ndarray) -> int:
+    """How many leading tokens are the same."""
+    length = min(len(one), len(other))
+    differs = np.flatnonzero(one[:length] != other[:length])
+    return int(differs[0]) if len(differs) else length

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from jtrace.data.best_fit import best_fit
 from jtrace.data.token_store import TokenStore
 
 
@@ -95,7 +96,7 @@ def lay_out(tokens: TokenStore, documents: np.ndarray, context: int) -> Layout:
     """
     pieces = _cut(tokens, documents, context)
     order = np.argsort(-pieces.lengths, kind="stable")
-    row_of, count = _best_fit(pieces.lengths[order], context)
+    row_of, count = best_fit(pieces.lengths[order], context)
     by_row = np.argsort(row_of, kind="stable")
     order, row_of = order[by_row], row_of[by_row]
     pieces = Pieces(pieces.starts[order], pieces.lengths[order])
@@ -109,44 +110,6 @@ def _cut(tokens: TokenStore, documents: np.ndarray, context: int) -> Pieces:
     counts = np.where(ends > begins, np.maximum(-(-(ends - begins - 1) // (context - 1)), 1), 0)
     starts = np.repeat(begins, counts) + (context - 1) * _ranges(np.zeros_like(counts), counts)
     return Pieces(starts, np.minimum(context, np.repeat(ends, counts) - starts))
-
-
-def _best_fit(lengths: np.ndarray, context: int) -> tuple[np.ndarray, int]:
-    """The row of each piece, and how many rows there are.
-
-    Pieces of one length go together, and so do rows with as much room: as a row that took a piece has less room than
-    any other that could, it takes the next one too, until none fits.
-
-    Args:
-        lengths: falling.
-    """
-    row_of = np.empty(len(lengths), np.int64)
-    with_room: list[list[np.ndarray]] = [[] for _ in range(context)]
-    opened = done = 0
-    for length, count in zip(*(found[::-1] for found in np.unique(lengths, return_counts=True)), strict=True):
-        last = done + count
-        for room in range(length, context + 1):
-            if done == last:
-                break
-            each = room // length
-            wanted = -(-(last - done) // each)
-            if room == context:
-                rows = np.arange(opened, opened + wanted)
-                opened += wanted
-            elif with_room[room]:
-                rows = np.concatenate(with_room[room])
-                with_room[room] = [rows[wanted:]] if len(rows) > wanted else []
-                rows = rows[:wanted]
-            else:
-                continue
-            placed = min(len(rows) * each, last - done)
-            row_of[done : done + placed] = np.repeat(rows, each)[:placed]
-            done += placed
-            full, rest = divmod(placed, each)
-            with_room[room - each * length].append(rows[:full])
-            if rest:
-                with_room[room - rest * length].append(rows[full:])
-    return row_of, int(opened)
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -74,6 +74,20 @@ def test_the_order_of_sequences_does_not_change_the_rows(lists, width, random):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
 
 
+def test_rows_are_filled_up_with_what_fits_and_neighbours_stay_together():
+    """Ten slots a row: 6 + 4 and 6 + 4 fill two, where in order 6 + 6 would need three."""
+    alone = [np.full(length, first, np.int32) for first, length in enumerate((6, 6, 4, 4))]
+    packed = pack(alone, 10)
+    assert packed.used.tolist() == [10, 10]
+    # Eight beginnings of six tokens with two ends each, 8 slots a block: only apart would they need more rows.
+    family = [np.array([first] * 6 + [last], np.int32) for first in range(8) for last in (8, 9)]
+    packed = pack(family, 16)
+    assert packed.used.tolist() == [16] * 4
+    # One token in common is given up for full rows: 1 2 2 2, 1 3 3 3, 1 4 4 4 … in rows of 8.
+    packed = pack([np.array([1, n, n, n], np.int32) for n in range(2, 8)], 8)
+    assert packed.rows == 3
+
+
 @given(sequences, st.integers(9, 40))
 def test_padding_slots_see_only_themselves(lists, width):
     packed = pack(arrays(lists), width)
