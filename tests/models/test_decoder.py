@@ -7,8 +7,9 @@ import pytest
 
 from jtrace.checkpoints.convert import load_params
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
-from jtrace.models.decoder import Decoder, Slots, abstract_params
+from jtrace.models.decoder import FEW_SLOTS, Decoder, Slots, abstract_params
 from jtrace.models.intervention import Edit, Intervention
+from jtrace.training import initial_params
 from tests.bars import within
 from tests.conftest import relative_error
 
@@ -124,3 +125,14 @@ def test_compile_time_does_not_grow_with_depth():
         return len(forward.lower(params).as_text().splitlines())
 
     assert program_length(64) == program_length(2)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_of_few_slots_and_of_many_are_the_same(tied):
+    """On a CPU they are products of another order."""
+    config = DecoderConfig(50, 16, 4, 2, 4, 24, 64, (LayerKind(Rope(1e4)),), 1e-5, tied_head=tied)
+    decoder, params = Decoder(config), initial_params(config, 0)
+    slots = jax.random.normal(jax.random.key(0), (FEW_SLOTS + 1, 1, config.width))
+    many, few = (decoder.apply({"params": params}, of, method="logits") for of in (slots, slots[:-1]))
+    assert few.shape == (FEW_SLOTS, 1, config.vocab_size)
+    assert relative_error(few, many[:-1]) <= 1e-6
