@@ -30,6 +30,7 @@ from jtrace.benchmark.running import PACE, check, contend, read_setting, run_all
 from jtrace.benchmark.shapes import SHAPES, write_shape
 from jtrace.benchmark.shared import CONTENDERS, Setting
 from jtrace.benchmark.table import lines
+from jtrace.checkpoints.convert import read_config_json
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.whole import written_whole
@@ -79,7 +80,9 @@ def main(names: list[str]) -> int:
         raise InputError("--shape has no tokeniser; name a folder that has one by --tokenizer")
     if find_spec("torch") is None:
         raise InputError("the benchmark needs torch and scikit-learn; install them by pip install -e '.[torch]'")
-    # Before anything long: a set that cannot be read is told at once.
+    # Before anything long: a checkpoint or a set that cannot be read is told at once.
+    if CHECKPOINT.value:
+        read_config_json(Path(CHECKPOINT.value))
     read_all(STATEMENTS.value, Path(DATA_DIR.value) if DATA_DIR.value else None)
     out = Path(OUT.value)
     with ExitStack() as stack:
