@@ -64,9 +64,8 @@ def by_set(shared: Shared, statistics: Callable[[np.ndarray, np.ndarray, np.ndar
     """Time published statistics, a tree of arrays [L], of every set's residuals of some layers, labels and layer 0."""
     layers, of_sets, found = published_layers(shared), shared.of_set(shared.torch_residuals), {}
     smallest = min(of_sets, key=lambda name: len(shared.sets[name]))
-    statistics(
-        of_sets[smallest][:1], shared.sets[smallest].labels, of_sets[smallest][0]
-    )  # libraries load, threads start
+    # Libraries load and threads start.
+    statistics(of_sets[smallest][:1], shared.sets[smallest].labels, of_sets[smallest][0])
 
     def run() -> None:
         for name, residuals in of_sets.items():

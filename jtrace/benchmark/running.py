@@ -10,6 +10,7 @@ import re
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -217,8 +218,8 @@ def _host_peak() -> int:
     """This process's own peak of memory in bytes: getrusage would tell that of the process it was started from."""
     if STATUS.is_file() and (match := HIGH_WATER.search(STATUS.read_text())):
         return 1024 * int(match[1])
-    # macOS tells bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux tells kilobytes, macOS bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _device(contender: str) -> tuple[str, int | None]:

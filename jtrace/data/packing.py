@@ -63,16 +63,6 @@ class Packed:
         return self.tokens.shape[1]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Where the new slots of one sequence go: `fresh` slots from `start` on, below `shared` ones already in the row."""
-
-    row: int
-    start: int
-    shared: int
-    fresh: int
-
-
 def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     """Lay sequences of token ids (integers, one dimension, not empty) out in rows of `width` slots.
 
@@ -86,26 +76,28 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     if any(not 0 < len(ids) <= width for ids in ordered):
         raise ValueError(f"every sequence must have 1 to {width} tokens")
     row_of, rows = _spread(ordered, _shared_prefixes(ordered), width)
-    runs = _layout(ordered, row_of, rows)
 
     slots = np.zeros((rows, width), np.int64)
     positions = np.zeros((rows, width), np.int32)
     ends = np.tile(np.arange(1, width + 1, dtype=np.int32), (rows, 1))
     read_lists: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
     used = np.zeros(rows, np.int32)
-    path = np.zeros((rows, width), np.int32)  # of the row's newest sequence
+    # Of each row, tokens and path.
+    newest: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, np.int64), np.zeros(0, np.int32))] * rows
     paths = []
-    for index, (ids, run) in enumerate(zip(ordered, runs, strict=True)):
-        stop = run.start + run.fresh
-        slots[run.row, run.start : stop] = ids[run.shared :]
-        positions[run.row, run.start : stop] = np.arange(run.shared, len(ids))
-        own = path[run.row]
-        own[run.shared : len(ids)] = np.arange(run.start, stop)
-        used[run.row] = stop
+    for index, (ids, row) in enumerate(zip(ordered, row_of.tolist(), strict=True)):
+        before, above = newest[row]
+        start, common = int(used[row]), _common(before, ids)
+        stop = start + len(ids) - common
+        slots[row, start:stop] = ids[common:]
+        positions[row, start:stop] = np.arange(common, len(ids))
+        path = np.concatenate([above[:common], np.arange(start, stop, dtype=np.int32)])
+        used[row] = stop
         # Every slot on the path has this sequence below it, so its subtree reaches at least to here.
-        ends[run.row, own[: len(ids)]] = stop
-        read_lists[run.row].append((int(own[len(ids) - 1]), index))
-        paths.append(own[: len(ids)].copy())
+        ends[row, path] = stop
+        read_lists[row].append((int(path[-1]), index))
+        paths.append(path)
+        newest[row] = ids, path
 
     most = max(map(len, read_lists), default=0)
     reads = np.zeros((rows, most), np.int32)
@@ -113,8 +105,8 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     for row, pairs in enumerate(read_lists):
         reads[row, : len(pairs)], read_of[row, : len(pairs)] = zip(*pairs, strict=True)
     tokens, of_slots = (part.astype(np.int32) for part in (slots & _TOKEN, slots >> _BITS))
-    in_row = row_of.astype(np.int32)
-    return Packed(tokens, positions, ends, reads, read_of, of_slots, in_row, paths, distinct, used, len(ordered))
+    row_of = row_of.astype(np.int32)
+    return Packed(tokens, positions, ends, reads, read_of, of_slots, row_of, paths, distinct, used, len(ordered))
 
 
 def under(tokens: np.ndarray, conditions: np.ndarray | int) -> np.ndarray:
@@ -190,19 +182,6 @@ def _fitted(counts: Sequence[int], slots: Sequence[int], width: int) -> tuple[In
     of_block = np.empty_like(row_of)
     of_block[order] = row_of
     return np.repeat(of_block, counts), rows
-
-
-def _layout(ordered: Sequence[np.ndarray], row_of: np.ndarray, rows: int) -> list[_Run]:
-    """Each sequence behind those of its row that come before it, and below what it shares with the last of them."""
-    runs: list[_Run] = []
-    last: list[np.ndarray | None] = [None] * rows
-    used = [0] * rows
-    for ids, row in zip(ordered, row_of.tolist(), strict=True):
-        before = last[row]
-        common = 0 if before is None else _common(before, ids)
-        runs.append(_Run(row, used[row], common, len(ids) - common))
-        last[row], used[row] = ids, used[row] + len(ids) - common
-    return runs
 
 
 def _common(one: np.ndarray, other: np.ndarray) -> int:
