@@ -15,15 +15,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.data.splits import Fold
 from jtrace.kernels.gram import HIGHEST
-from jtrace.kernels.logistic import Iterate, Solver, decision, logistic_solver
+from jtrace.kernels.logistic import TOLERANCE, Iterate, Solver, decision, logistic_solver
 from jtrace.kernels.standardise import scaled, training_scale
 
 # Features are standardised, so these serve any width: from next to no weight at all to the paper's C.
 STRENGTHS = np.geomspace(1e-5, 1, 9).astype(np.float32)
 # A path ends once so many strengths in a row were no better than the best: what follows fits noise, and takes longest.
 PATIENCE = 2
-# Newton's last step left this share of the largest margin to move, so about a thousandth of it is what remains.
-PATH_TOLERANCE, TOLERANCE = 5e-2, 1e-2
+# Share of the objective that may be left to gain when the last step of a path's fit is taken, which gains nearly all.
+PATH_TOLERANCE = 1e-4
 
 
 class FoldRows(NamedTuple):
@@ -131,14 +131,14 @@ def fold_probe(
     at = solver.first(STRENGTHS[0] * weights)
     patience = PATIENCE if len(held_out) == 1 else len(STRENGTHS)
     losses = jnp.zeros(len(STRENGTHS))
+    arrived = jnp.ones((), bool)
     for j in range(len(held_out)):
-        at, inner_losses, path = _path(solver, at, y, weights, held_out[j], patience)
-        losses = losses + inner_losses / len(held_out)
+        at, inner_losses, path, path_arrived = _path(solver, at, y, weights, held_out[j], patience)
+        losses, arrived = losses + inner_losses / len(held_out), arrived & path_arrived
     best = jnp.argmin(losses)
     c = jnp.asarray(STRENGTHS)[best]
-    chosen = solver.solve(_at(solver, at, path[0][best], path[1][best]), y, c * weights, TOLERANCE)
-    zero = _at(solver, chosen, jnp.zeros_like(chosen.coefficients), jnp.zeros(()))
-    control = solver.solve(zero, shuffled[train], c * weights, TOLERANCE)
+    chosen = solver.solve(at._replace(coefficients=path[best]), y, c * weights, TOLERANCE)
+    control = solver.solve(_at_zero(chosen), shuffled[train], c * weights, TOLERANCE)
     fit = solver.fit(chosen)
     width = jnp.ones(z.shape[1], z.dtype)
     return FoldProbe(
@@ -151,36 +151,38 @@ def fold_probe(
         fit.intercept,
         0 * width,
         width,
-        chosen.converged & control.converged,
+        arrived & chosen.converged & control.converged,
     )
 
 
 def _path(
     solver: Solver, start: Iterate, labels: Float[Array, " n"], weights: Array, held_out: Array, patience: int
-) -> tuple[Iterate, Float[Array, " C"], tuple[Array, Array]]:
-    """Fits from weak to strong, each from the last: cross-entropy of the rows held out, and where each fit ended."""
+) -> tuple[Iterate, Float[Array, " C"], Float[Array, "C K"], Bool[Array, ""]]:
+    """Fits from weak to strong, each from the last.
+
+    Returns:
+        The last iterate, the cross-entropy of the rows held out, where each fit ended, and whether all converged.
+    """
     inner = weights - held_out
 
     def along(carry: tuple, c: Array) -> tuple[tuple, tuple]:
         at, best, worse = carry
         goes_on = worse < patience
         at = jax.lax.cond(goes_on, lambda at: solver.solve(at, labels, c * inner, PATH_TOLERANCE), lambda at: at, at)
-        losses = jax.nn.softplus(at.margins) - labels * at.margins
+        margins = solver.margins(at)
+        losses = jax.nn.softplus(margins) - labels * margins
         loss = jnp.where(goes_on, jnp.sum(held_out * losses) / jnp.sum(held_out), jnp.inf)
         worse = jnp.where(loss < best, 0, worse + 1)
-        return (at, jnp.minimum(best, loss), worse), (loss, at.coefficients, at.intercept)
+        return (at, jnp.minimum(best, loss), worse), (loss, at.coefficients, at.converged)
 
-    zero = _at(solver, start, jnp.zeros_like(start.coefficients), jnp.zeros(()))
-    first = zero._replace(converged=jnp.zeros((), bool)), jnp.float32(jnp.inf), jnp.int32(0)
-    (at, _, _), (losses, coefficients, intercepts) = jax.lax.scan(along, first, jnp.asarray(STRENGTHS))
-    return at, losses, (coefficients, intercepts)
+    first = _at_zero(start), jnp.float32(jnp.inf), jnp.int32(0)
+    (at, _, _), (losses, coefficients, converged) = jax.lax.scan(along, first, jnp.asarray(STRENGTHS))
+    return at, losses, coefficients, converged.all()
 
 
-def _at(solver: Solver, like: Iterate, coefficients: Array, intercept: Array) -> Iterate:
-    """The iterate at some coefficients, with the memory of another one."""
-    added, dual = solver.along(coefficients)
-    penalty = jnp.dot(coefficients, dual, precision=HIGHEST)
-    return like._replace(coefficients=coefficients, intercept=intercept, margins=added + intercept, penalty=penalty)
+def _at_zero(like: Iterate) -> Iterate:
+    """The iterate at zero, with another one's factor."""
+    return like._replace(coefficients=jnp.zeros_like(like.coefficients))
 
 
 def _mass_mean(

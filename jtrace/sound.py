@@ -46,7 +46,7 @@ from jtrace.information import (
 )
 from jtrace.kernels.standardise import standardise
 from jtrace.models.sharding import Layout
-from jtrace.trace import Metric
+from jtrace.trace import Metric, not_at_optimum
 
 HALVES = 16
 COIN = 0.5
@@ -239,12 +239,12 @@ def sound_trace(
                 "traceable"
             )
     stuck = [layer for layer, result in zip(layers, results, strict=True) if not result.fits.converged.all()]
-    name = of.statements.name
-    warnings = (f"{name}: a probe stopped short of its optimum at layers {stuck}",) if stuck else ()
+    if stuck:
+        raise InputError(not_at_optimum(of.statements.name, stuck))
     fits = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(result.fits for result in results))
     fold_of = np.asarray(probe.folds.fold_of)
     probes = Probes(fits.weights, fits.intercept, fits.mean, fits.scale, fold_of)
-    return SoundTrace(tuple(table), probes, warnings)
+    return SoundTrace(tuple(table), probes)
 
 
 def baseline_metrics(of: SoundSet, text: Float[np.ndarray, "R N"], layers: Sequence[int]) -> list[Metric]:

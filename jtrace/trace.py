@@ -173,6 +173,15 @@ def paper_trace(
     results = by_layer(_paper_layer, residuals, layers, shared, kinds, layout, progress)
     found = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
+    stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
+    if stuck:
+        raise InputError(not_at_optimum(statements.name, stuck))
+    for kind, vectors in found.vectors.items():
+        if not np.isfinite(vectors).all():
+            layer = layers[int(np.argmin(np.isfinite(vectors).all(axis=1)))]
+            raise InputError(
+                f"{statements.name}: the {kind} vector of layer {layer} is not finite; the checkpoint is not traceable"
+            )
     both_tested = len(np.unique(statements.labels[split.test])) == 2
     metric = partial(Metric, statements.name, statements.dimension, protocol="paper")
     table: list[Metric] = []
@@ -192,8 +201,6 @@ def paper_trace(
                     f"{statements.name}: {name} of layer {layer} is {value}; the checkpoint is not traceable"
                 )
             table.append(metric(layer=layer, metric=name, value=float(value), n=n))
-    stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
-    warnings = (f"{statements.name}: the probe stopped short of its optimum at layers {stuck}",) if stuck else ()
     projection = Projection(
         statements.name,
         statements.dimension,
@@ -202,4 +209,12 @@ def paper_trace(
         np.asarray(layers, np.int32),
         found.points,
     )
-    return SetTrace(tuple(table), found.vectors, projection, warnings)
+    return SetTrace(tuple(table), found.vectors, projection)
+
+
+def not_at_optimum(dataset: str, layers: Sequence[int]) -> str:
+    """Words of the error for probes that were not solved: their numbers would depend on where the solver stopped."""
+    return (
+        f"{dataset}: the probes of layers {list(layers)} did not reach their optimum; look at these residuals "
+        "(--keep_activations), or leave the layers out with --layers"
+    )

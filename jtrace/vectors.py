@@ -68,9 +68,13 @@ def whitened_vector(
 
 @jax.jit
 def probe_vector(x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]) -> Float[Array, " D"]:
-    """Weights of the paper's probe (logistic, C = 1, standardised features), fitted to the leading rows."""
+    """Weights of the paper's probe (logistic, C = 1, standardised features), fitted to the leading rows.
+
+    NaN where the fit has not converged.
+    """
     fit = fit_logistic(standardise(x), labels, leading.astype(x.dtype))
-    return _spread_along(centre_features(x), _of_raw_features(fit.weights, x))
+    vector = _spread_along(centre_features(x), _of_raw_features(fit.weights, x))
+    return jnp.where(fit.converged, vector, jnp.nan)
 
 
 @jax.jit
