@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jtrace.checkpoints.hub import Hub
-from jtrace.checkpoints.listing import BLOB, COMMIT, Listing, is_file_name
+from jtrace.checkpoints.listing import BLOB, COMMIT, Listing, is_inner_path
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.whole import written_whole
 
@@ -94,7 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     match note:
         case {"repo": str(), "commit": str(commit), "files": dict(files)} if COMMIT.fullmatch(commit) and all(
-            is_file_name(name) and isinstance(blob, str) and BLOB.fullmatch(blob) for name, blob in files.items()
+            is_inner_path(name) and isinstance(blob, str) and BLOB.fullmatch(blob) for name, blob in files.items()
         ):
             return note
     return {}

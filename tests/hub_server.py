@@ -208,8 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = urlsplit(self.path).path
         on_cdn = self.headers["Host"] == urlsplit(self.hub.cdn).netloc
-        api = re.fullmatch(r"/api/models/([^/]+(?:/[^/]+)??)(?:/(refs)|/revision/([^/]+))?", path)
-        resolve = re.fullmatch(r"/([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)", path)
+        api = re.fullmatch(r"/api/(?:models|datasets)/([^/]+(?:/[^/]+)??)(?:/(refs)|/revision/([^/]+))?", path)
+        resolve = re.fullmatch(r"(?:/datasets)?/([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)", path)
         name = unquote(resolve[3]) if resolve else ""
         told = [self.headers[header] for header in ("Range", "Authorization", "Accept-Encoding")]
         self.hub.requests.append(Request(self.command, self.path, name, *told, on_cdn))

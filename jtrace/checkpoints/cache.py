@@ -18,10 +18,12 @@ from pathlib import Path
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import WeakFileLock
 
-from jtrace.checkpoints.listing import BLOB, COMMIT, SMALL_FILES, Listing, RemoteFile, is_file_name, is_ref_name
+from jtrace.checkpoints.listing import BLOB, COMMIT, SMALL_FILES, Listing, RemoteFile, is_inner_path
 from jtrace.checkpoints.weights import WEIGHT_FILES, weight_files
 from jtrace.errors import InputError, WriteError
 from jtrace.whole import written_whole
+
+SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class RepositoryCache:
             InputError: a link leads out of the repository's folder.
         """
         blob = self._own(self._blob(file.blob))
-        entry = self._own(self.snapshot(commit) / _formed(file.name, is_file_name(file.name), "file name"))
+        entry = self._own(self.snapshot(commit) / _formed(file.name, is_inner_path(file.name), "path"))
         unfinished = _unfinished(blob)
         lock = self.root / ".locks" / self.folder.name / f"{blob.name}.lock"
         for path in (blob, entry, lock):
@@ -105,7 +107,7 @@ class RepositoryCache:
             InputError: a name is not well formed, or a link leads out of the repository's folder.
         """
         snapshot = self.snapshot(commit)
-        entries = [self._own(snapshot / _formed(name, is_file_name(name), "file name")) for name in files]
+        entries = [self._own(snapshot / _formed(name, is_inner_path(name), "path")) for name in files]
         paths = {self._own(self._blob(blob)) for blob in blobs}
         for entry in entries:
             entry.unlink(missing_ok=True)
@@ -118,7 +120,7 @@ class RepositoryCache:
 
     def name_revision(self, revision: str, commit: str) -> None:
         """Let the cache know a commit by a branch or tag, once its files are there; where it cannot, it serves too."""
-        path = self.folder / "refs" / _formed(revision, is_ref_name(revision), "revision")
+        path = self.folder / "refs" / _formed(revision, is_inner_path(revision), "revision")
         if revision == commit or (path.is_file() and _read(path) == commit):
             return
         with suppress(OSError, InputError), written_whole(self._own(path)) as aside:
@@ -158,7 +160,7 @@ class RepositoryCache:
     def _own(self, path: Path) -> Path:
         """A path that may be written or removed: no folder between the repository's and it is a link."""
         folder = path.parent
-        if folder.resolve() != self.folder.resolve() / folder.relative_to(self.folder):
+        if os.path.realpath(folder) != os.path.join(os.path.realpath(self.folder), folder.relative_to(self.folder)):
             raise InputError(
                 f"{folder}: a link leads out of {self.folder}, and nothing is written or removed behind it; remove "
                 "the link or choose another --cache_dir"
@@ -193,7 +195,7 @@ class SpoiltError(InputError):
 
     def __init__(self, file: RemoteFile, size: int | None) -> None:
         if size == file.size:
-            what = "with another hash than listed"
+            what = f"with another {'SHA-256' if len(file.blob) == SHA256_DIGITS else 'SHA-1'} than listed"
         elif size is not None and size > file.size:
             what = f"as more than the {file.size} bytes that were listed"
         else:
@@ -238,8 +240,9 @@ def _linked(entry: Path) -> RemoteFile | None:
 def _matches(path: Path, blob: str) -> bool:
     """Whether a file's content has a hash: SHA-256 of 64 digits, or of 40 the SHA-1 by which git names contents."""
     with path.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        digest = hashlib.sha256() if len(blob) == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        header = b"blob %d\0" % os.fstat(stream.fileno()).st_size
+        sha256 = len(blob) == SHA256_DIGITS
+        digest = hashlib.sha256() if sha256 else hashlib.sha1(header, usedforsecurity=False)
         return hashlib.file_digest(stream, lambda: digest).hexdigest() == blob
 
 

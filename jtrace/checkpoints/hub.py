@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,7 +44,7 @@ from jtrace.checkpoints.listing import (
     RemoteFile,
     bytes_text,
     check_small,
-    is_ref_name,
+    is_inner_path,
     needed,
     parse_refs,
     parse_revision,
@@ -74,11 +74,13 @@ class Hub:
         cache_dir: the cache; None is huggingface_hub's default.
         endpoint: the hub's address; None is huggingface_hub's default (HF_ENDPOINT).
         waits: seconds before each further attempt after a transient fault.
+        kind: of repositories: `model` or `dataset`.
     """
 
     cache_dir: Path | None = None
     endpoint: str | None = None
     waits: Sequence[float] = field(default=WAITS, repr=False)
+    kind: str = "model"
 
     def revisions(self, repo: str) -> list[str]:
         """The names of all branches and tags of a repository, sorted.
@@ -106,22 +108,20 @@ class Hub:
                 the hub cannot be reached and the cache does not hold the revision.
         """
         where = f"{repo}@{revision}"
-        if not is_ref_name(revision):
+        if not is_inner_path(revision):
             raise InputError(f"{where}: not the name of a branch or tag; write repository@revision")
         with self._explained(repo, revision):
             validate_repo_id(repo)
             cached = self._storage(repo).listing(revision, weights)
             try:
-                answer = patiently(
-                    lambda: self._answer(f"{repo}/revision/{quote(revision, safe='')}?blobs=true"),
-                    # An absent hub is not waited for where the cache can answer.
-                    self.waits[:1] if cached else self.waits,
-                )
+                # An absent hub is not waited for where the cache can answer.
+                commit, found = self._files(repo, revision, self.waits[:1] if cached else self.waits)
             except (HTTPError, OSError) as error:
                 if cached and (is_transient(error) or isinstance(error, OfflineModeIsEnabled)):
                     return cached
                 raise
-        commit, files = parse_revision(answer, f"{self._address}: {where}")
+        # A folder inside the repository holds something else: an optimiser's state, an earlier checkpoint, a variant.
+        files = {name: file for name, file in found.items() if "/" not in name}
         if not weights:
             small, chosen = small_files(files), []
         else:
@@ -219,6 +219,22 @@ class Hub:
         self._storage(repo).name_revision(listing.revision, listing.commit)
         return folder
 
+    def fetch_file(self, repo: str, revision: str, name: str) -> Path:
+        """Bring one file, of any folder of a repository, into the cache.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            InputError: as `fetch`, or there is no such file.
+        """
+        with self._explained(repo, revision):
+            validate_repo_id(repo)
+            commit, files = self._files(repo, revision, self.waits)
+        if name not in files:
+            raise InputError(f"{repo}@{revision}: no file {name} on {self._address}; check the name")
+        return self.fetch(Listing(repo, revision, commit, (files[name],), ())) / name
+
     def measured_rate(self, listing: Listing) -> float:
         """Bytes per second of a piece of the first weight file, downloaded and thrown away.
 
@@ -226,7 +242,7 @@ class Hub:
             InputError: as `fetch`.
         """
         file = listing.weights[0]
-        url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self._address)
+        url = self._url(listing, file)
         headers = build_hf_headers() | IDENTITY | {"Range": f"bytes=0-{min(file.size, SAMPLE_BYTES) - 1}"}
         with self._explained(listing.repo, listing.revision):
             started, received = time.perf_counter(), 0
@@ -244,12 +260,18 @@ class Hub:
     def _address(self) -> str:
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
 
+    def _files(self, repo: str, revision: str, waits: Sequence[float]) -> tuple[str, dict[str, RemoteFile]]:
+        """Commit and files of a revision."""
+        path = f"{repo}/revision/{quote(revision, safe='')}?blobs=true"
+        answer = patiently(lambda: self._answer(path), waits)
+        return parse_revision(answer, f"{self._address}: {repo}@{revision}")
+
     def _answer(self, path: str) -> Any:
-        """What the hub's API says of a model."""
+        """What the hub's API says of a repository."""
         about: dict[str, Any] = {"headers": build_hf_headers() | IDENTITY, "follow_redirects": True}
         about["timeout"] = constants.HF_HUB_ETAG_TIMEOUT
         content = bytearray()
-        with get_session().stream("GET", f"{self._address}/api/models/{path}", **about) as reply:
+        with get_session().stream("GET", f"{self._address}/api/{self.kind}s/{path}", **about) as reply:
             hf_raise_for_status(reply)
             for chunk in reply.iter_raw():
                 content += chunk
@@ -265,8 +287,12 @@ class Hub:
         """The folder that holds the downloads; it may not exist yet."""
         return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser().absolute()
 
+    def _url(self, listing: Listing, file: RemoteFile) -> str:
+        about: dict[str, Any] = {"repo_type": self.kind, "revision": listing.commit, "endpoint": self._address}
+        return hf_hub_url(listing.repo, file.name, **about)
+
     def _storage(self, repo: str) -> RepositoryCache:
-        return RepositoryCache(self.cache, repo)
+        return RepositoryCache(self.cache, repo, self.kind)
 
     def free_bytes(self) -> int:
         """Free space on the cache's disk."""
@@ -287,23 +313,14 @@ class Hub:
                 if storage.has(listing.commit, file):
                     continue
                 source = partial(self._download, listing, file, passing_on(bar, stop))
-                self._patiently(listing, partial(storage.bring, listing.commit, file, source))
+                bring = partial(storage.bring, listing.commit, file, source)
+                patiently(bring, self.waits, partial(storage.unfinished_bytes, file))
                 # What was sent twice counts once.
                 bar.update(listing.size - self.missing_bytes(listing) - bar.n)
         return storage.snapshot(listing.commit)
 
-    def _patiently(self, listing: Listing, download: Callable[[], None]) -> None:
-        """Download in as many attempts as it takes, so long as something comes while we are patient."""
-        while True:
-            missing = self.missing_bytes(listing)
-            try:
-                return patiently(download, self.waits)
-            except HTTPError as error:
-                if not is_transient(error) or self.missing_bytes(listing) >= missing:
-                    raise
-
     def _download(self, listing: Listing, file: RemoteFile, bar: type[tqdm], unfinished: Path) -> None:
-        url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self._address)
+        url = self._url(listing, file)
         xet = None
         if file in listing.weights and is_xet_available():
             xet = get_hf_file_metadata(url).xet_file_data
@@ -327,8 +344,8 @@ class Hub:
             ) from None
         except RepositoryNotFoundError:
             raise InputError(
-                f"{where}: no such model on {self._address}, or a private one; check the id, or set HF_TOKEN (or run "
-                "`hf auth login`) if you have access"
+                f"{where}: no such {self.kind} on {self._address}, or a private one; check the id, or set HF_TOKEN "
+                "(or run `hf auth login`) if you have access"
             ) from None
         except RevisionNotFoundError:
             names = self.revisions(repo)

@@ -59,20 +59,13 @@ class Listing:
         return f"{self.repo}@{self.revision}"
 
 
-def is_ref_name(name: str) -> bool:
-    """Whether a branch or tag, or a path, has no part that leads elsewhere, and nothing that cannot be printed."""
+def is_inner_path(name: str) -> bool:
+    """Whether the name of a file, branch or tag leads nowhere else, and can be printed."""
     return not {"", ".", ".."} & set(re.split(r"[/\\]", name)) and name.isprintable()
 
 
-def is_file_name(name: str) -> bool:
-    """Whether a name is that of a file itself, without folders."""
-    return is_ref_name(name) and not {"/", "\\"} & set(name)
-
-
 def parse_revision(answer: Any, where: str) -> tuple[str, dict[str, RemoteFile]]:
-    """Commit of a revision, and the files at the top of it, by name, from a hub's answer.
-
-    A folder inside the repository holds something else: an optimiser's state, an earlier checkpoint, a variant.
+    """Commit of a revision, and its files by name, from a hub's answer.
 
     Args:
         where: the hub's address and `repository@revision`, for messages.
@@ -83,7 +76,7 @@ def parse_revision(answer: Any, where: str) -> tuple[str, dict[str, RemoteFile]]
     match answer:
         case {"sha": str(commit), "siblings": list(siblings)} if COMMIT.fullmatch(commit):
             files = [_parse_file(sibling, where) for sibling in siblings]
-            return commit, {file.name: file for file in files if is_file_name(file.name)}
+            return commit, {file.name: file for file in files}
     raise InputError(f"{where}: no commit hash and list of files came; is it a hub?")
 
 
@@ -96,7 +89,7 @@ def _parse_file(sibling: Any, where: str) -> RemoteFile:
         case _:
             raise InputError(f"{where}: a file came without name, size or hash; is it a hub?")
     for what, told, formed in (
-        ("path", name, is_ref_name(name)),
+        ("path", name, is_inner_path(name)),
         ("size", size, size >= 0),
         ("hash", blob, BLOB.fullmatch(blob)),
     ):
@@ -114,7 +107,7 @@ def parse_refs(answer: Any, where: str) -> list[str]:
     match answer:
         case {"branches": list(branches), "tags": list(tags)}:
             names = [ref.get("name") if isinstance(ref, dict) else None for ref in branches + tags]
-            if all(isinstance(name, str) and is_ref_name(name) for name in names):
+            if all(isinstance(name, str) and is_inner_path(name) for name in names):
                 return sorted(set(map(str, names)))
     raise InputError(f"{where}: no names of branches and tags came; is it a hub?")
 

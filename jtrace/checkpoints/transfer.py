@@ -72,18 +72,28 @@ def download_by_xet(file: XetFileData, unfinished: Path, size: int, bar: type[tq
         raise
 
 
-def patiently(call: Callable[[], T], waits: Sequence[float]) -> T:
-    """Call the hub, again after each wait while a fault may pass."""
-    for wait in waits:
+def patiently(call: Callable[[], T], waits: Sequence[float], got: Callable[[], int] = lambda: 0) -> T:
+    """Call the hub, again after each wait while a fault may pass; at once, and with all waits to come, if it got on.
+
+    Args:
+        got: how much there is of what the call brings.
+    """
+    left, before = iter(waits), got()
+    while True:
         try:
             return call()
         except HTTPError as error:
             if not is_transient(error):
                 raise
-            if wait >= WORTH_SAYING:
-                tqdm.write(f"the hub fails ({type(error).__name__}), again in {wait:.0f} s", file=sys.stderr)
-        time.sleep(wait)
-    return call()
+            got_on, before = (now := got()) > before, now
+            if got_on:
+                left = iter(waits)
+            elif (wait := next(left, None)) is None:
+                raise
+            else:
+                if wait >= WORTH_SAYING:
+                    tqdm.write(f"the hub fails ({type(error).__name__}), again in {wait:.0f} s", file=sys.stderr)
+                time.sleep(wait)
 
 
 def is_transient(error: Exception) -> bool:

@@ -6,8 +6,10 @@ tree around it is what it was.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from jtrace.checkpoints import cache
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.data import hub as data
 from jtrace.downloads import Downloads
 from jtrace.errors import InputError
 from tests.conftest import CHUNK
@@ -177,6 +180,38 @@ def test_headers_name_no_paths(server, hub, outside, header, form):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert {path.resolve().parent for path in folder.iterdir()} == {hub.cache / "models--org--model/blobs"}
+
+
+@pytest.fixture
+def dataset(server, tmp_path, monkeypatch) -> Callable[[], Path]:
+    """Fetches the file of a dataset's folder from the hub."""
+    path = tmp_path / "served/set/data/test.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"rows")
+    os.utime(path, (1, 1))
+    server.refs["org/set", "main"] = tmp_path / "served/set"
+    monkeypatch.setattr(data, "Hub", partial(Hub, endpoint=server.url))
+    return lambda: Path(data.fetch("org/set", "main", "data/test.parquet", tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("form", ["absolute, there", "relative", "parent"])
+def test_headers_of_a_dataset_s_file_name_no_paths(server, dataset, hub, outside, form):
+    server.headers["ETag"] = PATHS[form].format(outside=outside)
+    assert dataset().read_bytes() == b"rows"
+    assert dataset().is_relative_to(hub.cache / "hub/datasets--org--set")
+
+
+def test_a_dataset_s_file_that_came_otherwise_than_listed_is_refused(server, dataset, hub):
+    server.faults["data/test.parquet"] = Fault(garble=True)
+    assert "data/test.parquet came with another SHA-1 than listed" in refusal(dataset)
+    assert not [path for path in hub.cache.rglob("*.parquet") if path.is_file()]
+
+
+def test_a_dataset_s_file_is_used_while_the_hub_is_away(server, dataset, hub, monkeypatch):
+    path = dataset()
+    server.faults[API] = Fault(status=503)
+    monkeypatch.setattr("jtrace.checkpoints.transfer.time", SimpleNamespace(sleep=lambda seconds: None))
+    assert dataset() == path
 
 
 # Eviction, and files that came otherwise than listed

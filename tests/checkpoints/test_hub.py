@@ -264,7 +264,7 @@ def test_a_line_that_drops_again_and_again_gets_there_so_long_as_something_comes
 @pytest.mark.parametrize(
     ("left", "missing", "message"),
     [
-        (b"not what it begins with", len(WEIGHTS) - 23, "with another hash than listed"),
+        (b"not what it begins with", len(WEIGHTS) - 23, "with another SHA-256 than listed"),
         (WEIGHTS + b"more", 0, "as more than the 51200 bytes that were listed"),
     ],
     ids=["other bytes", "too many"],
@@ -578,10 +578,10 @@ def test_a_file_that_another_process_finishes_meanwhile_is_left_alone(server, hu
     """Both look, one fetches while the other is about to."""
     listing, original = hub.look(REPO, "step10"), module.patiently
 
-    def late(call, waits):
+    def late(*about):
         monkeypatch.setattr(module, "patiently", original)
         Hub(hub.cache_dir, hub.endpoint, waits=()).fetch(listing)
-        return original(call, waits)
+        return original(*about)
 
     monkeypatch.setattr(module, "patiently", late)
     hub.fetch(listing)
