@@ -20,7 +20,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from jtrace.checkpoints.listing import BLOB, COMMIT, SMALL_FILES, Listing, RemoteFile, is_inner_path
 from jtrace.checkpoints.weights import WEIGHT_FILES, weight_files
-from jtrace.errors import InputError, WriteError
+from jtrace.errors import InputError
 from jtrace.whole import written_whole
 
 SHA256_DIGITS = 64
@@ -115,7 +115,7 @@ class RepositoryCache:
         used = {os.path.basename(os.readlink(path)) for path in links}
         for blob in paths:
             if blob.name not in used:
-                for path in (blob, _unfinished(blob), self._proof(blob.name)):
+                for path in (blob, _unfinished(blob), *self._proofs.glob(f"{blob.name}-*")):
                     path.unlink(missing_ok=True)
 
     def name_revision(self, revision: str, commit: str) -> None:
@@ -169,11 +169,9 @@ class RepositoryCache:
 
     def _proven(self, path: Path, blob: str) -> bool:
         """Whether a file has the content that its blob's name says; read once for each state of the file."""
-        state = _state(path)
-        if state is None:
+        if not path.is_file():
             return False
-        proof = self._proof(blob)
-        if proof.is_file() and _read(proof) == state:
+        if self._proof(path, blob).exists():
             return True
         if not _matches(path, blob):
             return False
@@ -181,13 +179,21 @@ class RepositoryCache:
         return True
 
     def _note_proof(self, path: Path, blob: str) -> None:
+        proof = self._proof(path, blob)
         # A cache that cannot be written serves too; its files are read through again by every process.
-        with suppress(OSError, WriteError), written_whole(self._proof(blob)) as aside:
-            aside.write_text(_state(path) or "", encoding="utf-8")
+        with suppress(OSError):
+            proof.parent.mkdir(parents=True, exist_ok=True)
+            proof.touch()
 
-    def _proof(self, blob: str) -> Path:
-        """Where the state is noted in which a blob's content was found right; not where Hugging Face's tools look."""
-        return self.root / ".locks" / "jtrace-proven" / self.folder.name / blob
+    def _proof(self, path: Path, blob: str) -> Path:
+        """An empty file that is there once a content was found right: its name tells what changes when a file does."""
+        about = path.stat()
+        return self._proofs / f"{blob}-{about.st_size}-{about.st_mtime_ns}-{about.st_ino}"
+
+    @property
+    def _proofs(self) -> Path:
+        """Where Hugging Face's tools do not look."""
+        return self.root / ".locks" / "jtrace-proven" / self.folder.name
 
 
 class SpoiltError(InputError):
@@ -244,14 +250,6 @@ def _matches(path: Path, blob: str) -> bool:
         sha256 = len(blob) == SHA256_DIGITS
         digest = hashlib.sha256() if sha256 else hashlib.sha1(header, usedforsecurity=False)
         return hashlib.file_digest(stream, lambda: digest).hexdigest() == blob
-
-
-def _state(path: Path) -> str | None:
-    """What changes when a file does; None if there is none."""
-    if not path.is_file():
-        return None
-    about = path.stat()
-    return f"{about.st_size} {about.st_mtime_ns} {about.st_ino}"
 
 
 def _read(path: Path) -> str:
