@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jtrace.checkpoints.hub import Hub
-from jtrace.checkpoints.listing import Listing
+from jtrace.checkpoints.listing import BLOB, COMMIT, Listing, is_inner_path
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.whole import written_whole
 
@@ -68,7 +68,7 @@ class Downloads:
         others = list(self._others(name))
         same = [note for note in others if (note["repo"], note["commit"]) == (record["repo"], record["commit"])]
         files = record["files"].keys() - {name for note in same for name in note["files"]}
-        blobs = set(filter(None, record["files"].values())) - {b for note in others for b in note["files"].values()}
+        blobs = set(record["files"].values()) - {b for note in others for b in note["files"].values()}
         self.hub.evict(record["repo"], record["commit"], files, blobs)
         self._path(name).unlink(missing_ok=True)
 
@@ -87,7 +87,14 @@ class Downloads:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A note; empty if it is damaged or names what no hub has."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    match note:
+        case {"repo": str(), "commit": str(commit), "files": dict(files)} if COMMIT.fullmatch(commit) and all(
+            is_inner_path(name) and isinstance(blob, str) and BLOB.fullmatch(blob) for name, blob in files.items()
+        ):
+            return note
+    return {}

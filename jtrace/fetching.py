@@ -76,8 +76,8 @@ class Fetcher:
         """Remove what the run has brought of a checkpoint; where that fails, say so."""
         try:
             self._downloads.evict(name)
-        except OSError as error:
-            self._warn(f"{name}: its files stay in {self._hub.cache} ({error.strerror or error})")
+        except (OSError, InputError) as error:
+            self._warn(f"{name}: its files stay in {self._hub.cache} ({getattr(error, 'strerror', None) or error})")
 
     def _check(self, item: Item, listing: Listing | None) -> None:
         checked = check_checkpoint(item.ref, listing, self._work.config, self._hub, self._work.tasks)

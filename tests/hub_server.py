@@ -8,6 +8,7 @@ It answers what huggingface_hub asks for when it looks a revision up, lists a re
 on the real hub, weights lie on a second host (here: another port), to which `resolve` redirects.
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -42,6 +43,8 @@ class Fault:
         bytes_per_second: how slowly a body comes.
         cut_to: announce and send only so many bytes of a body, as if the file were that short.
         garble: send other bytes than the file's.
+        endless: send zeros after the file until the client hangs up, its length not announced.
+        unpacks_to: send it, whatever the client accepts, as a gzip body that grows to so many bytes.
         spoilt: how many requests it has spoilt so far.
     """
 
@@ -53,18 +56,21 @@ class Fault:
     bytes_per_second: float | None = None
     cut_to: int | None = None
     garble: bool = False
+    endless: bool = False
+    unpacks_to: int | None = None
     spoilt: int = field(default=0, init=False)
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came in: `name` is the file asked for (empty: the API), `range` the Range header."""
+    """A request as it came in: `name` is the file asked for (empty: the API); some of its headers."""
 
     method: str
     path: str
     name: str
     range: str | None
     authorization: str | None
+    encoding: str | None
     on_cdn: bool
 
 
@@ -79,6 +85,9 @@ class HubServer:
         gated: repositories whose files are refused.
         faults: by file name, or by `commit/name` for one commit's alone; `API` stands for all calls of the API.
         bytes_per_second: of the network, which all weights that are under way share; None for as fast as can be.
+        twist: changes what the API is about to say, in place, as a hostile hub may.
+        headers: sent with files in place of the right ones.
+        sent: bytes of endless bodies.
         requests: what was asked for, in order.
         url, cdn: addresses of the hub and of its second host.
     """
@@ -88,6 +97,9 @@ class HubServer:
     gated: set[str] = field(default_factory=set)
     faults: dict[str, Fault] = field(default_factory=dict)
     bytes_per_second: float | None = None
+    twist: Callable[[Any], None] = lambda answer: None
+    headers: dict[str, str] = field(default_factory=dict)
+    sent: int = 0
     requests: list[Request] = field(default_factory=list)
     url: str = ""
     cdn: str = ""
@@ -196,10 +208,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = urlsplit(self.path).path
         on_cdn = self.headers["Host"] == urlsplit(self.hub.cdn).netloc
-        api = re.fullmatch(r"/api/models/([^/]+(?:/[^/]+)??)(?:/(refs)|/revision/([^/]+))?", path)
-        resolve = re.fullmatch(r"/([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)", path)
+        api = re.fullmatch(r"/api/(?:models|datasets)/([^/]+(?:/[^/]+)??)(?:/(refs)|/revision/([^/]+))?", path)
+        resolve = re.fullmatch(r"(?:/datasets)?/([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)", path)
         name = unquote(resolve[3]) if resolve else ""
-        told = (self.headers["Range"], self.headers["Authorization"])
+        told = [self.headers[header] for header in ("Range", "Authorization", "Accept-Encoding")]
         self.hub.requests.append(Request(self.command, self.path, name, *told, on_cdn))
         if api:
             fault = self.hub.fault(API, body=True)
@@ -257,12 +269,12 @@ class _Handler(BaseHTTPRequestHandler):
             size = str(path.stat().st_size)
             headers = {"X-Repo-Commit": commit, "X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": size}
             place = f"{self.hub.cdn}/{repo}/resolve/{commit}/{quote(name)}"
-            return self.send_head(302, 0, {**headers, "Location": place})
+            return self.send_head(302, 0, {**headers, **self.hub.headers, "Location": place})
         fault = self.hub.fault(name, body=self.command == "GET", commit=commit)
         if fault.status:
             return self.refuse(fault.status)
         headers = {"X-Repo-Commit": commit, "ETag": f'"{sha256 if is_lfs(name) else sha1}"', "Accept-Ranges": "bytes"}
-        return self.send_file(path.read_bytes(), headers, fault, throttled=is_lfs(name))
+        return self.send_file(path.read_bytes(), headers | self.hub.headers, fault, throttled=is_lfs(name))
 
     def found(self, repo: str, revision: str) -> str | None:
         """The commit of a revision; None once the request has been refused."""
@@ -278,6 +290,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.garble:
             content = bytes(byte ^ 1 for byte in content)
         content = content[: fault.cut_to]
+        if fault.unpacks_to is not None:
+            content = gzip.compress(content.ljust(fault.unpacks_to, b"\0"))
+            headers = {**headers, "Content-Encoding": "gzip"}
+        if fault.endless and self.command == "GET":
+            return self.send_endlessly(content, headers)
         start, size = 0, len(content)
         wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
         if wanted:
@@ -310,7 +327,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
 
+    def send_endlessly(self, content: bytes, headers: Mapping[str, str], most: int = 64 << 20) -> None:
+        self.send_head(200, None, headers)
+        while self.hub.sent < most and not self.hub.closing.is_set():
+            self.wfile.write(content)
+            self.hub.sent += len(content)
+            content = bytes(1 << 16)
+
     def send_json(self, value: Any) -> None:
+        self.hub.twist(value)
         content = json.dumps(value).encode()
         self.send_head(200, len(content), {"Content-Type": "application/json"})
         self.wfile.write(content)
@@ -318,10 +343,11 @@ class _Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str = "") -> None:
         self.send_head(status, 0, {"X-Error-Code": code} if code else {})
 
-    def send_head(self, status: int, length: int, headers: Mapping[str, str]) -> None:
+    def send_head(self, status: int, length: int | None, headers: Mapping[str, str]) -> None:
         self.send_response(status)
         # One request per connection: no thread outlives its answer.
-        for name, value in {"Content-Length": str(length), "Connection": "close", **headers}.items():
+        announced = {} if length is None else {"Content-Length": str(length)}
+        for name, value in {**announced, "Connection": "close", **headers}.items():
             self.send_header(name, value)
         self.end_headers()
 

@@ -21,6 +21,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jtrace import fetching, log, pipeline
+from jtrace.checkpoints import hub as client
 from jtrace.checkpoints import transfer
 from jtrace.checkpoints.hub import Hub
 from jtrace.errors import InputError, WriteError
@@ -247,9 +248,9 @@ def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, se
     ("fault", "slept"),
     [
         pytest.param(Fault(drop_after=9 * CHUNK, times=2), [], id="dropped twice"),
-        pytest.param(Fault(drop_after=0, times=14), [1.0, 8.0], id="dropped for a while"),
+        pytest.param(Fault(drop_after=0, times=2), [1.0, 8.0], id="dropped for a while"),
         pytest.param(Fault(status=503, times=2), [1.0, 8.0], id="out of service for a while"),
-        pytest.param(Fault(reset=True, drop_after=9 * CHUNK, times=2), [1.0, 8.0], id="reset twice"),
+        pytest.param(Fault(reset=True, drop_after=9 * CHUNK, times=2), [], id="reset twice"),
         pytest.param(Fault(stall_after=40 * CHUNK), [], id="stalled half way"),
     ],
 )
@@ -281,16 +282,16 @@ def test_after_so_many_failures_the_sweep_is_given_up(run, server, again, untrou
 
 
 def test_a_full_cache_fails_the_checkpoint_that_does_not_fit(run, cache, server, again, untroubled, monkeypatch):
-    original, commit = transfer.http_get, server.commit(*BAD)
+    original, commit = client.download, server.commit(*BAD)
 
-    def fill(url, stream, **about):
-        if commit in url:
-            stream.write(b"x" * 1000)
+    def fill(url, unfinished, *about):
+        if commit in url and url.endswith(WEIGHTS):
+            unfinished.write_bytes(b"x" * 1000)
             raise OSError(errno.ENOSPC, "No space left on device")
-        return original(url, stream, **about)
+        return original(url, unfinished, *about)
 
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "http_get", fill)
+        patch.setattr(client, "download", fill)
         assert again() == 1
     assert traced(run) == OTHERS
     assert f"the cache {cache} fails ([Errno 28] No space left on device)" in failures(run)["step10"]

@@ -1,25 +1,27 @@
 """Model revisions from the Hugging Face hub: what a download needs, and the download itself.
 
-Files are kept in huggingface_hub's own cache layout, so caches filled by other tools serve too. Since release 1.18
-huggingface_hub discards what an interrupted download has got; weights that come over plain HTTP are therefore written
-to an `.incomplete` blob here, which a later attempt, or a later run, carries on. What comes over Xet (the real hub's
-transfer protocol) is left to huggingface_hub: there an interrupted file starts anew, finished ones are kept.
+Files are kept in huggingface_hub's own cache layout, so caches filled by other tools serve too. They are not fetched by
+`hf_hub_download`, which takes a server's ETag as a path, takes bytes as they come, and discards what an interrupted
+download has got. Here the names, sizes and hashes of the revision's listing are checked first, and what comes has to be
+what was listed. Over plain HTTP it is written to an `.incomplete` blob that a later attempt, or a later run, carries
+on; over Xet (the real hub's transfer protocol) an interrupted file starts anew.
 """
 
 import difflib
-import os
+import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
 # HTTPError is the HTTP client's own: of httpx or httpx2, whichever this huggingface_hub is built on.
 from huggingface_hub.errors import (
@@ -32,35 +34,30 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.file_download import is_xet_available
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
 from tqdm import tqdm
 
+from jtrace.checkpoints.cache import RepositoryCache, SpoiltError
 from jtrace.checkpoints.listing import (
-    SMALL_FILES,
     Listing,
     RemoteFile,
     bytes_text,
+    check_small,
+    is_inner_path,
     needed,
+    parse_refs,
+    parse_revision,
     shards,
     small_files,
     some,
 )
-from jtrace.checkpoints.transfer import (
-    discard,
-    download_resumably,
-    is_transient,
-    note,
-    passing_on,
-    patiently,
-    size_of,
-    spoilt,
-)
-from jtrace.checkpoints.weights import WEIGHT_FILES, weight_files
+from jtrace.checkpoints.transfer import IDENTITY, download, download_by_xet, is_transient, passing_on, patiently
 from jtrace.errors import InputError
 
 SPARE_BYTES = 512 << 20
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+LARGEST_ANSWER = 64 << 20  # bytes of a list of files or revisions
 SAMPLE_BYTES, SAMPLE_SECONDS, SAMPLE_CHUNK = 32 << 20, 5.0, 1 << 16
 DIGITS = re.compile(r"\d+")
 
@@ -77,11 +74,13 @@ class Hub:
         cache_dir: the cache; None is huggingface_hub's default.
         endpoint: the hub's address; None is huggingface_hub's default (HF_ENDPOINT).
         waits: seconds before each further attempt after a transient fault.
+        kind: of repositories: `model` or `dataset`.
     """
 
     cache_dir: Path | None = None
     endpoint: str | None = None
     waits: Sequence[float] = field(default=WAITS, repr=False)
+    kind: str = "model"
 
     def revisions(self, repo: str) -> list[str]:
         """The names of all branches and tags of a repository, sorted.
@@ -89,18 +88,9 @@ class Hub:
         Raises:
             InputError: no such repository, no access, or the hub cannot be reached.
         """
-        # Not by HfApi.list_repo_refs: it has no timeout.
-        url = f"{self._address}/api/models/{repo}/refs"
-
-        def ask() -> Any:
-            reply = get_session().get(url, headers=build_hf_headers(), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            hf_raise_for_status(reply)
-            return reply.json()
-
         with self._explained(repo):
             validate_repo_id(repo)
-            refs = patiently(ask, self.waits)
-            return sorted({ref["name"] for kind in ("branches", "tags") for ref in refs.get(kind, ())})
+            return parse_refs(patiently(lambda: self._answer(f"{repo}/refs"), self.waits), f"{self._address}: {repo}")
 
     def look(self, repo: str, revision: str, weights: bool = True) -> Listing:
         """What a download of a revision needs; no weights are moved.
@@ -118,41 +108,33 @@ class Hub:
                 the hub cannot be reached and the cache does not hold the revision.
         """
         where = f"{repo}@{revision}"
-        if not revision or {"", ".", ".."} & set(revision.split("/")):
+        if not is_inner_path(revision):
             raise InputError(f"{where}: not the name of a branch or tag; write repository@revision")
         with self._explained(repo, revision):
-            cached = self._cached(repo, revision, weights)
+            validate_repo_id(repo)
+            cached = self._storage(repo).listing(revision, weights)
             try:
-                info = patiently(
-                    lambda: self._api.model_info(
-                        repo, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
-                    ),
-                    # An absent hub is not waited for where the cache can answer.
-                    self.waits[:1] if cached else self.waits,
-                )
+                # An absent hub is not waited for where the cache can answer.
+                commit, found = self._files(repo, revision, self.waits[:1] if cached else self.waits)
             except (HTTPError, OSError) as error:
                 if cached and (is_transient(error) or isinstance(error, OfflineModeIsEnabled)):
                     return cached
                 raise
-        if not info.sha or info.siblings is None or any(file.size is None for file in info.siblings):
-            raise InputError(f"{where}: {self._address} does not tell commit and file sizes; is it a hub?")
         # A folder inside the repository holds something else: an optimiser's state, an earlier checkpoint, a variant.
-        files = {
-            file.rfilename: RemoteFile(
-                file.rfilename, file.size or 0, (file.lfs.sha256 if file.lfs else file.blob_id) or ""
-            )
-            for file in info.siblings
-            if "/" not in file.rfilename
-        }
+        files = {name: file for name, file in found.items() if "/" not in name}
         if not weights:
-            return Listing(repo, revision, info.sha, tuple(small_files(files)), ())
-        small, chosen = needed(files, where)
-        shards_ = [chosen]
-        if chosen.name.endswith(".json"):
-            small.append(chosen)
-            index = Listing(repo, revision, info.sha, (chosen,), ())
-            shards_ = shards(self.fetch_small(index) / chosen.name, f"{where}: {chosen.name}", files)
-        return Listing(repo, revision, info.sha, tuple(small), tuple(shards_))
+            small, chosen = small_files(files), []
+        else:
+            small, first = needed(files, where)
+            chosen = [first]
+        check_small(small, where)
+        if chosen and chosen[0].name.endswith(".json"):
+            (index,) = chosen
+            check_small([index], where)
+            small.append(index)
+            folder = self.fetch_small(Listing(repo, revision, commit, (index,), ()))
+            chosen = shards(folder / index.name, f"{where}: {index.name}", files)
+        return Listing(repo, revision, commit, tuple(small), tuple(chosen))
 
     def fetch_small(self, listing: Listing) -> Path:
         """Bring config.json, tokeniser files and weight index into the cache.
@@ -182,13 +164,12 @@ class Hub:
         """
         self.check_space([listing])
         folder = self._fetch(listing, listing.files, progress, stop)
-        self._note(listing)
+        self._storage(listing.repo).name_revision(listing.revision, listing.commit)
         return folder
 
     def holds(self, listing: Listing, file: RemoteFile) -> bool:
         """Whether the cache holds a file of a listing whole, of this revision or of another."""
-        blob = self._storage(listing.repo) / "blobs" / (file.blob or "-")
-        return file.size in (size_of(self._folder(listing) / file.name), size_of(blob))
+        return self._storage(listing.repo).holds(listing.commit, file)
 
     def evict(self, repo: str, commit: str, files: Iterable[str], blobs: Iterable[str]) -> None:
         """Remove files of a commit from the cache, and blobs unless another commit's files are the same.
@@ -197,19 +178,7 @@ class Hub:
             files: names.
             blobs: names; what an interrupted download has left of one goes as well.
         """
-        storage = self._storage(repo)
-        for name in files:
-            (storage / "snapshots" / commit / name).unlink(missing_ok=True)
-        links = (path for path in (storage / "snapshots").rglob("*") if path.is_symlink())
-        for blob in set(blobs) - {os.path.basename(os.readlink(path)) for path in links}:
-            for path in (storage / "blobs" / blob, storage / "blobs" / f"{blob}.incomplete"):
-                path.unlink(missing_ok=True)
-
-    def _note(self, listing: Listing) -> None:
-        """Let the cache know a revision by its name, once its files are there; a read-only cache serves without."""
-        if listing.revision != listing.commit:
-            with suppress(OSError):
-                note(self._storage(listing.repo) / "refs" / listing.revision, listing.commit)
+        self._storage(repo).evict(commit, files, blobs)
 
     def check_space(self, listings: Sequence[Listing]) -> None:
         """Refuse a download that the cache's disk cannot hold.
@@ -230,13 +199,10 @@ class Hub:
         """How many bytes of the listings the cache does not hold yet; a file that several share counts once."""
         missing: dict[tuple[str, str], int] = {}
         for listing in listings:
-            blobs = self._storage(listing.repo) / "blobs"
+            storage = self._storage(listing.repo)
             for file in listing.files:
-                key = (listing.repo, file.blob or f"{listing.commit}/{file.name}")
-                if self.holds(listing, file):
-                    missing[key] = 0
-                else:
-                    missing[key] = max(0, file.size - (size_of(blobs / f"{file.blob}.incomplete") or 0))
+                held = storage.holds(listing.commit, file)
+                missing[listing.repo, file.blob] = 0 if held else max(0, file.size - storage.unfinished_bytes(file))
         return sum(missing.values())
 
     def fetch_tokenizer(self, repo: str) -> Path:
@@ -250,8 +216,24 @@ class Hub:
         """
         listing = self.look(repo, "main", weights=False)
         folder = self.fetch_small(listing)
-        self._note(listing)
+        self._storage(repo).name_revision(listing.revision, listing.commit)
         return folder
+
+    def fetch_file(self, repo: str, revision: str, name: str) -> Path:
+        """Bring one file, of any folder of a repository, into the cache.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            InputError: as `fetch`, or there is no such file.
+        """
+        with self._explained(repo, revision):
+            validate_repo_id(repo)
+            commit, files = self._files(repo, revision, self.waits)
+        if name not in files:
+            raise InputError(f"{repo}@{revision}: no file {name} on {self._address}; check the name")
+        return self.fetch(Listing(repo, revision, commit, (files[name],), ())) / name
 
     def measured_rate(self, listing: Listing) -> float:
         """Bytes per second of a piece of the first weight file, downloaded and thrown away.
@@ -260,14 +242,14 @@ class Hub:
             InputError: as `fetch`.
         """
         file = listing.weights[0]
-        url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=self._address)
-        headers = build_hf_headers() | {"Range": f"bytes=0-{min(file.size, SAMPLE_BYTES) - 1}"}
+        url = self._url(listing, file)
+        headers = build_hf_headers() | IDENTITY | {"Range": f"bytes=0-{min(file.size, SAMPLE_BYTES) - 1}"}
         with self._explained(listing.repo, listing.revision):
             started, received = time.perf_counter(), 0
             about: dict[str, Any] = {"headers": headers, "follow_redirects": True}
             with get_session().stream("GET", url, timeout=constants.HF_HUB_ETAG_TIMEOUT, **about) as reply:
                 hf_raise_for_status(reply)
-                for chunk in reply.iter_bytes(SAMPLE_CHUNK):
+                for chunk in reply.iter_raw(SAMPLE_CHUNK):
                     received += len(chunk)
                     # A server may not know ranges, or be slow.
                     if received >= SAMPLE_BYTES or time.perf_counter() - started > SAMPLE_SECONDS:
@@ -278,48 +260,48 @@ class Hub:
     def _address(self) -> str:
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
 
-    @property
-    def _api(self) -> HfApi:
-        return HfApi(endpoint=self._address)
+    def _files(self, repo: str, revision: str, waits: Sequence[float]) -> tuple[str, dict[str, RemoteFile]]:
+        """Commit and files of a revision."""
+        path = f"{repo}/revision/{quote(revision, safe='')}?blobs=true"
+        answer = patiently(lambda: self._answer(path), waits)
+        return parse_revision(answer, f"{self._address}: {repo}@{revision}")
+
+    def _answer(self, path: str) -> Any:
+        """What the hub's API says of a repository."""
+        about: dict[str, Any] = {"headers": build_hf_headers() | IDENTITY, "follow_redirects": True}
+        about["timeout"] = constants.HF_HUB_ETAG_TIMEOUT
+        content = bytearray()
+        with get_session().stream("GET", f"{self._address}/api/{self.kind}s/{path}", **about) as reply:
+            hf_raise_for_status(reply)
+            for chunk in reply.iter_raw():
+                content += chunk
+                if len(content) > LARGEST_ANSWER:
+                    raise ValueError(f"its answer is longer than {bytes_text(LARGEST_ANSWER)}")
+        try:
+            return json.loads(content)
+        except RecursionError:
+            raise ValueError("its answer is nested too deeply") from None
 
     @property
     def cache(self) -> Path:
         """The folder that holds the downloads; it may not exist yet."""
         return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser().absolute()
 
-    def _storage(self, repo: str) -> Path:
-        return self.cache / repo_folder_name(repo_id=repo, repo_type="model")
+    def _url(self, listing: Listing, file: RemoteFile) -> str:
+        about: dict[str, Any] = {"repo_type": self.kind, "revision": listing.commit, "endpoint": self._address}
+        return hf_hub_url(listing.repo, file.name, **about)
 
-    def _folder(self, listing: Listing) -> Path:
-        return self._storage(listing.repo) / "snapshots" / listing.commit
+    def _storage(self, repo: str) -> RepositoryCache:
+        return RepositoryCache(self.cache, repo, self.kind)
 
     def free_bytes(self) -> int:
         """Free space on the cache's disk."""
         return shutil.disk_usage(next(path for path in (self.cache, *self.cache.parents) if path.exists())).free
 
-    def _cached(self, repo: str, revision: str, weights: bool = True) -> Listing | None:
-        """The revision as the cache holds it; None unless it is whole."""
-        ref = self._storage(repo) / "refs" / revision
-        commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
-        folder = self._storage(repo) / "snapshots" / commit
-        try:
-            held = [path.name for path in weight_files(folder)] if weights else []
-        except InputError:
-            return None
-        indexes = [name for name in WEIGHT_FILES if name.endswith(".json")]
-        small = [name for name in (*SMALL_FILES, *indexes) if (folder / name).is_file()]
-        if not small or (weights and "config.json" not in small):
-            return None
-
-        def sized(names: list[str]) -> tuple[RemoteFile, ...]:
-            return tuple(RemoteFile(name, (folder / name).stat().st_size) for name in names)
-
-        return Listing(repo, revision, commit, sized(small), sized(held))
-
     def _fetch(
         self, listing: Listing, files: Sequence[RemoteFile], progress: str | None, stop: Event | None = None
     ) -> Path:
-        folder = self._folder(listing)
+        storage = self._storage(listing.repo)
         about: dict[str, Any] = {"desc": progress, "unit": "B", "unit_scale": True, "leave": False}
         about["disable"] = None if progress else True  # None shows the bar on terminals only
         start = listing.size - self.missing_bytes(listing)
@@ -328,36 +310,24 @@ class Hub:
             tqdm(total=listing.size, initial=start, **about) as bar,
         ):
             for file in files:
-                path = folder / file.name
-                if size_of(path) == file.size:
+                if storage.has(listing.commit, file):
                     continue
-                if path.is_file():
-                    discard(path)
-                self._patiently(listing, partial(self._download, listing, file, passing_on(bar, stop)))
-                if (size := size_of(path)) != file.size:
-                    discard(path)
-                    raise InputError(spoilt(listing, file, size))
+                source = partial(self._download, listing, file, passing_on(bar, stop))
+                bring = partial(storage.bring, listing.commit, file, source)
+                patiently(bring, self.waits, partial(storage.unfinished_bytes, file))
                 # What was sent twice counts once.
                 bar.update(listing.size - self.missing_bytes(listing) - bar.n)
-        return folder
+        return storage.snapshot(listing.commit)
 
-    def _patiently(self, listing: Listing, download: Callable[[], None]) -> None:
-        """Download in as many attempts as it takes, so long as something comes while we are patient."""
-        while True:
-            missing = self.missing_bytes(listing)
-            try:
-                return patiently(download, self.waits)
-            except HTTPError as error:
-                if not is_transient(error) or self.missing_bytes(listing) >= missing:
-                    raise
-
-    def _download(self, listing: Listing, file: RemoteFile, bar: type[tqdm]) -> None:
-        place: dict[str, Any] = {"filename": file.name, "revision": listing.commit, "endpoint": self._address}
-        if file in listing.weights and file.blob:
-            url = hf_hub_url(listing.repo, **place)
-            if constants.HF_HUB_DISABLE_XET or get_hf_file_metadata(url).xet_file_data is None:
-                download_resumably(listing, file, url, self._storage(listing.repo), bar)
-        hf_hub_download(listing.repo, cache_dir=self.cache, tqdm_class=bar, **place)
+    def _download(self, listing: Listing, file: RemoteFile, bar: type[tqdm], unfinished: Path) -> None:
+        url = self._url(listing, file)
+        xet = None
+        if file in listing.weights and is_xet_available():
+            xet = get_hf_file_metadata(url).xet_file_data
+        if xet:
+            download_by_xet(xet, unfinished, file.size, bar)
+        else:
+            download(url, unfinished, file.size, bar)
 
     @contextmanager
     def _explained(self, repo: str, revision: str | None = None) -> Iterator[None]:
@@ -366,14 +336,16 @@ class Hub:
         again = "the same command goes on with what is missing"
         try:
             yield
+        except SpoiltError as error:
+            raise InputError(f"{where}: {error}") from None
         except GatedRepoError:
             raise InputError(
                 f"{where}: gated; accept its terms at {self._address}/{repo}, then set HF_TOKEN or run `hf auth login`"
             ) from None
         except RepositoryNotFoundError:
             raise InputError(
-                f"{where}: no such model on {self._address}, or a private one; check the id, or set HF_TOKEN (or run "
-                "`hf auth login`) if you have access"
+                f"{where}: no such {self.kind} on {self._address}, or a private one; check the id, or set HF_TOKEN "
+                "(or run `hf auth login`) if you have access"
             ) from None
         except RevisionNotFoundError:
             names = self.revisions(repo)
@@ -406,9 +378,8 @@ class Hub:
                 why = f"HTTP {reason.response.status_code}"
             case _:
                 why = f"{type(reason).__name__}: {_line(reason)}"
-        refs = self._storage(repo) / "refs"
-        names = sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
-        whole = [name for name in names if self._cached(repo, name)]
+        storage = self._storage(repo)
+        whole = [name for name in storage.revisions() if storage.listing(name)]
         return (
             f"{where}: {self._address} cannot be reached ({why}); the same command goes on once it can. Usable without "
             f"it, as the cache {self.cache} holds them whole: {some(whole) or 'no revisions'}"

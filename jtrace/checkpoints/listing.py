@@ -1,24 +1,32 @@
 """Which files of a repository jtrace needs, and what it says when they are not there."""
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jtrace.checkpoints.weights import WEIGHT_FILES
 from jtrace.data.tokenizer import TOKENIZER_FILES
 from jtrace.errors import InputError
 
 SMALL_FILES = ("config.json", *TOKENIZER_FILES)
+LARGEST_SMALL = 64 << 20  # bytes; vocabularies of 256,000 tokens take about 35 MB
+COMMIT = re.compile("[0-9a-f]{40}")
+BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository: its name, its size in bytes, and its blob's name in the cache (empty if not known)."""
+    """A file of a repository: its name, its size in bytes, and its content's hash, which names its blob in the cache.
+
+    The hash is SHA-256 for a file of git-lfs, else the SHA-1 by which git names contents.
+    """
 
     name: str
     size: int
-    blob: str = ""
+    blob: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,73 @@ class Listing:
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.revision}"
+
+
+def is_inner_path(name: str) -> bool:
+    """Whether the name of a file, branch or tag leads nowhere else, and can be printed."""
+    return not {"", ".", ".."} & set(re.split(r"[/\\]", name)) and name.isprintable()
+
+
+def parse_revision(answer: Any, where: str) -> tuple[str, dict[str, RemoteFile]]:
+    """Commit of a revision, and its files by name, from a hub's answer.
+
+    Args:
+        where: the hub's address and `repository@revision`, for messages.
+
+    Raises:
+        InputError: the answer has another form, or a commit, a hash, a size or a path that is none.
+    """
+    match answer:
+        case {"sha": str(commit), "siblings": list(siblings)} if COMMIT.fullmatch(commit):
+            files = [_parse_file(sibling, where) for sibling in siblings]
+            return commit, {file.name: file for file in files}
+    raise InputError(f"{where}: no commit hash and list of files came; is it a hub?")
+
+
+def _parse_file(sibling: Any, where: str) -> RemoteFile:
+    match sibling:
+        case {"rfilename": str(name), "size": int(size), "lfs": {"sha256": str(blob)}}:
+            pass
+        case {"rfilename": str(name), "size": int(size), "blobId": str(blob)}:
+            pass
+        case _:
+            raise InputError(f"{where}: a file came without name, size or hash; is it a hub?")
+    for what, told, formed in (
+        ("path", name, is_inner_path(name)),
+        ("size", size, size >= 0),
+        ("hash", blob, BLOB.fullmatch(blob)),
+    ):
+        if not formed:
+            raise InputError(f"{where}: a file came with {str(told)[:80]!r}, which is no {what}; is it a hub?")
+    return RemoteFile(name, size, blob)
+
+
+def parse_refs(answer: Any, where: str) -> list[str]:
+    """Names of all branches and tags, sorted, from a hub's answer.
+
+    Raises:
+        InputError: the answer has another form, or a name leads elsewhere.
+    """
+    match answer:
+        case {"branches": list(branches), "tags": list(tags)}:
+            names = [ref.get("name") if isinstance(ref, dict) else None for ref in branches + tags]
+            if all(isinstance(name, str) and is_inner_path(name) for name in names):
+                return sorted(set(map(str, names)))
+    raise InputError(f"{where}: no names of branches and tags came; is it a hub?")
+
+
+def check_small(files: Iterable[RemoteFile], where: str) -> None:
+    """Refuses config, tokeniser and index files that are too large for what they are.
+
+    Raises:
+        InputError: a file of more than `LARGEST_SMALL`.
+    """
+    for file in files:
+        if file.size > LARGEST_SMALL:
+            raise InputError(
+                f"{where}: {file.name} has {bytes_text(file.size)}, more than the {bytes_text(LARGEST_SMALL)} that "
+                "such a file may have; name another revision"
+            )
 
 
 def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile], RemoteFile]:

@@ -1,8 +1,5 @@
-"""Bytes from a hub into huggingface_hub's cache: resumed, checked, retried, and counted on one bar."""
+"""Bytes from a hub into a file: resumed, no more than were listed, retried, and counted on one bar."""
 
-import hashlib
-import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,66 +7,93 @@ from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
+from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
-from huggingface_hub.file_download import http_get
-from huggingface_hub.utils import WeakFileLock, build_hf_headers
+from huggingface_hub.file_download import xet_get
+from huggingface_hub.utils import XetFileData, build_hf_headers, hf_raise_for_status, http_stream_backoff
 from tqdm import tqdm
 
-from jtrace.checkpoints.listing import Listing, RemoteFile
-from jtrace.errors import InputError, StoppedError
+from jtrace.errors import StoppedError
 
-SHA256 = re.compile("[0-9a-f]{64}")
+IDENTITY = {"Accept-Encoding": "identity"}
 WORTH_SAYING = 4.0  # seconds of waiting
 
 T = TypeVar("T")
 
 
-def download_resumably(listing: Listing, file: RemoteFile, url: str, storage: Path, bar: type[tqdm]) -> None:
-    """Make the file's blob, starting from what an earlier attempt left of it.
+def download(url: str, unfinished: Path, size: int, bar: type[tqdm]) -> None:
+    """Append to a file what it lacks, and not more than one byte beyond its size, which tells that there is more.
+
+    The bytes are taken as they come: a compressed body is another content, and nothing is unpacked.
 
     Args:
-        storage: the repository's folder in the cache.
         bar: made and updated with the bytes that come.
 
     Raises:
-        InputError: other bytes came than were listed; they are thrown away.
+        HTTPError: the connection fails, or the server refuses; what has come is kept.
     """
-    blob = storage / "blobs" / file.blob
-    unfinished = blob.with_name(f"{blob.name}.incomplete")
-    lock = storage.parent / ".locks" / storage.name / f"{file.blob}.lock"
-    for folder in (blob.parent, lock.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock):
-        if blob.exists():
+    with unfinished.open("ab") as stream:
+        if (start := stream.tell()) >= size:
             return
-        with unfinished.open("ab") as stream:
-            if stream.tell() < file.size:
-                http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers(), tqdm_class=bar)
-        # Two processes may have written to it where the file system does not honour locks.
-        if (size := size_of(unfinished)) != file.size or not _matches(unfinished, file.blob):
-            unfinished.unlink()
-            raise InputError(spoilt(listing, file, size))
-        os.replace(unfinished, blob)
+        headers = build_hf_headers() | IDENTITY | ({"Range": f"bytes={start}-"} if start else {})
+        patience: dict[str, Any] = {"retry_on_exceptions": (), "retry_on_status_codes": (408, 429)}
+        about = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT, **patience}
+        with http_stream_backoff("GET", url, **about) as reply:
+            hf_raise_for_status(reply)
+            if reply.status_code != 206:  # the server knows no ranges
+                stream.seek(0)
+                stream.truncate()
+            progress = bar()
+            for chunk in reply.iter_raw(constants.DOWNLOAD_CHUNK_SIZE):
+                stream.write(chunk[: size + 1 - stream.tell()])
+                if stream.tell() > size:
+                    return
+                progress.update(len(chunk))
 
 
-def spoilt(listing: Listing, file: RemoteFile, size: int | None) -> str:
-    """What to say of a file that came with another size or content than listed."""
-    what = "with another SHA-256 than listed" if size == file.size else f"as {size} bytes, {file.size} were listed"
-    return f"{listing}: {file.name} came {what}; it was thrown away, the same command fetches it again"
+def download_by_xet(file: XetFileData, unfinished: Path, size: int, bar: type[tqdm]) -> None:
+    """Write a file anew by Xet, the real hub's transfer protocol; an interrupted one is thrown away.
+
+    Args:
+        file: what the hub told of it.
+        bar: as for `download`.
+    """
+    unfinished.unlink(missing_ok=True)
+    try:
+        xet_get(
+            incomplete_path=unfinished,
+            xet_file_data=file,
+            headers=build_hf_headers(),
+            expected_size=size,
+            tqdm_class=bar,
+        )
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
-def patiently(call: Callable[[], T], waits: Sequence[float]) -> T:
-    """Call the hub, again after each wait while a fault may pass."""
-    for wait in waits:
+def patiently(call: Callable[[], T], waits: Sequence[float], got: Callable[[], int] = lambda: 0) -> T:
+    """Call the hub, again after each wait while a fault may pass; at once, and with all waits to come, if it got on.
+
+    Args:
+        got: how much there is of what the call brings.
+    """
+    left, before = iter(waits), got()
+    while True:
         try:
             return call()
         except HTTPError as error:
             if not is_transient(error):
                 raise
-            if wait >= WORTH_SAYING:
-                tqdm.write(f"the hub fails ({type(error).__name__}), again in {wait:.0f} s", file=sys.stderr)
-        time.sleep(wait)
-    return call()
+            got_on, before = (now := got()) > before, now
+            if got_on:
+                left = iter(waits)
+            elif (wait := next(left, None)) is None:
+                raise
+            else:
+                if wait >= WORTH_SAYING:
+                    tqdm.write(f"the hub fails ({type(error).__name__}), again in {wait:.0f} s", file=sys.stderr)
+                time.sleep(wait)
 
 
 def is_transient(error: Exception) -> bool:
@@ -101,32 +125,3 @@ def passing_on(bar: tqdm, stop: Event | None = None) -> type[tqdm]:
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...
 
     return PassingOn
-
-
-def _matches(path: Path, blob: str) -> bool:
-    """Whether a file's SHA-256 is its blob's name; files that git keeps itself are named by another hash."""
-    if not SHA256.fullmatch(blob):
-        return True
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == blob
-
-
-def size_of(path: Path) -> int | None:
-    """Bytes of a file; None if there is none."""
-    return path.stat().st_size if path.is_file() else None
-
-
-def discard(path: Path) -> None:
-    """Remove a file of a snapshot together with the blob it links to."""
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-
-
-def note(path: Path, text: str) -> None:
-    """Write a small file whole, unless it says so already."""
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

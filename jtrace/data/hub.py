@@ -10,7 +10,10 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
+from huggingface_hub import constants, try_to_load_from_cache
 
+from jtrace.checkpoints.hub import WAITS, Hub, UnreachableError
+from jtrace.checkpoints.listing import COMMIT
 from jtrace.data import builders
 from jtrace.data.builders import Example, refuse, way_out
 from jtrace.data.statements import Statements
@@ -18,6 +21,7 @@ from jtrace.errors import InputError
 
 GITHUB = "https://raw.githubusercontent.com"
 TIMEOUT = 30  # seconds that GitHub may be silent
+LARGEST_TEXT = 64 << 20  # bytes of a file from there
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,19 @@ def fetch(repository: str, revision: str, file: str, cache_dir: Path | None) -> 
         cache_dir: as for `build`.
 
     Raises:
-        Exception: of the client's dozens of types: the file is not to be had; see `cannot_load`.
+        InputError: the file is not to be had; see `cannot_load`.
     """
-    from huggingface_hub import hf_hub_download
-
     hub_cache = cache_dir / "hub" if cache_dir else None
-    return hf_hub_download(repository, file, repo_type="dataset", revision=revision, cache_dir=hub_cache)
+    cached = try_to_load_from_cache(repository, file, hub_cache, revision, "dataset")
+    if isinstance(cached, str) and COMMIT.fullmatch(revision):
+        return cached
+    hub = Hub(hub_cache, waits=WAITS[:1] if cached else WAITS, kind="dataset")
+    try:
+        return str(hub.fetch_file(repository, revision, file))
+    except UnreachableError:
+        if isinstance(cached, str):
+            return cached
+        raise
 
 
 def cannot_load(name: str, what: str, error: Exception, otherwise: str) -> InputError:
@@ -109,8 +120,6 @@ def cannot_load(name: str, what: str, error: Exception, otherwise: str) -> Input
 
 def _fetch(source: Source, file: str, cache_dir: Path | None) -> str:
     """The local path of a file. One that is cached is not asked for again: a commit's files do not change."""
-    from huggingface_hub import constants
-
     if not source.on_github:
         return fetch(source.repository, source.revision, file, cache_dir)
     # Not by its address through `datasets`: that needs aiohttp, which `datasets` does not bring.
@@ -129,10 +138,13 @@ def _fetch(source: Source, file: str, cache_dir: Path | None) -> str:
 def _download(url: str) -> bytes:
     try:
         with urlopen(url, timeout=TIMEOUT) as reply:
-            return bytes(reply.read())
+            content = bytes(reply.read(LARGEST_TEXT + 1))
     except HTTPError as error:
         error.close()  # it is the reply, with its open connection
         raise
+    if len(content) > LARGEST_TEXT:
+        raise OSError(f"{url} sends more than {LARGEST_TEXT} bytes")
+    return content
 
 
 SOURCES: Mapping[str, Source] = {

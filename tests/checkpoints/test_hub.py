@@ -265,7 +265,7 @@ def test_a_line_that_drops_again_and_again_gets_there_so_long_as_something_comes
     ("left", "missing", "message"),
     [
         (b"not what it begins with", len(WEIGHTS) - 23, "with another SHA-256 than listed"),
-        (WEIGHTS + b"more", 0, "as 51204 bytes, 51200 were listed"),
+        (WEIGHTS + b"more", 0, "as more than the 51200 bytes that were listed"),
     ],
     ids=["other bytes", "too many"],
 )
@@ -299,14 +299,10 @@ def test_bytes_that_were_not_listed_are_refused_and_fetched_again(server, hub, h
     assert (hub.fetch(listing) / "model.safetensors").read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(
-    ("times", "message"),
-    [(None, "tokenizer.json came as 3 bytes, 8 were listed"), (1, "did not come as announced (Consistency check")],
-)
-def test_a_small_file_of_another_size_is_refused_and_fetched_again(server, hub, times, message):
+def test_a_small_file_of_another_size_is_refused_and_fetched_again(server, hub):
     listing = hub.look(REPO, "step10")
-    server.faults["tokenizer.json"] = Fault(times, cut_to=3)
-    assert message in refusal(hub.fetch, listing)
+    server.faults["tokenizer.json"] = Fault(cut_to=3)
+    assert "tokenizer.json came as 3 bytes, 8 were listed" in refusal(hub.fetch, listing)
     assert not list(hub.cache_dir.rglob("snapshots/*/tokenizer.json"))
     del server.faults["tokenizer.json"]
     assert (hub.fetch(listing) / "tokenizer.json").read_text() == '"step10"'
@@ -468,7 +464,7 @@ def test_a_malformed_revision_is_refused_unasked(server, hub, revision):
 
 def test_a_server_that_is_no_hub_is_told(tmp_path, hub, server, monkeypatch):
     monkeypatch.setattr("tests.hub_server._Handler.answer_info", lambda handler, *about: handler.send_json({"id": "x"}))
-    assert "does not tell commit and file sizes" in refusal(hub.look, REPO, "main")
+    assert "no commit hash and list of files came" in refusal(hub.look, REPO, "main")
     monkeypatch.setattr("tests.hub_server._Handler.answer_info", lambda handler, *about: handler.send_head(200, 0, {}))
     assert "does not answer like a hub" in refusal(hub.look, REPO, "main")
 
@@ -582,10 +578,10 @@ def test_a_file_that_another_process_finishes_meanwhile_is_left_alone(server, hu
     """Both look, one fetches while the other is about to."""
     listing, original = hub.look(REPO, "step10"), module.patiently
 
-    def late(call, waits):
+    def late(*about):
         monkeypatch.setattr(module, "patiently", original)
         Hub(hub.cache_dir, hub.endpoint, waits=()).fetch(listing)
-        return original(call, waits)
+        return original(*about)
 
     monkeypatch.setattr(module, "patiently", late)
     hub.fetch(listing)
