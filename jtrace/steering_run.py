@@ -9,10 +9,10 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from jtrace.behaviour import in_order
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.names import in_order
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import Data, Judges, read_tasks

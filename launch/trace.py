@@ -29,6 +29,7 @@ from jtrace.distributed import initialize
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
 from jtrace.models.sharding import default_layout, parse_mesh
+from jtrace.paths import whole
 from jtrace.plan import as_text, make_plan
 from jtrace.sound import SoundConfig
 from jtrace.sweep import trace_into
@@ -40,7 +41,7 @@ from jtrace.work import Limits, most_memory
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",
     None,
-    "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the number in the name), a hub "
+    "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the step in the name), a hub "
     "revision (org/name@rev1,rev2), a public suite (pythia-160m:log, amber:0,1,2), or several of these separated by "
     "';'. May be repeated.",
     required=True,
@@ -189,7 +190,7 @@ def main() -> int:
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
     hub = Hub(cache_dir / "hub" if cache_dir else None)
     refs = parse_specs(CHECKPOINTS.value, hub.revisions)
-    sets = read_all([spec.strip() for spec in STATEMENTS.value], data_dir, cache_dir)
+    sets = read_all(whole(STATEMENTS.value), data_dir, cache_dir)
     judged = [task for task in BEHAVIOUR.value if task in JUDGED]
     if judged:
         raise InputError(f"--behaviour: {judged[0]} needs a judge; ask it by launch/steer.py with --strengths=0")
