@@ -70,6 +70,7 @@ def main(names: list[str]) -> int:
     if CONTENDER.value or SETTING.value:
         if not (CONTENDER.value and SETTING.value):
             raise InputError("--contender and --setting are internal and go together; leave them out")
+        cli.check_device()
         path = Path(SETTING.value)
         contend(read_setting(path), CONTENDER.value, cases, path.parent)
         return 0

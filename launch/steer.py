@@ -121,6 +121,7 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept, la
 
 
 def main() -> int:
+    cli.check_device()
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
         raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")

@@ -161,6 +161,7 @@ def main() -> int:
         initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value, one_mesh=ONE_MESH.value)
     elif ONE_MESH.value or COORDINATOR.value is not None:
         raise InputError("--one_mesh and --coordinator are for several processes; give --distributed as well")
+    cli.check_device()
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
         raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")

@@ -225,8 +225,8 @@ def _check_models(refs: Sequence[CheckpointRef]) -> None:
         other = first.setdefault((ref.model, told.step), own)
         if other[0] != own[0]:
             raise InputError(
-                f"--checkpoints: '{other[1]}' and '{own[1]}' are both step {told.step} of '{ref.model}', the folder they "
-                "lie in; give each model a folder of its own"
+                f"--checkpoints: '{other[1]}' and '{own[1]}' are both step {told.step} of '{ref.model}'; give each "
+                "model a folder of its own"
             )
 
 

@@ -1,9 +1,10 @@
 """The weights of a Hugging Face folder: which files hold them, and each file opened as a memory map."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import ml_dtypes
 import numpy as np
 
 from jtrace.checkpoints.mapped import MappedFile, Placement, TensorInfo, WeightFile, is_shape, quote
-from jtrace.checkpoints.samples import tensor_digests
 from jtrace.checkpoints.torch_file import TorchFile
 from jtrace.errors import InputError
 
@@ -23,6 +23,7 @@ __all__ = [
     "iter_weight_files",
     "open_weight_file",
     "read_index",
+    "tensor_digests",
     "tensor_infos",
     "weight_files",
 ]
@@ -170,6 +171,24 @@ def tensor_infos(folder: Path) -> dict[str, TensorInfo]:
         InputError: As `iter_weight_files`; a tensor that lies in two files is one such case.
     """
     return {name: info for file in iter_weight_files(folder) for name, info in file.tensors.items()}
+
+
+def tensor_digests(files: Iterable[WeightFile]) -> dict[str, str]:
+    """Tell tensors from others by a sample of them, however they are shared out to files.
+
+    Args:
+        files: Open weight files, each of which is closed.
+
+    Returns:
+        SHA-256, in hex, of each tensor's name, dtype, shape and sample.
+    """
+    found = {}
+    for opened in files:
+        with opened as file:
+            for name, info in file.tensors.items():
+                header = f"{name}:{info.dtype.name}:{list(info.shape)}:".encode()
+                found[name] = hashlib.sha256(header + file.sample(name)).hexdigest()
+    return found
 
 
 def _choose(folder: Path) -> Path:
