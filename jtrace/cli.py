@@ -88,8 +88,8 @@ def check_device() -> None:
         found, reason = "", " ".join(str(error).split()).partition(" (set JAX")[0]
     if not found or (found == "cpu" and asked not in ("", "cpu")):
         raise InputError(
-            f"JAX_PLATFORMS={asked}: not found ({reason}); unset it to compute on what is there, or install jtrace with "
-            "the extra cuda or tpu"
+            f"JAX_PLATFORMS={asked}: not found ({reason}); unset it to compute on what is there, or install "
+            "jtrace with the extra cuda or tpu"
         )
 
 

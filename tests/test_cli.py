@@ -69,7 +69,7 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path, command, platform):
     flags = {
         "trace": ["--checkpoints=x", "--statements=y", "--out=z"],
         "steer": ["--target=x", "--tasks=perplexity", "--out=z"],
-        "pretrain": ["--text=x", "--out=z"],
+        "pretrain": ["--text=x", "--steps=1", "--out=z"],
         "convert": ["--checkpoint=x", "--to=hf", "--out=z"],
     }[command]
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platform}
