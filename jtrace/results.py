@@ -7,7 +7,7 @@ and so is all that belongs to it.
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,10 @@ class RunDirectory:
     def activations_path(self, name: str, dataset: str) -> Path:
         return self.path / "activations" / name / f"{dataset}.safetensors"
 
+    def stamp_path(self, ref: CheckpointRef) -> Path:
+        """`Content.key` and `stamp` of what was traced: not in the table, which is the same wherever it is made."""
+        return self.path / ".stamps" / ref.name
+
     def baseline_path(self, digest: str) -> Path:
         return self.path / "baselines" / f"{digest}.safetensors"
 
@@ -125,10 +129,13 @@ class RunDirectory:
             about = _read_table(self.table_path(ref)).schema.metadata or {}
         except (OSError, pa.ArrowException):
             return None
-        content = about.get(CONTENT_KEY)
-        return Origin(
-            about.get(SOURCE_KEY, b"").decode(), Content.from_json(json.loads(content)) if content is not None else None
-        )
+        source, content = about.get(SOURCE_KEY, b"").decode(), about.get(CONTENT_KEY)
+        if content is None:
+            return Origin(source, None)
+        found, path = Content.from_json(content.decode()), self.stamp_path(ref)
+        key, _, stamp = path.read_text().partition(" ") if path.is_file() else ("", "", "")
+        # A stamp may be there before the table that it belongs to.
+        return Origin(source, replace(found, stamp=stamp) if key == found.key else found)
 
     def is_done(
         self,
@@ -244,10 +251,13 @@ class RunDirectory:
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
         if content is not None:
-            about_table[CONTENT_KEY] = json.dumps(content.to_json()).encode()
+            about_table[CONTENT_KEY] = content.to_json().encode()
         try:
             self.write_vectors(ref, vectors, how)
             write_projections(self.projections_path(ref.name), projections)
+            if content is not None:
+                with written_whole(self.stamp_path(ref)) as aside:
+                    aside.write_text(f"{content.key} {content.stamp}")
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
         except WriteError:

@@ -108,7 +108,17 @@ def test_a_table_tells_what_it_was_made_from(run):
     assert run.origin(REF) == Origin("/models/llama/step3", None)
     content = Content("w", "c", "t", "s")
     write_traced(run, content=content)
-    assert run.origin(REF) == Origin("/models/llama/step3", content)
+    origin = run.origin(REF)
+    assert origin == Origin("/models/llama/step3", content)
+    assert origin.content.stamp == "s"
+
+
+def test_a_stamp_of_other_weights_than_the_table_s_is_none(run):
+    write_traced(run, content=Content("w", "c", "t", "s"))
+    stamp = run.stamp_path(REF).read_text()
+    write_traced(run, content=Content("other", "c", "t", "s"))
+    run.stamp_path(REF).write_text(stamp)
+    assert run.origin(REF).content.stamp == ""
 
 
 def test_missing_activations_are_not_done(run):

@@ -1,9 +1,10 @@
 """What a checkpoint holds, as a key: whatever is kept of a checkpoint is kept by it, and made anew where it differs."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jtrace.checkpoints.weights import WEIGHT_FILES, iter_weight_files, tensor_d
 from jtrace.data.tokenizer import TOKENIZER_FILES, tokenizer_fingerprint
 from jtrace.errors import InputError
 
+PARTS = ("weights", "config", "tokenizer")
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
@@ -32,7 +34,7 @@ class Content:
     weights: str
     config: str
     tokenizer: str
-    stamp: str
+    stamp: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -41,14 +43,15 @@ class Content:
 
     def differences(self, other: "Content") -> tuple[str, ...]:
         """Names of the parts that differ."""
-        return tuple(name for name in ("weights", "config", "tokenizer") if getattr(self, name) != getattr(other, name))
+        return tuple(name for name in PARTS if getattr(self, name) != getattr(other, name))
 
-    def to_json(self) -> dict[str, str]:
-        return asdict(self)
+    def to_json(self) -> str:
+        """All but the stamp, which is another for every copy."""
+        return json.dumps({name: getattr(self, name) for name in PARTS})
 
     @staticmethod
-    def from_json(record: dict[str, str]) -> "Content":
-        return Content(**{field.name: record[field.name] for field in fields(Content)})
+    def from_json(text: str) -> "Content":
+        return Content(**json.loads(text))
 
 
 def read_content(folder: Path, tokenizer: Path | None = None, known: Content | None = None) -> Content:
