@@ -7,8 +7,14 @@
 Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It first says what
 is odd in the statements, prints a line per checkpoint, ends with a table of the best layer of each set, and leaves
 tables, vectors and figures in the run directory. Downloads, reading and computing overlap. A rerun of the same command
-does only what is missing, whatever stopped it, and several processes may run it on one directory. --dry_run prints the
-plan alone: revisions, tokens seen, download size, disk needed, estimated time.
+does only what is missing, whatever stopped it, and several processes may run it on one directory; a checkpoint whose
+weights, config or tokeniser have changed since is traced again. --dry_run prints the plan alone: revisions, tokens
+seen, download size, disk needed, estimated time.
+
+A folder's name tells its step: step500, step-1k (k, M and B right after the number), checkpoint-500, ckpt_010,
+iter_0000100, ep0-ba500, epoch=0-step=500 or 500 alone; a model's name or a stage may stand before it, as in
+pythia-step200 and stage1-step1000-tokens2B. Any other name tells none. Of a folder's weights model.safetensors is read,
+else the shards of its index, else the same of pytorch_model.bin.
 
 Checkpoints of a public suite are selected by SUITE:ITEMS, items separated by commas: all; log (log-spaced); a number;
 a range A-B; a range with a stride A-B/S; a revision by name.
