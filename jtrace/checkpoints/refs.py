@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,10 @@ from jtrace.errors import InputError
 from jtrace.paths import matching
 
 NO_STEP = "its name tells no step, so it comes after those whose names do; call it as step500, checkpoint-500 or 500"
-STAGE = re.compile(r"^stage\d+-(?:ingredient\d+-)?", re.A)
+STAGE = re.compile(r"stage(\d+)-(?:ingredient\d+-)?", re.A)
+STAGE_ANEW = (
+    "its stage counts steps anew, so that curves put it among an earlier stage's; trace each stage into its own --out"
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -78,7 +81,7 @@ def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[Checkp
                 f"two checkpoints are called '{ref.name}': {other.source} and {ref.source}; rename a folder"
             )
     _check_models(list(refs.values()))
-    return tuple(refs.values())
+    return tuple(_with_stages(list(refs.values())))
 
 
 def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
@@ -221,13 +224,34 @@ def _check_models(refs: Sequence[CheckpointRef]) -> None:
         told = read_folder_step(ref.revision)
         if told is None or isinstance(ref.source, HubSource):
             continue
-        own = STAGE.sub("", told.before), ref.revision
+        stage = STAGE.match(told.before)
+        own = told.before[stage.end() if stage else 0 :], ref.revision
         other = first.setdefault((ref.model, told.step), own)
         if other[0] != own[0]:
             raise InputError(
                 f"--checkpoints: '{other[1]}' and '{own[1]}' are both step {told.step} of '{ref.model}'; give each "
                 "model a folder of its own"
             )
+
+
+def _with_stages(refs: Sequence[CheckpointRef]) -> Iterator[CheckpointRef]:
+    """The checkpoints, with a warning on those of a later stage whose steps are not above an earlier stage's."""
+    reached: dict[str, list[tuple[int, int]]] = {}
+    for ref in refs:
+        if (stage := _stage(ref)) is not None and ref.step is not None:
+            reached.setdefault(ref.model, []).append((stage, ref.step))
+    for ref in refs:
+        stage, step = _stage(ref), ref.step
+        before = [at for earlier, at in reached.get(ref.model, ()) if stage is not None and earlier < stage]
+        if step is not None and ref.tokens is None and any(step <= at for at in before):
+            yield replace(ref, warning="; ".join(filter(None, (ref.warning, STAGE_ANEW))))
+        else:
+            yield ref
+
+
+def _stage(ref: CheckpointRef) -> int | None:
+    match = STAGE.match(ref.revision)
+    return int(match[1]) if match else None
 
 
 def _nearest(folder: Path, most: int = 5) -> str:

@@ -136,7 +136,7 @@ def make(*folders: str) -> None:
         ["0", "200", "1000"],
         ["ep0-ba500", "ep0-ba2000", "ep1-ba10000"],
         ["epoch=0-step=500", "epoch=0-step=2000", "epoch=1-step=10000"],
-        ["stage1-step50", "stage1-step1000", "stage2-step7"],
+        ["stage1-step50", "stage1-step1000", "stage2-step2000"],
     ],
 )
 def test_a_course_is_in_the_order_of_its_steps_and_one_model_s(models, course):
@@ -158,6 +158,12 @@ def test_a_glob_says_which_folders_have_no_step_and_puts_them_last(models):
     assert ["its name tells no step" in ref.warning for ref in refs] == [False, False, True, True]
     assert "tells no step" in parse_specs(["mine/step7to9"], no_hub)[0].warning
     assert not parse_specs(["smollm2"], no_hub)[0].warning
+
+
+def test_a_later_stage_that_counts_steps_anew_is_told(models):
+    make("mine/stage1-step50", "mine/stage1-step1000-tokens4B", "mine/stage2-step7", "mine/stage2-step2000")
+    told = {ref.revision: "its stage counts steps anew" in ref.warning for ref in parse_specs(["mine/*"], no_hub)}
+    assert [revision for revision, anew in told.items() if anew] == ["stage2-step7"]
 
 
 def test_a_save_that_orbax_has_not_finished_is_no_checkpoint(models):
