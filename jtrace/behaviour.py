@@ -1,6 +1,5 @@
 """Tables of steering, read: whose vector was added to what, and what became of which measure of behaviour."""
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,15 +62,6 @@ def better_by(metric: str, value: float, than: float) -> float:
 def reported(steering: pd.DataFrame) -> pd.DataFrame:
     """Without the rows that only serve, or record, the choice of layer and strength, or tell a difference."""
     return steering[~steering["metric"].astype(str).str.startswith(AUXILIARY)]
-
-
-def in_order(names: Collection[str]) -> list[str]:
-    """Sorted, numbers within names as numbers: `step9` comes before `step10`."""
-    return sorted(names, key=_natural)
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    return [("", int(part)) if part.isdecimal() else (part, 0) for part in re.split(r"(\d+)", name)]
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,24 @@ def _keep_the_host() -> None:
         jax.config.update("jax_platforms", f"{platforms},cpu")
 
 
+def check_device() -> None:
+    """Ask JAX for its device, in a command that computes and after `jax.distributed` has begun.
+
+    Raises:
+        InputError: the first of JAX_PLATFORMS is not there, which JAX would pass over for the CPU, or there is none.
+    """
+    asked = (jax.config.values["jax_platforms"] or "").split(",")[0]
+    try:
+        found, reason = jax.default_backend(), "no such device, or no JAX for it"
+    except RuntimeError as error:
+        found, reason = "", " ".join(str(error).split()).partition(" (set JAX")[0]
+    if not found or (found == "cpu" and asked not in ("", "cpu")):
+        raise InputError(
+            f"JAX_PLATFORMS={asked}: not found ({reason}); unset it to compute on what is there, or install "
+            "jtrace with the extra cuda or tpu"
+        )
+
+
 def _stop_on_signals() -> None:
     """Let the first of SIGINT and SIGTERM raise KeyboardInterrupt or `Terminated`, the next end the process."""
 

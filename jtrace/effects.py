@@ -12,10 +12,10 @@ from jtrace.behaviour import (
     Vector,
     better_by,
     dimension_of,
-    in_order,
     is_trust,
     main_metric,
 )
+from jtrace.checkpoints.names import in_order
 from jtrace.steering_results import CHOSEN, DIFFERENCE, VALIDATION
 
 GAINS = ("task", "metric", "source", "layer", "strength", "gain", "apart", "perplexity_ratio", "capability_change")

@@ -87,7 +87,7 @@ def _stop_tokens(folder: Path, values: dict[str, Any], tokenizer: PreTrainedToke
         generation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         found = generation.get("eos_token_id", values.get("eos_token_id"))
     except (ValueError, AttributeError):
-        raise InputError(f"{path}: cannot be read as JSON; download the checkpoint again") from None
+        raise InputError(f"{path}: is no JSON object; mend it, copy it again, or remove it") from None
     if found is None:
         found = tokenizer.eos_token_id
     listed = found if isinstance(found, list) else [] if found is None else [found]

@@ -32,7 +32,7 @@ from jtrace.log import Passage, Span
 from jtrace.models.decoder import Params
 from jtrace.results import RunDirectory
 from jtrace.sweep_baselines import Baselines
-from jtrace.tracing import Checked, is_traced, peak_memory, trace_checkpoint
+from jtrace.tracing import Checked, changes, is_traced, peak_memory, trace_checkpoint
 from jtrace.work import Item, Limits, Work, untraced
 
 # Downloads are of uneven speed, and the first checkpoint compiles; more would be kept from other processes.
@@ -114,7 +114,15 @@ class Pipeline:
         for item in items:
             if self.run.is_damaged(item.ref):
                 self._warn(f"{self.run.table_path(item.ref)} is damaged; its checkpoint is traced again")
+            elif changed := self._changes(item.ref):
+                self._warn(f"{item.ref.name}: {changed} of {item.ref.source} changed since; it is traced again")
         return items
+
+    def _changes(self, ref: CheckpointRef) -> str:
+        try:
+            return " and ".join(changes(ref, self.work.config, self.run))
+        except InputError:  # another checkpoint's table: it fails by name when its turn comes
+            return ""
 
     def _fetched(self, items: Sequence[Item]) -> Iterator[Item]:
         """Fetch one after another; what other processes have comes last, once they have let go of it."""
@@ -170,6 +178,7 @@ class Pipeline:
         self._memory.take(count)
         item.memory = count
         started = time.time()
+        item.checked = checked.with_content()
         item.staged = stage_checkpoint(
             checked.folder, self.work.config.dtype, checked.read.depth, self.work.layout, self._stop
         )

@@ -7,7 +7,7 @@ and so is all that belongs to it.
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from jtrace.array_files import holds_arrays, read_arrays, write_arrays
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit
+from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.claims import Claims, in_use
 from jtrace.dynamics_files import read_dynamics, write_dynamics
@@ -52,7 +53,21 @@ SCHEMA = pa.schema(
 STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
+CONTENT_KEY = b"jtrace.content"
 RECORD, LOCKS = "run.json", ".locks"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a table was made from: the source's name, and its content, which tables of earlier releases do not tell."""
+
+    source: str
+    content: Content | None
+
+    @property
+    def key(self) -> str:
+        """What the answers of the checkpoint are kept by."""
+        return self.content.key if self.content else self.source
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,10 @@ class RunDirectory:
 
     def activations_path(self, name: str, dataset: str) -> Path:
         return self.path / "activations" / name / f"{dataset}.safetensors"
+
+    def stamp_path(self, ref: CheckpointRef) -> Path:
+        """`Content.key` and `stamp` of what was traced: not in the table, which is the same wherever it is made."""
+        return self.path / ".stamps" / ref.name
 
     def baseline_path(self, digest: str) -> Path:
         return self.path / "baselines" / f"{digest}.safetensors"
@@ -104,6 +123,20 @@ class RunDirectory:
         """The tables of all checkpoints traced so far."""
         return sorted((self.path / "metrics").glob("*.parquet"))
 
+    def origin(self, ref: CheckpointRef) -> Origin | None:
+        """What the checkpoint's table was made from; None where there is no table, or none that can be read."""
+        try:
+            about = _read_table(self.table_path(ref)).schema.metadata or {}
+        except (OSError, pa.ArrowException):
+            return None
+        source, content = about.get(SOURCE_KEY, b"").decode(), about.get(CONTENT_KEY)
+        if content is None:
+            return Origin(source, None)
+        found, path = Content.from_json(content.decode()), self.stamp_path(ref)
+        key, _, stamp = path.read_text().partition(" ") if path.is_file() else ("", "", "")
+        # A stamp may be there before the table that it belongs to.
+        return Origin(source, replace(found, stamp=stamp) if key == found.key else found)
+
     def is_done(
         self,
         ref: CheckpointRef,
@@ -115,23 +148,12 @@ class RunDirectory:
 
         Args:
             probes: whether they belong to it as well.
-
-        Raises:
-            InputError: the table is of another checkpoint of the same name.
         """
-        path = self.table_path(ref)
-        try:
-            source = (_read_table(path).schema.metadata or {}).get(SOURCE_KEY, b"").decode()
-        except (OSError, pa.ArrowException):
-            return False
-        if source != str(ref.source):
-            raise InputError(
-                f"{path}: made from {source}, not from {ref.source}; rename the folder or take another --out"
-            )
         arrays = [self.vectors_path(ref, kind) for kind in kinds]
         arrays += [self.activations_path(ref.name, dataset) for dataset in activations]
         arrays += [self.probes_path(ref.name)] if probes else []
-        return self.projections_path(ref.name).is_file() and all(map(holds_arrays, arrays))
+        there = self.origin(ref) is not None and self.projections_path(ref.name).is_file()
+        return there and all(map(holds_arrays, arrays))
 
     def is_damaged(self, ref: CheckpointRef) -> bool:
         """Whether there is a table that cannot be read."""
@@ -178,6 +200,11 @@ class RunDirectory:
         self.check_there()
         write_arrays(self.vectors_path(ref, kind), vectors, how)
 
+    def drop_vectors(self, ref: CheckpointRef, kinds: Collection[str]) -> None:
+        """Remove vectors of these kinds: they are of weights that the checkpoint does not hold any more."""
+        for kind in kinds:
+            self.vectors_path(ref, kind).unlink(missing_ok=True)
+
     def write_probes(self, ref: CheckpointRef, probes: Mapping[str, KeptProbes], how: Mapping[str, Any]) -> None:
         """Probes of each set, and how they were made (JSON values, `layers` among them); before the table."""
         self.check_there()
@@ -215,6 +242,7 @@ class RunDirectory:
         metrics: Sequence[Metric],
         fingerprint: Fingerprint,
         projections: Sequence[Projection],
+        content: Content | None = None,
     ) -> None:
         """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done."""
         # What is written again, for another kind of vector as a rule, replaces the same numbers.
@@ -222,9 +250,14 @@ class RunDirectory:
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
         table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
+        if content is not None:
+            about_table[CONTENT_KEY] = content.to_json().encode()
         try:
             self.write_vectors(ref, vectors, how)
             write_projections(self.projections_path(ref.name), projections)
+            if content is not None:
+                with written_whole(self.stamp_path(ref)) as aside:
+                    aside.write_text(f"{content.key} {content.stamp}")
             with written_whole(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
         except WriteError:

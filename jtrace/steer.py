@@ -139,7 +139,7 @@ def steer(
     Args:
         folder: RUN/steering, which is there.
         vectors: controls among them.
-        weights: tells the target's weights from others of the same name.
+        weights: tells the target's content from others of the same name (`checkpoints.content.Content.key`).
 
     Returns:
         All rows, columns as `steering_results.SCHEMA`.

@@ -12,10 +12,10 @@ from jtrace.behaviour import (
     Vector,
     better_by,
     dimension_of,
-    in_order,
     reported,
     vectors,
 )
+from jtrace.checkpoints.names import in_order
 from jtrace.dynamics import agreement, trajectories
 from jtrace.effects import Effect, by_task, effects, strongest
 from jtrace.page import paragraph, table

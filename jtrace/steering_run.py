@@ -2,17 +2,16 @@
 
 import dataclasses
 import glob
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
 
-from jtrace.behaviour import in_order
-from jtrace.checkpoints.audit import fingerprint
+from jtrace.checkpoints.content import read_content
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.names import in_order
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import Data, Judges, read_tasks
@@ -33,7 +32,7 @@ class VectorChoice:
     """Which vectors a target is steered with.
 
     Attributes:
-        files: of RUN/vectors; globs are read in the order of the numbers in their names.
+        files: of RUN/vectors; globs are read in the order of the steps in their names.
         sets: expressions as `steering.combined` reads them; empty for the only set of the files.
         towards_good: turned so that a positive strength is the trustworthy direction.
         any_family: see `steer.vectors_for`.
@@ -75,6 +74,7 @@ def steer_into(
     data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
     tasks = read_tasks(names, config.protocols, data, judges)
     folder = _folder(target, hub or Hub())
+    content = read_content(folder, tokenizer)
     model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer)
     if files:
         vectors = [
@@ -92,8 +92,7 @@ def steer_into(
     vectors = with_controls(vectors, config.random)
     check_steering(model, vectors, tasks, config)
     run = open_steering(out, target.name)
-    weights = hashlib.sha256(fingerprint(model.params).to_json().encode()).hexdigest()
-    steer(run.path / "steering", model, vectors, tasks, config, weights)
+    steer(run.path / "steering", model, vectors, tasks, config, content.key)
     there = run.read_steering()
     of_these = there["vector_from"].isin([vector.source for vector in vectors]) & (there["target"] == model.name)
     table = steering_effects(there[of_these])
@@ -107,7 +106,7 @@ def steer_into(
 
 
 def vector_files(specs: Sequence[str]) -> list[Path]:
-    """The files that paths and globs name, those of a glob in the order of the numbers in their names.
+    """The files that paths and globs name, those of a glob in the order of the steps in their names.
 
     Raises:
         InputError: a glob that matches nothing.

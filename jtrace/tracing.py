@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 from jtrace.activations import PackedSets, extract, pack_sets
 from jtrace.checkpoints.audit import fingerprint
+from jtrace.checkpoints.content import Content, holds_weights, read_content
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.listing import Listing
@@ -93,6 +94,7 @@ class Checked:
         architecture: of the whole model.
         layers: to report.
         read: the architecture of the blocks that are read.
+        content: of the folder, once its weights are there.
     """
 
     ref: CheckpointRef
@@ -102,6 +104,15 @@ class Checked:
     layers: tuple[int, ...]
     read: DecoderConfig
     commit: str | None = None
+    content: Content | None = None
+
+    def with_content(self) -> "Checked":
+        """The same, what its files hold known; to be asked for before the weights are read.
+
+        Raises:
+            InputError: there are no weights, or they are damaged.
+        """
+        return dataclasses.replace(self, content=read_content(self.folder, self.tokenizer))
 
 
 @dataclass(frozen=True)
@@ -158,15 +169,46 @@ def is_traced(
     run: RunDirectory,
     tasks: Sequence[Task] = (),
 ) -> bool:
-    """Whether the run directory holds all that this configuration writes of a checkpoint.
+    """Whether the run directory holds all that this configuration writes of a checkpoint, as its files are now.
 
     Raises:
         InputError: it holds another checkpoint of the same name.
     """
-    asked = [_behaviour_unit(run, ref, task, config) for task in tasks]
+    origin = run.origin(ref)
+    if origin is None or changes(ref, config, run):
+        return False
+    asked = [_behaviour_unit(run, ref, task, config, origin.key) for task in tasks]
     return all(unit.table_path.is_file() for unit in asked) and run.is_done(
         ref, [s.name for s in sets] if config.keep_activations else (), config.vector_kinds, probes=config.is_sound
     )
+
+
+def changes(ref: CheckpointRef, config: SweepConfig, run: RunDirectory) -> tuple[str, ...]:
+    """What of a traced checkpoint's folder (`weights`, `config`, `tokenizer`) is not what was traced.
+
+    A folder that was moved or copied has not changed. Of a hub revision nothing is looked at, nor where the weights are
+    gone or the table is of a release that kept no content.
+
+    Raises:
+        InputError: what was traced is another checkpoint of the same name.
+    """
+    origin = run.origin(ref)
+    if origin is None:
+        return ()
+    here, found = str(ref.source) == origin.source, tuple[str, ...]()
+    if origin.content is not None and isinstance(ref.source, Path) and holds_weights(ref.source):
+        try:
+            now = read_content(ref.source, config.tokenizer, origin.content if here else None)
+        except InputError:
+            return ("weights",)
+        found = now.differences(origin.content)
+        here = here or not found
+    if not here:
+        raise InputError(
+            f"{run.table_path(ref)}: made from {origin.source}, not from {ref.source}; rename the folder or take "
+            "another --out"
+        )
+    return found
 
 
 def check_checkpoint(
@@ -241,6 +283,7 @@ def trace_checkpoint(
     how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
     # Only now: the processes of a mesh have run all that they run together, and none waits for one whose disk is full.
     if writes:
+        _drop_outdated(checked, config, run)
         for name, activations in found.kept.items():
             run.write_activations(ref, name, activations)
         for kind in config.vector_kinds:
@@ -255,13 +298,15 @@ def trace_checkpoint(
             metrics=found.metrics,
             fingerprint=weights,
             projections=[trace.projection for trace in traces.values()],
+            content=checked.content,
         )
     traced = time.time()
     if tasks:  # last: what is wrong with a task leaves the trace as it is
         words = read_tokenizer(checked.tokenizer)
         values = read_config_json(checked.folder)
         model = as_language_model(ref.name, checked.folder, values, full, params, dtype, words)
-        ask_as_it_is(run, ref, model, tasks, config)
+        key = checked.content.key if checked.content else str(ref.source)
+        ask_as_it_is(run, model, tasks, config, key)
         delete(params)
     return Traced(
         Span(started, extracted),
@@ -271,6 +316,13 @@ def trace_checkpoint(
         best(found.metrics),
         found.warnings,
     )
+
+
+def _drop_outdated(checked: Checked, config: SweepConfig, run: RunDirectory) -> None:
+    """Where other weights are traced under a name, the vectors that are not made anew are not the checkpoint's."""
+    origin, now = run.origin(checked.ref), checked.content
+    if origin and origin.content and now and now.differences(origin.content):
+        run.drop_vectors(checked.ref, KINDS.keys() - set(config.vector_kinds))
 
 
 def delete(arrays: Any) -> None:
@@ -332,17 +384,19 @@ def best(metrics: Sequence[Metric]) -> Best | None:
     return Best(top.dataset, top.layer, top.protocol, top.value) if top else None
 
 
-def ask_as_it_is(
-    run: RunDirectory, ref: CheckpointRef, model: LanguageModel, tasks: Sequence[Task], config: SweepConfig
-) -> None:
-    """The answers of a checkpoint without steering, into RUN/steering, so that probes and behaviour can be compared."""
+def ask_as_it_is(run: RunDirectory, model: LanguageModel, tasks: Sequence[Task], config: SweepConfig, key: str) -> None:
+    """The answers of a checkpoint without steering, into RUN/steering, so that probes and behaviour can be compared.
+
+    Args:
+        key: of the checkpoint's content.
+    """
     folder = run.path / "steering"
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from None
     vector = no_vector(model.config.depth, model.config.width)
-    steer(folder, model, [vector], tasks, _as_it_is(config), str(ref.source), quiet=True)
+    steer(folder, model, [vector], tasks, _as_it_is(config), key, quiet=True)
 
 
 def behaviour_protocols(config: SweepConfig) -> tuple[str, ...]:
@@ -354,9 +408,9 @@ def _as_it_is(config: SweepConfig) -> SteerConfig:
     return SteerConfig(strengths=(0.0,), layers=((0,),), protocols=behaviour_protocols(config))
 
 
-def _behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig) -> Unit:
+def _behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig, key: str) -> Unit:
     dtype, how = config.dtype, _as_it_is(config)
-    return unit_of(run.path / "steering", ref.name, no_vector(1, 1), "", task, how, dtype, str(ref.source))
+    return unit_of(run.path / "steering", ref.name, no_vector(1, 1), "", task, how, dtype, key)
 
 
 def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub: Hub) -> tuple[DecoderConfig, Path]:

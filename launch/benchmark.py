@@ -33,6 +33,7 @@ from jtrace.benchmark.table import lines
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
+from jtrace.paths import whole
 from jtrace.whole import written_whole
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A Hugging Face folder of the llama family.")
@@ -69,6 +70,7 @@ def main(names: list[str]) -> int:
     if CONTENDER.value or SETTING.value:
         if not (CONTENDER.value and SETTING.value):
             raise InputError("--contender and --setting are internal and go together; leave them out")
+        cli.check_device()
         path = Path(SETTING.value)
         contend(read_setting(path), CONTENDER.value, cases, path.parent)
         return 0
@@ -83,7 +85,7 @@ def main(names: list[str]) -> int:
     # Before anything long: a checkpoint or a set that cannot be read is told at once.
     if CHECKPOINT.value:
         read_config_json(Path(CHECKPOINT.value))
-    read_all(STATEMENTS.value, Path(DATA_DIR.value) if DATA_DIR.value else None)
+    read_all(whole(STATEMENTS.value), Path(DATA_DIR.value) if DATA_DIR.value else None)
     out = Path(OUT.value)
     with ExitStack() as stack:
         if SHAPE.value:
@@ -95,7 +97,7 @@ def main(names: list[str]) -> int:
         setting = Setting(
             checkpoint=checkpoint,
             tokenizer=Path(TOKENIZER.value or checkpoint),
-            statements=tuple(STATEMENTS.value),
+            statements=tuple(whole(STATEMENTS.value)),
             data_dir=Path(DATA_DIR.value) if DATA_DIR.value else None,
             dtype=DTYPE.value,
             rounds=ROUNDS.value,

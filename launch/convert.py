@@ -37,6 +37,7 @@ CACHE_DIR = flags.DEFINE_string(
 
 
 def main() -> int:
+    cli.check_device()
     hub = Hub(Path(CACHE_DIR.value) / "hub" if CACHE_DIR.value else None)
     refs = parse_specs([CHECKPOINT.value], hub.revisions)
     if len(refs) != 1:

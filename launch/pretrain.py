@@ -82,6 +82,7 @@ CACHE_DIR = flags.DEFINE_string(
 
 
 def main() -> int:
+    cli.check_device()
     if (PRESET.value is None) == (INIT_FROM.value is None):
         raise InputError(f"give either --preset ({', '.join(PRESETS)}), for a new model, or --init_from")
     preset = find_preset(PRESET.value) if PRESET.value else None

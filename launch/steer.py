@@ -23,6 +23,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import TASKS, Data, Judges
+from jtrace.paths import whole
 from jtrace.steer import SteerConfig
 from jtrace.steering import OPERATORS, POSITIONS, Operator, Positions
 from jtrace.steering_run import VectorChoice, steer_into
@@ -120,6 +121,7 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept, la
 
 
 def main() -> int:
+    cli.check_device()
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
         raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")
@@ -142,7 +144,7 @@ def main() -> int:
         random=tuple(range(SEED.value, SEED.value + seeds)),
         seed=SEED.value,
     )
-    statements = tuple(spec.strip() for spec in STATEMENTS.value)
+    statements = tuple(whole(STATEMENTS.value))
     data = Data(
         statements=read_all(statements, data_dir, cache_dir) if statements else (),
         text=TEXT.value,
@@ -158,7 +160,7 @@ def main() -> int:
     return steer_into(
         Path(OUT.value),
         targets[0],
-        VectorChoice(tuple(VECTORS.value), tuple(VECTOR_SET.value), TOWARDS_GOOD.value, ANY_FAMILY.value),
+        VectorChoice(tuple(whole(VECTORS.value)), tuple(VECTOR_SET.value), TOWARDS_GOOD.value, ANY_FAMILY.value),
         TASK_NAMES.value,
         data,
         Judges(toxicity, truth, info),

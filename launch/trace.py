@@ -7,8 +7,14 @@
 Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It first says what
 is odd in the statements, prints a line per checkpoint, ends with a table of the best layer of each set, and leaves
 tables, vectors and figures in the run directory. Downloads, reading and computing overlap. A rerun of the same command
-does only what is missing, whatever stopped it, and several processes may run it on one directory. --dry_run prints the
-plan alone: revisions, tokens seen, download size, disk needed, estimated time.
+does only what is missing, whatever stopped it, and several processes may run it on one directory; a checkpoint whose
+weights, config or tokeniser have changed since is traced again. --dry_run prints the plan alone: revisions, tokens
+seen, download size, disk needed, estimated time.
+
+A folder's name tells its step: step500, step-1k (k, M and B right after the number), checkpoint-500, ckpt_010,
+iter_0000100, ep0-ba500, epoch=0-step=500 or 500 alone; a model's name or a stage may stand before it, as in
+pythia-step200 and stage1-step1000-tokens2B. Any other name tells none. Of a folder's weights model.safetensors is read,
+else the shards of its index, else the same of pytorch_model.bin.
 
 Checkpoints of a public suite are selected by SUITE:ITEMS, items separated by commas: all; log (log-spaced); a number;
 a range A-B; a range with a stride A-B/S; a revision by name.
@@ -29,6 +35,7 @@ from jtrace.distributed import initialize
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
 from jtrace.models.sharding import default_layout, parse_mesh
+from jtrace.paths import whole
 from jtrace.plan import as_text, make_plan
 from jtrace.sound import SoundConfig
 from jtrace.sweep import trace_into
@@ -40,7 +47,7 @@ from jtrace.work import Limits, most_memory
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",
     None,
-    "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the number in the name), a hub "
+    "Checkpoints to trace: a Hugging Face folder, a glob of folders (ordered by the step in the name), a hub "
     "revision (org/name@rev1,rev2), a public suite (pythia-160m:log, amber:0,1,2), or several of these separated by "
     "';'. May be repeated.",
     required=True,
@@ -160,6 +167,7 @@ def main() -> int:
         initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value, one_mesh=ONE_MESH.value)
     elif ONE_MESH.value or COORDINATOR.value is not None:
         raise InputError("--one_mesh and --coordinator are for several processes; give --distributed as well")
+    cli.check_device()
     unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
     if unknown or not PROTOCOL.value:
         raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")
@@ -189,7 +197,7 @@ def main() -> int:
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
     hub = Hub(cache_dir / "hub" if cache_dir else None)
     refs = parse_specs(CHECKPOINTS.value, hub.revisions)
-    sets = read_all([spec.strip() for spec in STATEMENTS.value], data_dir, cache_dir)
+    sets = read_all(whole(STATEMENTS.value), data_dir, cache_dir)
     judged = [task for task in BEHAVIOUR.value if task in JUDGED]
     if judged:
         raise InputError(f"--behaviour: {judged[0]} needs a judge; ask it by launch/steer.py with --strengths=0")

@@ -281,10 +281,10 @@ def write_steering(run: RunDirectory, table: pd.DataFrame, name: str = "a") -> N
     table.to_parquet(run.path / "steering" / f"{name}.parquet")
 
 
-def write_traced(run, ref=REF, value=0.0):
+def write_traced(run, ref=REF, value=0.0, content=None):
     """Write a checkpoint's results, its weights told apart by `value`."""
     weights = Fingerprint(f"digest of {value}", {"embedding": 1.0}, np.full((1, 4), value, np.float32))
     vectors = {"set": np.ones((2, 4), np.float32)}
     points = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     shown = Projection("set", "fairness", np.array([0, 4, 9]), np.array([0, 1, 1]), np.array([0, 1]), points)
-    run.write_checkpoint(ref, vectors, {"made": "here", "layers": [0, 1]}, METRICS, weights, [shown])
+    run.write_checkpoint(ref, vectors, {"made": "here", "layers": [0, 1]}, METRICS, weights, [shown], content)

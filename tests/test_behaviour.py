@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from jtrace.behaviour import Estimate, better_by, dimension_of, in_order, main_metric, reported, vectors
+from jtrace.behaviour import Estimate, better_by, dimension_of, main_metric, reported, vectors
+from jtrace.checkpoints.names import in_order
 from tests.tables import steered, steering_table
 
 

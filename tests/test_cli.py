@@ -62,6 +62,28 @@ def wait_for(process: subprocess.Popen[str], line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "platform"),
+    [("trace", "cuda"), ("steer", "cuda"), ("pretrain", "cuda"), ("convert", "cuda"), ("trace", "tpu"), ("steer", "x")],
+)
+def test_a_device_that_is_not_there_is_one_line(tmp_path, command, platform):
+    flags = {
+        "trace": ["--checkpoints=x", "--statements=y", "--out=z"],
+        "steer": ["--target=x", "--tasks=perplexity", "--out=z"],
+        "pretrain": ["--text=x", "--steps=1", "--out=z"],
+        "convert": ["--checkpoint=x", "--to=hf", "--out=z"],
+    }[command]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": platform}
+    line = [sys.executable, str(ROOT / f"launch/{command}.py"), *flags]
+    done = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    if platform != "x" and "JAX_PLATFORMS" not in done.stderr:
+        pytest.skip(f"JAX finds a {platform} here")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: JAX_PLATFORMS={platform}: not found (")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "z").exists()
+
+
+@pytest.mark.parametrize(
     ("number", "status", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_a_stopped_command_cleans_up_and_says_how_to_go_on(start, number, status, said):

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
+from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
 from jtrace.probe_files import KeptProbes
 from jtrace.projection_files import PROJECTION_SCHEMA
-from jtrace.results import SCHEMA, STEERING_COLUMNS
+from jtrace.results import SCHEMA, STEERING_COLUMNS, Origin
 from jtrace.run_record import open_run
 from jtrace.steering_results import Unit
 from tests.tables import REF, steered, steering_table, write_traced
@@ -101,10 +102,23 @@ def test_a_directory_that_vanished_is_not_made_anew(run):
     assert not run.path.exists()
 
 
-def test_another_folder_of_the_same_name_is_refused(run):
+def test_a_table_tells_what_it_was_made_from(run):
+    assert run.origin(REF) is None
     write_traced(run)
-    with pytest.raises(InputError, match="made from /models/llama/step3, not from /elsewhere/llama/step3"):
-        run.is_done(CheckpointRef(REF.model, REF.revision, Path("/elsewhere/llama/step3"), step=3))
+    assert run.origin(REF) == Origin("/models/llama/step3", None)
+    content = Content("w", "c", "t", "s")
+    write_traced(run, content=content)
+    origin = run.origin(REF)
+    assert origin == Origin("/models/llama/step3", content)
+    assert origin.content.stamp == "s"
+
+
+def test_a_stamp_of_other_weights_than_the_table_s_is_none(run):
+    write_traced(run, content=Content("w", "c", "t", "s"))
+    stamp = run.stamp_path(REF).read_text()
+    write_traced(run, content=Content("other", "c", "t", "s"))
+    run.stamp_path(REF).write_text(stamp)
+    assert run.origin(REF).content.stamp == ""
 
 
 def test_missing_activations_are_not_done(run):

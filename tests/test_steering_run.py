@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from jtrace import steering_run, sweep
 from jtrace.checkpoints.refs import parse_specs
@@ -139,6 +142,32 @@ def test_statements_may_be_given_themselves(place, tmp_path, no_figures):
     before = files(tmp_path / "run")
     sets = read_all([str(place / "stereoset.csv")])
     steer(place, tmp_path / "run", statements=sets, data_dir=None, sets=())
+    assert files(tmp_path / "run") == before
+
+
+def test_a_target_of_the_same_name_and_first_block_is_not_given_another_s_numbers(place, tmp_path, no_figures):
+    for name in ("A", "B"):
+        write_chat(tmp_path / name / "base")
+    weights = load_file(tmp_path / "B/base/model.safetensors")
+    upper = {name for name in weights if not name.startswith(("model.embed", "model.layers.0"))}
+    random = np.random.default_rng(0)
+    changed = {
+        name: value * random.uniform(0.5, 1.5, value.shape).astype(np.float32) if name in upper else value
+        for name, value in weights.items()
+    }
+    save_file(changed, tmp_path / "B/base/model.safetensors")
+    runs = {"both": ("A", "B"), "alone": ("B",)}
+    for out, targets in runs.items():
+        for name in targets:
+            steer(place, tmp_path / out, target=tmp_path / name / "base", names=("stereoset", "perplexity"))
+    pd.testing.assert_frame_equal(rows(tmp_path / "both"), rows(tmp_path / "alone"))
+
+
+def test_a_copy_of_the_target_has_the_answers_that_are_there(place, tmp_path, no_figures):
+    steer(place, tmp_path / "run")
+    before = files(tmp_path / "run")
+    shutil.copytree(place / "chat", tmp_path / "moved/chat", copy_function=shutil.copyfile)
+    steer(place, tmp_path / "run", target=tmp_path / "moved/chat")
     assert files(tmp_path / "run") == before
 
 

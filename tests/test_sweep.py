@@ -16,13 +16,14 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace import activations, by_layer, pipeline, sweep_baselines, tracing
+from jtrace import activations, by_layer, pipeline, sweep, sweep_baselines, tracing
 from jtrace.activations import extract
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.packing import pack
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.dynamics import trajectories
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Choice, Outcome, Task
 from jtrace.models.config import DecoderConfig
@@ -112,6 +113,114 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
     assert trace(steps) == 0
     assert traced == ["tiny@step10"]
     assert files(steps / "run") == before
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes longer than tracing so small a model."""
+    monkeypatch.setattr(sweep, "draw_all", lambda run, metrics: [])
+
+
+def scale(folder: Path, by: float, name: str = "model.layers.2.mlp.up_proj.weight") -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = weights[name] * np.float32(by)
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_weights_that_were_replaced_are_named_and_traced_again(no_figures, steps, capsys):
+    """A tensor of the last block alone differs: neither the file's size nor the embedding tells."""
+    trace(steps, config=SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca")))
+    before = files(steps / "run")
+    capsys.readouterr()
+    scale(steps / "tiny/step10", 1.5)
+    assert trace(steps) == 0
+    told = capsys.readouterr()
+    where = steps / "tiny/step10"
+    assert f"warning: tiny@step10: weights of {where} changed since; it is traced again" in told.err
+    assert "2 of 3 checkpoints are traced already" in told.out
+    after = files(steps / "run")
+    assert {name for name in before if before[name] != after.get(name)} == {
+        "metrics/tiny@step10.parquet",
+        "vectors/tiny@step10.safetensors",
+        "vectors/pca/tiny@step10.safetensors",  # of the earlier weights, and not asked for now
+        "projections/tiny@step10.parquet",
+    }
+    assert "vectors/pca/tiny@step10.safetensors" not in after
+    assert trace(steps) == 0
+    assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
+
+
+def test_another_config_or_tokeniser_of_a_traced_checkpoint_is_noticed(no_figures, steps, capsys):
+    trace(steps)
+    for file, part in (("config.json", "config"), ("tokenizer.json", "tokenizer")):
+        path = steps / "tiny/step2" / file
+        path.write_text(json.dumps(json.loads(path.read_text()), indent=3))
+        capsys.readouterr()
+        assert trace(steps) == 0
+        assert f"warning: tiny@step2: {part} of {path.parent} changed since" in capsys.readouterr().err
+
+
+def test_checkpoints_that_were_moved_are_traced_already(no_figures, steps, capsys):
+    trace(steps)
+    (steps / "elsewhere").mkdir()
+    shutil.copytree(steps / "tiny", steps / "elsewhere/tiny", copy_function=shutil.copyfile)
+    shutil.rmtree(steps / "tiny")
+    assert trace(steps, spec="elsewhere/tiny/step*") == 0
+    assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
+
+
+def test_another_checkpoint_of_a_traced_one_s_name_is_refused(no_figures, steps, capsys):
+    trace(steps)
+    shutil.move(steps / "tiny", steps / "elsewhere")
+    shutil.copytree(steps / "elsewhere", steps / "tiny")
+    shutil.move(steps / "elsewhere", steps / "other/tiny")
+    scale(steps / "other/tiny/step10", 1.5)
+    before = files(steps / "run")
+    assert trace(steps, spec="other/tiny/step*") == 1
+    assert f"made from {steps}/tiny/step10, not from {steps}/other/tiny/step10" in capsys.readouterr().err
+    assert files(steps / "run") == before
+
+
+def test_what_was_traced_stays_so_once_its_weights_are_gone(no_figures, steps, capsys):
+    trace(steps)
+    (steps / "tiny/step10/model.safetensors").unlink()
+    assert trace(steps) == 0
+    assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
+
+
+def test_a_run_of_a_release_that_kept_no_content_goes_on(no_figures, steps, monkeypatch, capsys):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(tracing.Checked, "with_content", lambda checked: checked)
+        trace(steps, tasks=[yes_or_no()])
+    before = files(steps / "run")
+    capsys.readouterr()
+    assert trace(steps, tasks=[yes_or_no()]) == 0
+    assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
+    assert files(steps / "run") == before
+
+
+def test_answers_are_kept_by_the_weights_that_gave_them(no_figures, steps):
+    trace(steps, tasks=[yes_or_no()])
+    before = files(steps / "run")
+    scale(steps / "tiny/step10", 1.5)
+    assert trace(steps, tasks=[yes_or_no()]) == 0
+    fresh = [name for name in files(steps / "run") if name not in before]
+    assert [name.partition("__")[0] for name in fresh] == ["steering/tiny@step10"]
+
+
+def test_a_course_is_in_the_order_of_steps_in_tables_and_dynamics(no_figures, steps):
+    for name, new in (("step2", "pythia-step0"), ("step10", "pythia-step200"), ("step100", "pythia-step-1k")):
+        (steps / "tiny" / name).rename(steps / "tiny" / new)
+    assert trace(steps, spec="tiny/*") == 0
+    table = RunDirectory(steps / "run").read_metrics()
+    assert table.groupby("revision")["step"].first().to_dict() == {
+        "pythia-step0": 0,
+        "pythia-step200": 200,
+        "pythia-step-1k": 1000,
+    }
+    (curve,) = trajectories(table)
+    assert curve.checkpoints == ["tiny@pythia-step0", "tiny@pythia-step200", "tiny@pythia-step-1k"]
+    assert curve.places.tolist() == [0, 200, 1000]
 
 
 def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monkeypatch):

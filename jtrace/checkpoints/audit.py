@@ -6,7 +6,6 @@ Each traced checkpoint leaves a fingerprint of its embedding and first block; fi
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jtrace.checkpoints.names import read_folder_step
 from jtrace.checkpoints.suites import suites_at
 from jtrace.models.decoder import Params
 
 # Every family has these; the lowest block is read whatever layers are wanted.
 SAMPLED = ("attention/q/weight", "attention/o/weight", "mlp/up/weight", "mlp/down/weight")
 RUNS, RUN_LENGTH = 8, 16
-BEFORE_STEP = re.compile(r".*?(?=\d+(?:-tokens|$))")
 # Weights that return from a detour: both jumps are longer than the way between their ends, by this factor.
 DETOUR = 2.0
 
@@ -96,8 +95,8 @@ class Traced:
     @property
     def trajectory(self) -> tuple[str, str]:
         """Its model, and the revision's name up to the step: stages and parallel runs are trajectories apart."""
-        match = BEFORE_STEP.match(self.revision)
-        return self.model, match[0] if match else self.revision
+        told = read_folder_step(self.revision)
+        return self.model, told.before if told else self.revision
 
 
 def audit(traced: Sequence[Traced]) -> list[str]:

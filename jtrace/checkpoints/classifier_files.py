@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 
-from jtrace.checkpoints.convert import STACKED, Destination, check_tensors, read_config_json
+from jtrace.checkpoints.convert import STACKED, Destination, check_tensors, names_in_table, read_config_json
 from jtrace.checkpoints.weights import iter_weight_files, tensor_infos
 from jtrace.data.tokenizer import read_tokenizer
 from jtrace.errors import InputError
@@ -145,12 +145,14 @@ def _read_params(folder: Path, config: ClassifierConfig, dtype: np.dtype[Any]) -
         for layer in range(config.encoder.depth) if stacked else (None,):
             target = Destination(param, layer, shape[1:] if stacked else shape)
             expected[NAMES[param].format(layer)] = [target]
-    check_tensors(expected, tensor_infos(folder), config.encoder, FAMILY, folder)
+    found = tensor_infos(folder)
+    check_tensors(expected, found, config.encoder, FAMILY, folder)
+    names = names_in_table(found, FAMILY)
 
     params = {param: np.empty(shape, dtype) for param, shape in shapes.items()}
     for file in iter_weight_files(folder):
-        for name in file.tensors.keys() & expected.keys():
-            (target,) = expected[name]
+        for name in (name for name in file.tensors if names[name] in expected):
+            (target,) = expected[names[name]]
             # An overflow of the cast is found below, and told by name.
             with np.errstate(over="ignore", invalid="ignore"):
                 cast = file.read(name).astype(dtype)

@@ -68,10 +68,12 @@ def read_config_json(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found; a checkpoint is a Hugging Face folder with config.json") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); download the checkpoint again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions and its disk") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON ({error}); mend it, or copy it again from where it came") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: holds a {type(values).__name__}, not a JSON object; download the checkpoint again")
+        raise InputError(f"{path}: holds a {type(values).__name__}, not a JSON object; copy it again")
     return values
 
 
@@ -90,8 +92,24 @@ def destinations(config: DecoderConfig, family: Family) -> dict[str, list[Destin
 
 
 def names_in_table(found: Mapping[str, TensorInfo], family: Family) -> dict[str, str]:
-    """Each tensor's name in the files → its name in the family's table, which differs where files use an alias."""
-    return {name: alias if (alias := family.aliases.get(name)) and alias not in found else name for name in found}
+    """Each tensor's name in the files → its name in the family's table.
+
+    They differ where files use an alias, and where every name has the same words before it: what wraps a model while it
+    is trained (`module.` of data parallelism, `_orig_mod.` of torch.compile) is saved as a part of the names.
+    """
+    wrapper = _wrapper(found, family)
+    bare = {name: name.removeprefix(wrapper) for name in found}
+    known = set(bare.values())
+    return {
+        name: alias if (alias := family.aliases.get(own)) and alias not in known else own for name, own in bare.items()
+    }
+
+
+def _wrapper(found: Mapping[str, TensorInfo], family: Family) -> str:
+    """What stands before every name of the files, as seen at the embedding; empty where there is no such thing."""
+    embedding = next(iter(family.names.values()))
+    before = [name.removesuffix(embedding) for name in found if name.endswith(f".{embedding}")]
+    return before[0] if len(before) == 1 and all(name.startswith(before[0]) for name in found) else ""
 
 
 def check_tensors(
@@ -115,7 +133,10 @@ def check_tensors(
         if known not in expected and known not in extra_head and not family.ignored.fullmatch(name)
     )
     if missing:
-        raise InputError(f"{where}: {_some(missing)} missing from the weight files; they and config.json disagree")
+        held = f"hold {_some(left_over or sorted(found))}" if found else "are empty"
+        raise InputError(
+            f"{where}: {_some(missing)} missing from the weight files, which {held}; they and config.json disagree"
+        )
     if left_over:
         raise InputError(
             f"{where}: {_some(left_over)} left over in the weight files; config.json has no place for them"

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from jtrace.checkpoints.samples import read_values, sample_places
 from jtrace.errors import InputError
 
 _MOST_DIMENSIONS = 8
@@ -40,6 +41,9 @@ class WeightFile(Protocol):
 
     def read(self, name: str) -> np.ndarray:
         """Return one tensor as a read-only array, a view of the memory map where it can be."""
+
+    def sample(self, name: str) -> bytes:
+        """Return the bytes of a few of a tensor's values, see `jtrace.checkpoints.samples`."""
 
     def close(self) -> None:
         """Let go of the map; arrays already read keep it alive and stay valid."""
@@ -89,6 +93,18 @@ class MappedFile:
             array = array.copy()
         array.flags.writeable = False
         return array
+
+    def sample(self, name: str) -> bytes:
+        """Return the bytes of a few of a tensor's values; the same however they are laid out.
+
+        Args:
+            name: A key of `tensors`.
+        """
+        place = self._placements[name]
+        itemsize, size = place.info.dtype.itemsize, math.prod(place.info.shape)
+        axes = np.unravel_index(sample_places(size, itemsize), (*place.info.shape, 1))
+        offsets = place.start + np.stack(axes, axis=-1) @ np.array([*place.strides, 0])
+        return read_values(self.path, offsets, itemsize)
 
     def close(self) -> None:
         """Let go of the map; arrays already read keep it alive and stay valid."""

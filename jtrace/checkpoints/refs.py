@@ -3,23 +3,23 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jtrace.checkpoints import suites
 from jtrace.checkpoints.kept import RECORD, is_run, kept_steps, tokens_by_step
+from jtrace.checkpoints.names import is_unfinished, natural, read_folder_step, read_step, resembles_step
 from jtrace.checkpoints.suite import SELECTIONS, Checkpoint, RevisionsOf, select
 from jtrace.errors import InputError
+from jtrace.paths import matching
 
-# Folder names that say "a checkpoint of my parent": step300, ckpt_010, checkpoint-500, stage1-step100-tokens4B, …
-STEP_NAME = re.compile(
-    r"(?:stage\d+-(?:ingredient\d+-)?)?(?:global_?)?(?:step|ckpt|checkpoint|iter)[-_]?(\d+)(?:\D.*)?"
+NO_STEP = "its name tells no step, so it comes after those whose names do; call it as step500, checkpoint-500 or 500"
+STAGE = re.compile(r"stage(\d+)-(?:ingredient\d+-)?", re.A)
+STAGE_ANEW = (
+    "its stage counts steps anew, so that curves put it among an earlier stage's; trace each stage into its own --out"
 )
-TOKENS_IN_NAME = re.compile(r"tokens(\d+)([BMT])(?![A-Za-z0-9])")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-LATER_STAGE = re.compile(r"stage(?!1\b)\d")
-TOKEN_UNITS = {"M": 10**6, "B": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[Checkp
     Raises:
         InputError: nothing named, a spec that names nothing, or one name for two different sources.
     """
-    parts = [part.strip() for spec in specs for part in spec.split(";") if part.strip()]
+    parts = [part.strip() for spec in specs for part in _separated(spec) if part.strip()]
     if not parts:
         raise InputError(
             "--checkpoints names nothing; give a folder, a glob of folders, org/name@revision, a suite such as "
@@ -80,14 +80,15 @@ def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[Checkp
             raise InputError(
                 f"two checkpoints are called '{ref.name}': {other.source} and {ref.source}; rename a folder"
             )
-    return tuple(refs.values())
+    _check_models(list(refs.values()))
+    return tuple(_with_stages(list(refs.values())))
 
 
 def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
     """The checkpoints of one spec, in pre-training order where it names several at once.
 
     - `path/to/model`: a local Hugging Face folder; one that exists wins over every other reading
-    - `path/to/step*`: a glob of them, ordered by the number in the name
+    - `path/to/step*`: a glob of them, ordered by step; saves that Orbax has not finished are left out
     - `path/to/run`: all kept steps of a pre-training run of jtrace's own; `path/to/run@100,200` some of them
     - `org/name@revision,revision`: revisions of a hub repository; `org/name` is its `main`
     - `suite:selection`: of a suite of `jtrace.checkpoints.suites`, selected as `jtrace.checkpoints.suite.select` says;
@@ -116,7 +117,7 @@ def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
             f"--checkpoints: '{spec.partition('@')[0]}' is a suite; say which checkpoints after a colon, as in "
             f"'{spec.partition('@')[0]}:log': {SELECTIONS}"
         )
-    repo, at, revisions = spec.partition("@")
+    repo, at, revisions = spec.rpartition("@") if "@" in spec else (spec, "", "")
     if not at and path.parent.is_dir():
         hub = f"; '{spec}@main' is the hub's" if HUB_ID.fullmatch(spec) else ""
         raise InputError(f"--checkpoints: '{spec}' is neither a folder nor a suite{hub}; {_nearest(path.parent)}")
@@ -147,23 +148,28 @@ def hub_ref(repo: str, revision: str) -> CheckpointRef:
     of = suites.suites_at(repo)
     if revision == "main" and any(suite.main_is_empty for suite in of):
         raise InputError(f"--checkpoints: {repo} holds no model on 'main'; select from its suite, as {of[0].name}:log")
-    return CheckpointRef(repo, revision, HubSource(repo, revision), *_step_and_tokens(revision))
+    told = read_step(revision)
+    return CheckpointRef(repo, revision, HubSource(repo, revision), *((told.step, told.tokens) if told else ()))
 
 
 def local_ref(path: Path) -> CheckpointRef:
-    """The reference that a local folder's name makes."""
+    """The reference that a local folder's name makes.
+
+    Raises:
+        InputError: a name that hides its table, or that Orbax gives to a save that is not finished.
+    """
     # Named as the user names it; a link's target tells the same files apart from others.
     path, target = Path(os.path.abspath(path)), path.resolve()
-    match = STEP_NAME.fullmatch(path.name)
-    model = path.name if match is None else path.parent.name
+    if is_unfinished(path.name):
+        raise InputError(f"--checkpoints: '{path}' is a save that Orbax has not finished; name a finished one")
+    told = read_folder_step(path.name)
+    model = path.name if told is None else path.parent.name
     if model.startswith(("_", ".")):
         raise InputError(f"--checkpoints: '{model}' begins with '{model[0]}', which hides its table; rename the folder")
-    if match is None:
-        return CheckpointRef(model, "", target)
-    step, tokens = _step_and_tokens(path.name)
-    if is_run(path.parent) and step is not None:
-        tokens = tokens_by_step(path.parent).get(step)
-    return CheckpointRef(model, path.name, target, step, tokens)
+    if told is None:
+        return CheckpointRef(model, "", target, warning=NO_STEP if resembles_step(path.name) else "")
+    tokens = tokens_by_step(path.parent).get(told.step) if is_run(path.parent) else told.tokens
+    return CheckpointRef(model, path.name, target, told.step, tokens)
 
 
 def _kept(run: Path, steps: str | None = None) -> list[CheckpointRef]:
@@ -184,28 +190,68 @@ def _suite_ref(found: Checkpoint) -> CheckpointRef:
 
 
 def _globbed(pattern: str) -> list[CheckpointRef]:
-    found = [Path(path) for path in glob.glob(pattern)]
+    found = [Path(path) for path in matching(pattern) if not is_unfinished(Path(path).name)]
     # A folder called like a step is one even if its files are not whole: it shall fail by name, not be passed over.
-    folders = [p for p in found if p.is_dir() and (STEP_NAME.fullmatch(p.name) or (p / "config.json").is_file())]
+    folders = [p for p in found if p.is_dir() and (read_folder_step(p.name) or (p / "config.json").is_file())]
     if not folders:
         what = f"{len(found)} entries without config.json" if found else f"nothing; {_nearest(Path(pattern).parent)}"
         raise InputError(f"--checkpoints: '{pattern}' matches {what}")
-    return [local_ref(path) for path in sorted(folders, key=_order)]
+    refs = [local_ref(path) for path in sorted(folders, key=_order)]
+    course = any(ref.step is not None for ref in refs)
+    return [replace(ref, warning=NO_STEP) if course and ref.step is None else ref for ref in refs]
 
 
-def _order(path: Path) -> tuple[str, list[int], str]:
-    """By parent, then by the numbers in the name, so that step20 comes before step100."""
-    return str(path.parent), [int(number) for number in re.findall(r"\d+", path.name)], path.name
+def _order(path: Path) -> tuple[str, bool, list[int], int, list[tuple[str, int]]]:
+    """By parent, by the numbers before the step (stages), by step, so that step20 comes before step100; others last."""
+    told = read_folder_step(path.name)
+    before, step = (path.name, 0) if told is None else (told.before, told.step)
+    return str(path.parent), told is None, [int(n) for n in re.findall(r"\d+", before)], step, natural(path.name)
 
 
-def _step_and_tokens(name: str) -> tuple[int | None, int | None]:
-    """The step and the tokens seen that a revision's name tells."""
-    step, tokens = STEP_NAME.fullmatch(name), TOKENS_IN_NAME.search(name)
-    if step is None:
-        return None, None
-    # A later stage's name tells the tokens of that stage alone.
-    whole = tokens is not None and not LATER_STAGE.match(name)
-    return int(step[1]), (int(tokens[1]) * TOKEN_UNITS[tokens[2]] if tokens and whole else None)
+def _separated(spec: str) -> list[str]:
+    """The specs that `;` separates; a folder that exists is one, whatever its name holds."""
+    return [spec] if os.path.isdir(spec) else spec.split(";")
+
+
+def _check_models(refs: Sequence[CheckpointRef]) -> None:
+    """The checkpoints of one folder are one model's course: no step is there twice, under two models' names.
+
+    Raises:
+        InputError: it is, as of `pythia-step0` and `olmo-step0` beside each other.
+    """
+    first: dict[tuple[str, int], tuple[str, str]] = {}
+    for ref in refs:
+        told = read_folder_step(ref.revision)
+        if told is None or isinstance(ref.source, HubSource):
+            continue
+        stage = STAGE.match(told.before)
+        own = told.before[stage.end() if stage else 0 :], ref.revision
+        other = first.setdefault((ref.model, told.step), own)
+        if other[0] != own[0]:
+            raise InputError(
+                f"--checkpoints: '{other[1]}' and '{own[1]}' are both step {told.step} of '{ref.model}'; give each "
+                "model a folder of its own"
+            )
+
+
+def _with_stages(refs: Sequence[CheckpointRef]) -> Iterator[CheckpointRef]:
+    """The checkpoints, with a warning on those of a later stage whose steps are not above an earlier stage's."""
+    reached: dict[str, list[tuple[int, int]]] = {}
+    for ref in refs:
+        if (stage := _stage(ref)) is not None and ref.step is not None:
+            reached.setdefault(ref.model, []).append((stage, ref.step))
+    for ref in refs:
+        stage, step = _stage(ref), ref.step
+        before = [at for earlier, at in reached.get(ref.model, ()) if stage is not None and earlier < stage]
+        if step is not None and ref.tokens is None and any(step <= at for at in before):
+            yield replace(ref, warning="; ".join(filter(None, (ref.warning, STAGE_ANEW))))
+        else:
+            yield ref
+
+
+def _stage(ref: CheckpointRef) -> int | None:
+    match = STAGE.match(ref.revision)
+    return int(match[1]) if match else None
 
 
 def _nearest(folder: Path, most: int = 5) -> str:

@@ -1,9 +1,10 @@
 """The weights of a Hugging Face folder: which files hold them, and each file opened as a memory map."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ __all__ = [
     "iter_weight_files",
     "open_weight_file",
     "read_index",
+    "tensor_digests",
     "tensor_infos",
     "weight_files",
 ]
 
+# The first that is there is read, as transformers does: safetensors whatever .bin lies beside them.
 WEIGHT_FILES = (
-    "model.safetensors.index.json",
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
 _LARGEST_JSON = 100 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -85,7 +88,7 @@ def open_weight_file(path: Path) -> WeightFile:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Find a folder's weight files: safetensors before torch, an index before a single file.
+    """Find a folder's weight files: safetensors before torch, a single file before an index.
 
     Args:
         folder: A Hugging Face model folder.
@@ -94,12 +97,11 @@ def weight_files(folder: Path) -> list[Path]:
         The files in reading order.
 
     Raises:
-        InputError: The folder holds no weights, or its index is unusable.
+        InputError: The folder holds no weights, its index is unusable, or the shards of an index hold other weights
+            than the single file beside them.
     """
     chosen = _choose(folder)
-    if chosen.suffix == ".json":
-        return [folder / name for name in sorted(set(read_index(chosen).values()))]
-    return [chosen]
+    return _shards(folder, read_index(chosen)) if chosen.suffix == ".json" else [chosen]
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -149,7 +151,7 @@ def iter_weight_files(folder: Path) -> Iterator[WeightFile]:
     """
     chosen = _choose(folder)
     index = read_index(chosen) if chosen.suffix == ".json" else None
-    for path in weight_files(folder):
+    for path in [chosen] if index is None else _shards(folder, index):
         with open_weight_file(path) as file:
             if index is not None:
                 _check_index(chosen, index, file)
@@ -171,15 +173,56 @@ def tensor_infos(folder: Path) -> dict[str, TensorInfo]:
     return {name: info for file in iter_weight_files(folder) for name, info in file.tensors.items()}
 
 
+def tensor_digests(files: Iterable[WeightFile]) -> dict[str, str]:
+    """Tell tensors from others by a sample of them, however they are shared out to files.
+
+    Args:
+        files: Open weight files, each of which is closed.
+
+    Returns:
+        SHA-256, in hex, of each tensor's name, dtype, shape and sample.
+    """
+    found = {}
+    for opened in files:
+        with opened as file:
+            for name, info in file.tensors.items():
+                header = f"{name}:{info.dtype.name}:{list(info.shape)}:".encode()
+                found[name] = hashlib.sha256(header + file.sample(name)).hexdigest()
+    return found
+
+
 def _choose(folder: Path) -> Path:
     for name in WEIGHT_FILES:
         if os.path.isfile(folder / name):
+            _check_one_set(folder / name)
             return folder / name
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; check the path")
     found = sorted(os.listdir(folder))
     told = ", ".join(map(quote, found[:8])) + (", ..." if len(found) > 8 else "") if found else "nothing"
     raise InputError(f"{folder}: holds no weights, only {told}; it needs model.safetensors or pytorch_model.bin")
+
+
+def _shards(folder: Path, index: dict[str, str]) -> list[Path]:
+    return [folder / name for name in sorted(set(index.values()))]
+
+
+def _check_one_set(chosen: Path) -> None:
+    """Refuse a single file beside whole shards of other values: one is left of an earlier save, and who knows which."""
+    index = chosen.with_name(f"{chosen.name}.index.json")
+    try:
+        shards = [path for path in _shards(chosen.parent, read_index(index)) if path != chosen]
+        beside = tensor_digests(map(open_weight_file, shards))
+    except InputError:
+        return  # nothing that anybody could read
+    if not beside:
+        return
+    own = tensor_digests([open_weight_file(chosen)])
+    if others := sorted(name for name in own.keys() | beside.keys() if own.get(name) != beside.get(name)):
+        raise InputError(
+            f"{chosen}: holds other weights than the shards of {index} ({quote(others[0])}, {len(others)} tensors in "
+            "all); transformers reads the single file; remove it, or the index and its shards"
+        )
 
 
 def _check_index(index_path: Path, index: dict[str, str], file: WeightFile) -> None:

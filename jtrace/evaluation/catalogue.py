@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtrace.checkpoints.classifier_files import load_classifier
+from jtrace.checkpoints.content import read_content
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.data.groups import groups_of
 from jtrace.data.statements import BUILTIN, WORLD, Statements, read_statements
@@ -143,7 +144,7 @@ def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: Data,
 
     return [
         toxigen.continuation_task(
-            statements, rows[protocol][: data.limit], groups, judge, protocol, str(judges.toxicity.resolve())
+            statements, rows[protocol][: data.limit], groups, judge, protocol, read_content(judges.toxicity).key
         )
         for protocol in protocols
     ]
@@ -167,7 +168,7 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> l
             questions = [row.question for row in _held_out_choices(data)]
         primers, judged_by = (
             {"paper": "published", "sound": "canonical"},
-            f"{_place(judges.truth)}, {_place(judges.info)}",
+            f"{_key(judges.truth)}, {_key(judges.info)}",
         )
         found += [
             truthfulqa.generation_task(questions[: data.limit], primers[protocol], truth, info, judged_by)
@@ -238,8 +239,8 @@ def _texts_of(name: str, data: Data) -> list[Text]:
     return [Text(int(row), statements.texts[row], f"{name} {groups[row]}") for row in rows]
 
 
-def _place(folder: Path | None) -> str:
-    return "" if folder is None else str(folder.resolve())
+def _key(folder: Path | None) -> str:
+    return "" if folder is None else read_content(folder).key
 
 
 def _text_of(path: Path) -> str:

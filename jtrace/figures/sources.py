@@ -8,7 +8,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jtrace.behaviour import LOWER_IS_BETTER, in_order
+from jtrace.behaviour import LOWER_IS_BETTER
+from jtrace.checkpoints.names import in_order
 from jtrace.dynamics import evenly_chosen
 from jtrace.figures.style import (
     COLUMNS,

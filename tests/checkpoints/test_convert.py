@@ -280,11 +280,54 @@ def test_a_mistral_window_is_4096_where_absent_and_none_where_null(tmp_path):
     assert {layer.window for layer in load_params(folder, jnp.float32)[0].layers} == {4096}
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{"])
-def test_a_config_that_is_no_json_object_is_refused(folder, content):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "not found"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "holds a list, not a JSON object"),
+    ],
+)
+def test_a_config_that_is_no_json_object_is_refused(folder, content, told):
     path = folder / "config.json"
     path.unlink() if content is None else path.write_text(content)
-    assert "config.json" in refusal(folder)
+    assert f"{path}: {told}" in refusal(folder)
+
+
+def test_a_config_that_cannot_be_opened_is_not_to_be_downloaded(folder):
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    assert "config.json: cannot be read (Is a directory); check its permissions" in refusal(folder)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "net.lm."])
+@pytest.mark.parametrize("name", ["llama-full", "gpt_neox-sequential-tied", "qwen2-window-grouped-tied"])
+def test_what_wrapped_the_model_in_training_is_no_part_of_the_names(tmp_path, name, wrapper):
+    folder = Path(shutil.copytree(GOLDENS / name, tmp_path / "model"))
+    _, expected = load_params(folder, jnp.float32)
+    weights = load_file(folder / "model.safetensors")
+    save_file({wrapper + name: value for name, value in weights.items()}, folder / "model.safetensors")
+    _, params = load_params(folder, jnp.float32)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+def test_a_wrapper_of_some_tensors_only_is_refused_with_the_names_that_are_there(folder):
+    def wrap(weights) -> None:
+        weights["module." + Q] = weights.pop(Q)
+
+    edit_weights(folder, wrap)
+    assert f"tensor '{Q}' missing from the weight files, which hold tensor 'module.{Q}'" in refusal(folder)
+
+
+def test_weights_of_another_naming_are_refused_with_the_names_that_are_there(folder):
+    def rename(weights) -> None:
+        for name in sorted(weights):
+            weights[name.replace("model.", "transformer.h.")] = weights.pop(name)
+
+    edit_weights(folder, rename)
+    assert "which hold 29 tensors ('transformer.h.embed_tokens.weight'" in refusal(folder)
 
 
 def test_params_do_not_alias_the_files(folder):

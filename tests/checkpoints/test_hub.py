@@ -110,9 +110,10 @@ BIN_INDEX = json.dumps({"weight_map": {"a": "pytorch_model-1-of-1.bin"}})
             list(SHARDS),
         ),
         (
-            {"pytorch_model.bin.index.json": BIN_INDEX, "pytorch_model-1-of-1.bin": "b", "pytorch_model.bin": "b"},
+            {"pytorch_model.bin.index.json": BIN_INDEX, "pytorch_model-1-of-1.bin": "b", "pytorch_model.bak": "b"},
             ["pytorch_model-1-of-1.bin"],
         ),
+        ({"pytorch_model.bin": "b", "pytorch_model-1-of-1.bin": "b"}, ["pytorch_model.bin"]),
     ],
 )
 def test_the_weights_are_those_that_the_reader_would_choose(tmp_path, hub, server, files, weights):

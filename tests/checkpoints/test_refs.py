@@ -122,6 +122,76 @@ def test_a_name_that_would_hide_its_table_is_refused(models):
         parse_specs(["_base"], no_hub)
 
 
+def make(*folders: str) -> None:
+    for folder in folders:
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "config.json").touch()
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        ["step-500", "step-1k", "step-10k"],
+        ["pythia-step0", "pythia-step200", "pythia-step1000"],
+        ["0", "200", "1000"],
+        ["ep0-ba500", "ep0-ba2000", "ep1-ba10000"],
+        ["epoch=0-step=500", "epoch=0-step=2000", "epoch=1-step=10000"],
+        ["stage1-step50", "stage1-step1000", "stage2-step2000"],
+    ],
+)
+def test_a_course_is_in_the_order_of_its_steps_and_one_model_s(models, course):
+    make(*(f"mine/{name}" for name in sorted(course)))
+    refs = parse_specs(["mine/*"], no_hub)
+    assert [(ref.model, ref.revision) for ref in refs] == [("mine", name) for name in course]
+    assert not any(ref.warning for ref in refs)
+
+
+def test_a_glob_says_which_folders_have_no_step_and_puts_them_last(models):
+    make("mine/step500", "mine/step-1k", "mine/final", "mine/step7to9")
+    refs = parse_specs(["mine/*"], no_hub)
+    assert [(ref.name, ref.step) for ref in refs] == [
+        ("mine@step500", 500),
+        ("mine@step-1k", 1000),
+        ("final", None),
+        ("step7to9", None),
+    ]
+    assert ["its name tells no step" in ref.warning for ref in refs] == [False, False, True, True]
+    assert "tells no step" in parse_specs(["mine/step7to9"], no_hub)[0].warning
+    assert not parse_specs(["smollm2"], no_hub)[0].warning
+
+
+def test_a_later_stage_that_counts_steps_anew_is_told(models):
+    make("mine/stage1-step50", "mine/stage1-step1000-tokens4B", "mine/stage2-step7", "mine/stage2-step2000")
+    told = {ref.revision: "its stage counts steps anew" in ref.warning for ref in parse_specs(["mine/*"], no_hub)}
+    assert [revision for revision, anew in told.items() if anew] == ["stage2-step7"]
+
+
+def test_a_save_that_orbax_has_not_finished_is_no_checkpoint(models):
+    make("mine/step200", "mine/step300.orbax-checkpoint-tmp-17", "mine/step400.orbax-checkpoint-tmp")
+    assert names("mine/step*") == ["mine@step200"]
+    with pytest.raises(InputError, match=r"step300.orbax-checkpoint-tmp-17' is a save that Orbax has not finished"):
+        parse_specs(["mine/step300.orbax-checkpoint-tmp-17"], no_hub)
+
+
+def test_two_models_in_one_folder_are_no_course(models):
+    make("both/pythia-step0", "both/olmo-step0", "both/olmo-step7")
+    assert names("both/olmo-*") == ["both@olmo-step0", "both@olmo-step7"]
+    with pytest.raises(InputError, match="'olmo-step0' and 'pythia-step0' are both step 0 of 'both'"):
+        parse_specs(["both/*"], no_hub)
+
+
+@pytest.mark.parametrize("folder", ["a, b", "a;b", "a@b", "a [b]", "a:b"])
+def test_a_folder_that_exists_is_taken_as_it_is(models, folder):
+    make(f"{folder}/step2", f"{folder}/step10")
+    assert [ref.step for ref in parse_specs([f"{folder}/step10"], no_hub)] == [10]
+    if ";" not in folder:
+        assert [ref.step for ref in parse_specs([f"{folder}/step*"], no_hub)] == [2, 10]
+
+
+def test_a_hub_revision_that_is_a_number_is_no_step(models):
+    assert parse_specs(["org/name@2024"], no_hub)[0].step is None
+
+
 def test_specs_are_separated_or_repeated_and_duplicates_dropped(models):
     assert names("llama/step100; smollm2", "llama/step*") == ["llama@step100", "smollm2", "llama@step3", "llama@step20"]
 

@@ -207,12 +207,12 @@ class TestWhichFiles:
             (tmp_path / name).write_text(json.dumps({"metadata": {}, "weight_map": places}))
         return tmp_path
 
-    def test_safetensors_before_torch_and_an_index_before_a_file(self, folder):
+    def test_safetensors_before_torch_and_a_file_before_an_index_as_transformers_does(self, folder):
         for expected, removed in [
-            (["a.safetensors", "b.safetensors"], INDEX),
             (["model.safetensors"], "model.safetensors"),
-            (["a.bin", "b.bin"], "pytorch_model.bin.index.json"),
+            (["a.safetensors", "b.safetensors"], INDEX),
             (["pytorch_model.bin"], "pytorch_model.bin"),
+            (["a.bin", "b.bin"], "pytorch_model.bin.index.json"),
         ]:
             assert weight_files(folder) == [folder / name for name in expected]
             (folder / removed).unlink()
@@ -286,6 +286,39 @@ class TestIndex:
         for number, name in enumerate((INDEX, "1.safetensors", "2.safetensors")):
             (folder / name).rename(blobs / str(number))
             (folder / name).symlink_to(os.path.relpath(blobs / str(number), folder))
+        assert read_all(folder).keys() == {"x", "y", "z"}
+
+    @pytest.mark.parametrize("function", [weight_files, read_all, tensor_infos])
+    def test_a_single_file_of_other_values_beside_the_shards_is_refused_with_both_names(self, folder, function):
+        earlier = {name: np.array(value) for name, value in read_all(folder).items()}
+        save_file(earlier | {"z": np.arange(4, dtype=np.int64) + 1}, folder / "model.safetensors")
+        message = message_of(function, folder)
+        assert (
+            f"{folder / 'model.safetensors'}: holds other weights than the shards of {folder / INDEX} ('z'" in message
+        )
+        assert "transformers reads the single file" in message
+
+    def test_a_single_file_that_lacks_a_tensor_of_the_shards_is_refused(self, folder):
+        save_file({"x": np.arange(3, dtype=np.float32)}, folder / "model.safetensors")
+        assert "('y', 2 tensors in all)" in message_of(weight_files, folder)
+
+    def test_a_single_file_of_the_same_values_is_read(self, folder):
+        save_file({name: np.array(value) for name, value in read_all(folder).items()}, folder / "model.safetensors")
+        assert weight_files(folder) == [folder / "model.safetensors"]
+
+    @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"")])
+    def test_an_index_whose_shards_are_gone_hides_no_single_file(self, folder, spoil):
+        spoil(folder / "2.safetensors")
+        save_file({"x": np.ones(3, np.float32)}, folder / "model.safetensors")
+        assert read_all(folder)["x"].tolist() == [1, 1, 1]
+
+    def test_an_index_of_the_single_file_itself_is_no_other_set(self, folder):
+        save_file({"x": np.ones(3, np.float32)}, folder / "model.safetensors")
+        self.index(folder, x="model.safetensors")
+        assert weight_files(folder) == [folder / "model.safetensors"]
+
+    def test_a_torch_file_beside_safetensors_is_never_read(self, folder):
+        (folder / "pytorch_model.bin").write_bytes(b"of another format, and of whatever values")
         assert read_all(folder).keys() == {"x", "y", "z"}
 
     def test_a_missing_file(self, folder):

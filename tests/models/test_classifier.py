@@ -291,11 +291,18 @@ def test_weights_are_read_strictly_both_ways(usual, change, message):
     assert message in refusal(usual).replace("in tensor '", "in '")
 
 
+def test_what_wrapped_the_classifier_in_training_is_no_part_of_the_names(usual):
+    expected = load_classifier(usual).params
+    weights = load_file(usual / "model.safetensors")
+    save_file({f"module.{name}": value for name, value in weights.items()}, usual / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, load_classifier(usual).params, expected)
+
+
 def test_a_damaged_folder_is_refused(usual):
     (usual / "model.safetensors").write_bytes((usual / "model.safetensors").read_bytes()[:1000])
     assert "model.safetensors" in refusal(usual)
     (usual / "config.json").write_text("{")
-    assert "cannot be read as JSON" in refusal(usual)
+    assert "is not JSON" in refusal(usual)
 
 
 def test_another_model_s_tokeniser_is_refused(usual):

@@ -29,3 +29,45 @@ def test_a_window_that_is_asked_for_lies_where_transformers_puts_it(model_type):
     layer_types = AutoConfig.for_model(**values).layer_types
     config, _ = read_model_config(values, "asked for")
     assert [layer.window for layer in config.layers] == [7 if "sliding" in kind else None for kind in layer_types]
+
+
+# What transformers 4 wrote into every config.json, of a model that generates in some way of its own.
+GENERATION = {
+    "max_length": 4096,
+    "min_length": 1,
+    "do_sample": True,
+    "early_stopping": True,
+    "num_beams": 2,
+    "num_beam_groups": 2,
+    "diversity_penalty": 0.1,
+    "temperature": 0.6,
+    "top_k": 5,
+    "top_p": 0.9,
+    "typical_p": 0.9,
+    "repetition_penalty": 1.1,
+    "length_penalty": 0.9,
+    "no_repeat_ngram_size": 3,
+    "encoder_no_repeat_ngram_size": 3,
+    "bad_words_ids": [[1]],
+    "num_return_sequences": 2,
+    "output_scores": True,
+    "return_dict_in_generate": True,
+    "forced_bos_token_id": 1,
+    "forced_eos_token_id": 2,
+    "remove_invalid_values": True,
+    "exponential_decay_length_penalty": [5, 1.1],
+    "suppress_tokens": [3],
+    "begin_suppress_tokens": [3],
+    "finetuning_task": "chat",
+    "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+    "prefix": "once",
+    "sep_token_id": 4,
+    "decoder_start_token_id": 1,
+    "tf_legacy_loss": False,
+}
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_how_to_generate_says_nothing_of_the_forward(model_type):
+    values = SIZES | {"model_type": model_type}
+    assert read_model_config(values | GENERATION, "dumped")[0] == read_model_config(values, "plain")[0]

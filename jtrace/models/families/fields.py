@@ -6,7 +6,45 @@ from typing import Any
 
 from jtrace.errors import InputError
 
-# Fields that say nothing of the forward: provenance, training, tokens, generation and serving.
+# How to generate, and heads of tasks: transformers 4 wrote these of every model (`PretrainedConfig`).
+GENERATION = frozenset(
+    {
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "decoder_start_token_id",
+        "diversity_penalty",
+        "do_sample",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "exponential_decay_length_penalty",
+        "finetuning_task",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "length_penalty",
+        "max_length",
+        "max_new_tokens",
+        "min_length",
+        "min_new_tokens",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_scores",
+        "prefix",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "return_dict_in_generate",
+        "sep_token_id",
+        "suppress_tokens",
+        "task_specific_params",
+        "temperature",
+        "tf_legacy_loss",
+        "top_k",
+        "top_p",
+        "typical_p",
+    }
+)
+# Fields that say nothing of the forward: provenance, training, tokens and serving.
 INERT = frozenset(
     {
         "_attn_implementation_autoset",
@@ -71,7 +109,7 @@ class Fields:
     """
 
     def __init__(self, values: dict[str, Any], where: str) -> None:
-        self._values, self.where, self._read = values, where, set(INERT)
+        self._values, self.where, self._read = values, where, set(INERT | GENERATION)
 
     def refuse(self, what: str) -> InputError:
         """An error that names this config."""
