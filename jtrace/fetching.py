@@ -31,7 +31,7 @@ class Fetcher:
         self._hub, self._patience, self._answered = hub, hub.waits, False
         self._disk = Budget(sys.maxsize if limits.disk_budget is None else limits.disk_budget, stop)
         self._downloads = Downloads(run.identity, hub, limits.keep_downloads)
-        self._packer = Packer(work.sets)
+        self._packer = Packer(work.sets, work.config.special_tokens)
 
     @property
     def peak(self) -> int:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import cheapest_width, pack, under
+from jtrace.data.tokenizer import check_embedded
 from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Past, Slots
@@ -79,7 +80,11 @@ def generate(
     Yields:
         A prompt's number and its completions, one per wanted condition, int32, ended by a token of `stop`; batch by
         batch, prompts of like length together, each as soon as it is there.
+
+    Raises:
+        InputError: a token that the model has no embedding for.
     """
+    check_embedded(prompts, config.vocab_size, "a prompt")
     names = range(len(prompts)) if numbers is None else numbers
     wanted = np.arange(1 if edit is None else edit.push.shape[1]) if conditions is None else np.asarray(conditions)
     # Prompts that are steered themselves are computed once per condition, and each is a row of its own.

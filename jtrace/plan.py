@@ -166,7 +166,7 @@ class _Works:
 
     def __init__(self, sets: Sequence[Statements], config: SweepConfig, hub: Hub, layout: Layout | None) -> None:
         self._sets, self._config, self._hub, self._layout = sets, config, hub, layout
-        self._packer = Packer(sets)
+        self._packer = Packer(sets, config.special_tokens)
         self._known: dict[str, Work] = {}
 
     def of(self, ref: CheckpointRef, listing: Listing | None) -> Work:

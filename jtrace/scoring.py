@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import Packed, cheapest_width, pack, under
+from jtrace.data.tokenizer import check_embedded
 from jtrace.kernels.cross_entropy import log_normalisers
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Slots
@@ -55,7 +56,11 @@ def score(
         positions: which positions are steered, see `steered_from`.
         dtype: of the forward; logits and sums are float32 and float64.
         progress: label of a progress bar; none is shown if None.
+
+    Raises:
+        InputError: a token that the model has no embedding for.
     """
+    check_embedded([ids for pair in pairs for ids in pair], config.vocab_size, "a text to score")
     wanted = range(1 if edit is None else edit.push.shape[1]) if conditions is None else conditions
     totals = np.zeros((len(wanted), len(pairs)))
     # Neighbours in this order share the most.

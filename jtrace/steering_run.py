@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.data.tokenizer import class_disagreement
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import Data, Judges, read_tasks
 from jtrace.figures import draw_all
@@ -75,7 +77,9 @@ def steer_into(
     data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
     tasks = read_tasks(names, config.protocols, data, judges)
     folder = _folder(target, hub or Hub())
-    model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer)
+    model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer, config.special_tokens)
+    if disagreement := class_disagreement(tokenizer or folder):
+        print(f"warning: {disagreement}", file=sys.stderr)
     if files:
         vectors = [
             vector.towards_good() if choice.towards_good else vector

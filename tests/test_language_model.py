@@ -110,10 +110,10 @@ class Words:
     """The letters' tokens going in, a sign for every token of the model coming out."""
 
     def __init__(self, letters, signs):
-        self.letters, self.signs = letters, signs
+        self.letters, self.signs, self.all_special_ids = letters, signs, []
 
-    def __call__(self, texts):
-        return self.letters(texts)
+    def __call__(self, texts, **options):
+        return self.letters(texts, **options)
 
     def batch_decode(self, tokens, skip_special_tokens):
         return ["".join(self.signs[token] for token in row) for row in tokens]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import processors
 
 from jtrace import activations, by_layer, pipeline, sweep_baselines, tracing
 from jtrace.activations import extract
@@ -164,6 +165,22 @@ def yes_or_no(length=6):
         return {"accuracy": Outcome.of([float(yes > no) for yes, no in answers])}
 
     return Task("letters", "", ("paper", "sound"), items, measure, main="accuracy")
+
+
+def test_behind_appended_tokens_the_last_token_of_the_text_is_read(steps, capsys):
+    """A tokeniser that puts `</s>` behind every text changes no number of a trace, and the trace says so."""
+    assert trace(steps, out="plain") == 0
+    for folder in (steps / "tiny").iterdir():
+        content = json.loads((folder / "tokenizer.json").read_text())
+        template = processors.TemplateProcessing("$A z", special_tokens=[("z", 25)])
+        content["post_processor"] = json.loads(template.__getstate__())
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert trace(steps, out="appending") == 0
+    assert (
+        "the tokeniser puts special tokens behind a text; the last one before them is read" in capsys.readouterr().err
+    )
+    first, second = (RunDirectory(steps / out).read_metrics() for out in ("plain", "appending"))
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_checkpoints_are_asked_as_they_are_and_not_twice(steps):
