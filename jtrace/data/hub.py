@@ -13,7 +13,7 @@ import numpy as np
 
 from jtrace.data import builders
 from jtrace.data.builders import Example, refuse, way_out
-from jtrace.data.statements import Statements
+from jtrace.data.statements import BUILTIN, Statements
 from jtrace.errors import InputError
 
 GITHUB = "https://raw.githubusercontent.com"
@@ -59,6 +59,7 @@ def build(name: str, cache_dir: Path | None = None) -> Statements:
         tuple(example.group for example in examples),
         str(source),
         tuple(example.row for example in examples),
+        BUILTIN[name],
     )
 
 
