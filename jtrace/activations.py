@@ -12,7 +12,6 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 
 from jtrace.data.packing import Packed, cheapest_width, pack
 from jtrace.data.tokenizer import check_embedded
@@ -20,6 +19,7 @@ from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import AttentionBy, Decoder, Output, Params, Slots, abstract_params
 from jtrace.models.sharding import Layout
+from jtrace.progress import Bar
 
 # Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
 BATCH_SLOTS = {"cpu": 2304, "gpu": 16384, "tpu": 16384}
@@ -141,8 +141,7 @@ def extract(
     usable: list[Array] = []
     statements_of = (packed.read_of < packed.count).sum(axis=1)
 
-    disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=packed.count, desc=progress, unit=" statements", disable=disable, leave=False) as bar:
+    with Bar(total=packed.count, desc=progress, unit=" statements") as bar:
         tokens_done = 0
 
         def wait_for(index: int) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from tqdm import tqdm
 
 from jtrace.activations import DeviceMemory, compiled_memory
 from jtrace.checkpoints.hub import Hub, UnreachableError
@@ -26,6 +25,7 @@ from jtrace.evaluation.task import Task
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.models.sharding import Layout, check_fits
+from jtrace.progress import Bar
 from jtrace.results import RunDirectory
 from jtrace.sweep import check_disk, check_sets, look_at_all
 from jtrace.tracing import Packer, SweepConfig, check_checkpoint, is_traced
@@ -133,7 +133,7 @@ def make_plan(
     works = _Works(sets, config, hub, layout)
     items = tuple(
         Item(ref, note="already traced", done=True) if ref in done else _item(ref, listings[ref], hub, works)
-        for ref in tqdm(refs, desc="plan", unit=" checkpoints", leave=False, disable=None)
+        for ref in Bar(refs, desc="plan", unit=" checkpoints")
     )
     found = [found for found in listings.values() if isinstance(found, Listing)]
     by_count = sum(item.missing or 0 for item in items if not isinstance(listings.get(item.ref), Listing))

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import Packed, cheapest_width, pack, under
@@ -26,6 +25,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Slots
 from jtrace.models.intervention import Edit, Intervention
 from jtrace.models.layers import precision_for
+from jtrace.progress import Bar
 from jtrace.steering import Positions, steered_from
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -69,8 +69,7 @@ def score(
     chunks = [order[at : at + at_once] for at in range(0, len(order), at_once)]
     longest = max(pairs, key=lambda pair: len(pair[0]) + len(pair[1]), default=None)
     width = 0
-    disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=len(pairs), desc=progress, unit=" continuations", disable=disable, leave=False) as bar:
+    with Bar(total=len(pairs), desc=progress, unit=" continuations") as bar:
         for chunk in chunks:
             sequences = [
                 under(np.concatenate([before, after[:-1]]), condition * steered)

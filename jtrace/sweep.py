@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from jtrace import linter
 from jtrace.checkpoints.hub import Hub, UnreachableError
@@ -23,6 +22,7 @@ from jtrace.evaluation.task import Task
 from jtrace.figures import draw_all
 from jtrace.models.sharding import Layout
 from jtrace.pipeline import Pipeline
+from jtrace.progress import Bar
 from jtrace.results import RunDirectory
 from jtrace.run_record import open_run
 from jtrace.sound import sound_set
@@ -153,9 +153,8 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
 
     remote = sum(isinstance(ref.source, HubSource) for ref in refs)
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        # A single one needs no bar; None shows it on terminals only.
-        disable = None if remote > 1 else True
-        return list(tqdm(pool.map(look, refs), "sizes", len(refs), unit=" checkpoints", leave=False, disable=disable))
+        label = "sizes" if remote > 1 else None  # a single one needs no bar
+        return list(Bar(pool.map(look, refs), label, total=len(refs), unit=" checkpoints"))
 
 
 def _listings(left: Sequence[CheckpointRef], hub: Hub) -> dict[CheckpointRef, Listing]:

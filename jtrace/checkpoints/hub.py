@@ -58,6 +58,7 @@ from jtrace.checkpoints.transfer import (
 )
 from jtrace.checkpoints.weights import WEIGHT_FILES, weight_files
 from jtrace.errors import InputError
+from jtrace.progress import Bar
 
 SPARE_BYTES = 512 << 20
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -320,12 +321,10 @@ class Hub:
         self, listing: Listing, files: Sequence[RemoteFile], progress: str | None, stop: Event | None = None
     ) -> Path:
         folder = self._folder(listing)
-        about: dict[str, Any] = {"desc": progress, "unit": "B", "unit_scale": True, "leave": False}
-        about["disable"] = None if progress else True  # None shows the bar on terminals only
         start = listing.size - self.missing_bytes(listing)
         with (
             self._explained(listing.repo, listing.revision),
-            tqdm(total=listing.size, initial=start, **about) as bar,
+            Bar(total=listing.size, initial=start, desc=progress, unit="B", unit_scale=True) as bar,
         ):
             for file in files:
                 path = folder / file.name
