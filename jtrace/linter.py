@@ -43,6 +43,11 @@ _DEBRIS = (
     ("a carriage return", re.compile("\r")),
     ("an invisible character, as a zero-width space", re.compile("[\u200b\u2060\ufeff\u00ad]")),
 )
+# As tokenisers of known models spell their special tokens.
+_SPECIAL = re.compile(
+    r"</?s>|<\|[^<>|\s]{1,40}\|>|<(?:unk|pad|mask|bos|eos|cls|sep|(?:start|end)_of_turn)>"
+    r"|\[(?:CLS|SEP|PAD|MASK|UNK|/?INST)\]"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[Finding, 
         *_repeats(statements),
         *_near_twins(statements),
         *_debris(statements),
+        *_special_tokens(statements),
         *_stray_whitespace(statements),
         *_imbalance(statements.labels, groups, tests),
         *_grouping(statements, groups, tests),
@@ -147,6 +153,17 @@ def _debris(statements: Statements) -> Iterator[Finding]:
         if rows:
             message = f"{_many(len(rows), 'row')} with {what} ({statements.where(rows[0])}); a model reads it as text"
             yield Finding("encoding_debris", len(rows), message)
+
+
+def _special_tokens(statements: Statements) -> Iterator[Finding]:
+    """Special tokens that are written out."""
+    rows = [i for i, text in enumerate(statements.texts) if _SPECIAL.search(text)]
+    if rows:
+        message = (
+            f"{_many(len(rows), 'row')} with what may be a special token, as `</s>` ({statements.where(rows[0])}); a "
+            "tokeniser that knows it reads one token, --special_tokens=text takes it as text"
+        )
+        yield Finding("special_tokens", len(rows), message)
 
 
 def _stray_whitespace(statements: Statements) -> Iterator[Finding]:

@@ -234,7 +234,7 @@ class Pipeline:
             except WriteError as error:  # the checkpoint is traced all the same
                 self._warn(str(error))
         self._say(f"{item.label}: {passage}")
-        for warning in filter(None, (item.ref.warning, *traced.warnings)):
+        for warning in traced.warnings:
             self._warn(f"{item.ref.name}: {warning}")
 
     def _placed(self, staged: Staged) -> Params:

@@ -85,7 +85,7 @@ def pretrain(out: Path, documents: Iterable[Document], config: PretrainConfig, *
             tokenizer = _tokenizer(config, documents, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         model = _model(config, read_tokenizer(tokenizer), tokenizer)
         if disagreement := class_disagreement(tokenizer):
-            print(f"warning: {disagreement}", file=sys.stderr)
+            print(f"warning: {tokenizer}: {disagreement}", file=sys.stderr)
         if tokens_folder(out).is_dir():
             seen = Fingerprint()
             for _ in seen.watch(documents):

@@ -79,7 +79,7 @@ def steer_into(
     folder = _folder(target, hub or Hub())
     model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer, config.special_tokens)
     if disagreement := class_disagreement(tokenizer or folder):
-        print(f"warning: {disagreement}", file=sys.stderr)
+        print(f"warning: {tokenizer or folder}: {disagreement}", file=sys.stderr)
     if files:
         vectors = [
             vector.towards_good() if choice.towards_good else vector

@@ -171,7 +171,7 @@ class Packer:
         if disagreement := class_disagreement(folder, texts):
             yield disagreement
         if appends_tokens(tokenizer, texts[0]):
-            yield f"{folder}: the tokeniser puts special tokens behind a text; the last one before them is read"
+            yield "the tokeniser puts special tokens behind a text; the last one before them is read"
 
 
 def is_traced(
@@ -260,6 +260,7 @@ def trace_checkpoint(
         "model": dataclasses.asdict(ModelFacts(read_config_json(checked.folder)["model_type"], full.width, full.depth)),
     }
     traces = found.traces
+    warnings = tuple(filter(None, (ref.warning, *packed.warnings, *found.warnings)))
     vectors = {kind: {name: traces[name].vectors[kind] for name in traces} for kind in config.vector_kinds}
     how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
     # Only now: the processes of a mesh have run all that they run together, and none waits for one whose disk is full.
@@ -278,6 +279,7 @@ def trace_checkpoint(
             metrics=found.metrics,
             fingerprint=weights,
             projections=[trace.projection for trace in traces.values()],
+            warnings=warnings,
         )
     traced = time.time()
     if tasks:  # last: what is wrong with a task leaves the trace as it is
@@ -292,7 +294,7 @@ def trace_checkpoint(
         Span(traced, time.time()) if tasks else None,
         int(packed.packed.used.sum()),
         best(found.metrics),
-        (*packed.warnings, *found.warnings),
+        warnings,
     )
 
 

@@ -467,3 +467,16 @@ def test_a_bag_of_words_is_near_the_best_that_words_can_do(shared):
     ours = (held_out(text_rules(statements.texts)[-1], statements.labels, groups) == statements.labels).mean()
 
     assert ours > best - 0.02
+
+
+@pytest.mark.parametrize("token", ["</s>", "<s>", "<|endoftext|>", "<|im_start|>", "<unk>", "[SEP]", "<end_of_turn>"])
+def test_special_tokens_within_texts_are_said(token):
+    (finding,) = [one for one in lint(set_of([f"Water{token} is wet.", "Fire is cold."], [1, 0])) if one.count]
+    assert finding.kind == "special_tokens"
+    assert "1 row with what may be a special token, as `</s>` (toy.csv, row 2)" in finding.message
+    assert "--special_tokens=text takes it as text" in finding.message
+
+
+@pytest.mark.parametrize("text", ["a <b and c> d", "x </sub> y", "if a < s > b", "[sep] [1]", "<|>", "see <s1>"])
+def test_other_brackets_are_no_special_tokens(text):
+    assert "special_tokens" not in found(set_of([text, "Fire is cold."], [1, 0]))

@@ -179,6 +179,9 @@ def test_behind_appended_tokens_the_last_token_of_the_text_is_read(steps, capsys
     assert (
         "the tokeniser puts special tokens behind a text; the last one before them is read" in capsys.readouterr().err
     )
+    kept = RunDirectory(steps / "appending").warnings()
+    assert len(kept) == 1
+    assert kept[0].startswith("tiny@step10, tiny@step100, tiny@step2: the tokeniser puts special tokens behind a text")
     first, second = (RunDirectory(steps / out).read_metrics() for out in ("plain", "appending"))
     pd.testing.assert_frame_equal(first, second)
 

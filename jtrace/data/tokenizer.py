@@ -87,7 +87,7 @@ def class_disagreement(folder: Path, texts: Sequence[str] = PROBES) -> str:
     if not count:
         return ""
     return (
-        f"{folder}: tokenizer.json is read as it is; as {type(declared).__name__}, which transformers makes of "
+        f"tokenizer.json is read as it is; as {type(declared).__name__}, which transformers makes of "
         f"tokenizer_config.json, {count} of {len(texts)} texts would have other tokens"
     )
 

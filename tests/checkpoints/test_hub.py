@@ -1,6 +1,5 @@
 """The real huggingface_hub client against a hub on loopback: what is looked up, what is moved, what goes wrong."""
 
-import io
 import json
 import os
 import shutil
