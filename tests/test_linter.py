@@ -1,6 +1,7 @@
 """Every fault planted in a clean set is found, alone and with its count; a clean set is left in peace."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.data.groups import found_groups, groups_of
-from jtrace.data.statements import Statements, read_statements
+from jtrace.data.statements import BUILTIN, Statements, read_statements
 from jtrace.linter import Finding, Rule, as_text, held_out, lint, text_rules
 
 VOCABULARY = ["".join(word) for word in np.random.default_rng(0).choice(list("abcdefghijklmnoprstuvwyz"), (2000, 6))]
@@ -480,3 +481,12 @@ def test_special_tokens_within_texts_are_said(token):
 @pytest.mark.parametrize("text", ["a <b and c> d", "x </sub> y", "if a < s > b", "[sep] [1]", "<|>", "see <s1>"])
 def test_other_brackets_are_no_special_tokens(text):
     assert "special_tokens" not in found(set_of([text, "Fire is cold."], [1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "info", "odd"),
+    [("sst2", None, True), ("toxigen_small", None, True), ("mine", None, False), ("sst2", BUILTIN["sst2"], False)],
+)
+def test_a_file_named_like_a_built_in_set_is_said_to_be_another(name, info, odd):
+    statements = replace(set_of(*clean(0)), name=name, info=info)
+    assert found(statements) == ({"named_like_built_in": 200} if odd else {})

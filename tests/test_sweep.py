@@ -466,3 +466,8 @@ def test_checkpoints_pretrained_by_torch_give_the_same_tables_from_both_file_for
     safe, binary = (pd.read_parquet(steps / f"run-{kind}" / "metrics") for kind in ("safe", "bin"))
     assert sorted(safe["step"].unique()) == [0, 20, 40]
     pd.testing.assert_frame_equal(safe, binary)
+
+
+def test_how_special_tokens_are_read_is_part_of_a_run_s_settings_where_it_is_not_the_usual():
+    assert "special_tokens" not in CONFIG.record()  # so runs of earlier releases go on
+    assert SweepConfig(special_tokens="text").record()["special_tokens"] == "text"
