@@ -63,7 +63,7 @@ def read_tokenizer(folder: Path, special_tokens: SpecialTokens = "parse") -> Pre
     found = PreTrainedTokenizerFast(
         tokenizer_object=own,
         chat_template=declared.chat_template,
-        clean_up_tokenization_spaces=False,
+        clean_up_tokenization_spaces=declared.clean_up_tokenization_spaces,
         split_special_tokens=special_tokens == "text",
     )
     for name, token in declared.special_tokens_map.items():
