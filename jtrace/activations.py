@@ -12,13 +12,14 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 
 from jtrace.data.packing import Packed, cheapest_width, pack
+from jtrace.data.tokenizer import check_embedded
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import AttentionBy, Decoder, Output, Params, Slots, abstract_params
 from jtrace.models.sharding import Layout
+from jtrace.progress import Bar
 
 # Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
 BATCH_SLOTS = {"cpu": 2304, "gpu": 16384, "tpu": 16384}
@@ -33,16 +34,28 @@ def default_batch_slots() -> int:
 
 @dataclass(frozen=True)
 class PackedSets:
-    """Several statement sets in one packing; `members[name]` says which distinct statement each row of a set is."""
+    """Several statement sets in one packing.
+
+    Attributes:
+        members: which distinct statement each row of a set is, by the set's name.
+        warnings: on how the statements were tokenised.
+    """
 
     packed: Packed
     members: Mapping[str, Int[np.ndarray, " N"]]
+    warnings: tuple[str, ...] = ()
 
 
 def pack_sets(
     tokens: Mapping[str, Sequence[np.ndarray]], config: DecoderConfig, width: int | None = None
 ) -> PackedSets:
-    """Pack every statement of every set into rows of one width, the cheapest for this decoder unless given."""
+    """Pack every statement of every set into rows of one width, the cheapest for this decoder unless given.
+
+    Raises:
+        InputError: a token that the model has no embedding for.
+    """
+    for name, rows in tokens.items():
+        check_embedded(rows, config.vocab_size, name)
     sequences = [ids for rows in tokens.values() for ids in rows]
     packed = pack(sequences, width or cheapest_width(sequences, config))
     stops = np.cumsum([len(rows) for rows in tokens.values()])
@@ -128,8 +141,7 @@ def extract(
     usable: list[Array] = []
     statements_of = (packed.read_of < packed.count).sum(axis=1)
 
-    disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=packed.count, desc=progress, unit=" statements", disable=disable, leave=False) as bar:
+    with Bar(total=packed.count, desc=progress, unit=" statements") as bar:
         tokens_done = 0
 
         def wait_for(index: int) -> None:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from jtrace.cross_validation import fold_probe, fold_rows, held_out_scores
 from jtrace.data.splits import Fold, prefix_split
@@ -18,6 +17,7 @@ from jtrace.data.statements import Statements
 from jtrace.data.surface import surface_features, word_presence
 from jtrace.kernels.logistic import decision, fit_logistic
 from jtrace.probes import accuracy
+from jtrace.progress import Bar
 from jtrace.trace import Metric
 
 # The most frequent words alone: a thousand more gain a point or two of accuracy on the authors' sets, for many times
@@ -73,7 +73,7 @@ def text_scores(statements: Statements, folds: Sequence[Fold]) -> Float[np.ndarr
     rows = fold_rows(folds, len(statements))
     labels = jnp.asarray(statements.labels, jnp.float32)
     found = []
-    for at, fold in enumerate(tqdm(folds, f"{statements.name}, texts alone", unit=" folds", leave=False, disable=None)):
+    for at, fold in enumerate(Bar(folds, f"{statements.name}, texts alone", unit=" folds")):
         features = jnp.asarray(text_features(statements.texts, fold.train))
         found.append(_fold_scores(features, labels, rows.train[at], rows.weights[at], rows.held_out[at]))
     return np.asarray(held_out_scores(jnp.stack(found), rows.fold_of))

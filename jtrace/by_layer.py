@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from jtrace.models.sharding import Layout
+from jtrace.progress import Bar
 
 # residuals [L U D], layer, arguments (a tree of arrays), options → a tree of arrays
 Compute = Callable[[Array, Array, Any, Any], Any]
@@ -40,9 +40,7 @@ def by_layer(
         progress: label of a progress bar; none is shown if None.
     """
     found = _found(compute, residuals, layers, arguments, options, layout)
-    # None shows the bar on terminals only.
-    disable = None if progress else True
-    return iter(tqdm(found, desc=progress, total=len(layers), unit=" layers", disable=disable, leave=False))
+    return iter(Bar(found, desc=progress, total=len(layers), unit=" layers"))
 
 
 def place(arguments: Any, layout: Layout | None) -> Any:

@@ -17,8 +17,10 @@ from absl import logging as absl_logging
 
 from jtrace.background import Ahead
 from jtrace.compilation import use_cache
+from jtrace.console import speak_without_fail
 from jtrace.distributed import leave, wait_for_all
 from jtrace.errors import InputError, Terminated
+from jtrace.progress import told
 
 MOST_LAYERS = 10_000
 RESEND_SECONDS = 0.05
@@ -32,7 +34,8 @@ def run(main: Callable[..., int], words: bool = False) -> None:
 
     Bad input is one line on stderr and status 1. Ctrl-C and SIGTERM end `main` by KeyboardInterrupt, with status 130
     and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.compilation`. One of several
-    processes waits for the others at its end, unless it ends for one of these reasons.
+    processes waits for the others at its end, unless it ends for one of these reasons. Where standard output or error
+    cannot be written, what is printed is dropped, and the status tells of the work all the same.
     """
 
     def guarded(argv: list[str]) -> int:
@@ -47,8 +50,9 @@ def run(main: Callable[..., int], words: bool = False) -> None:
                 raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")
             _keep_the_host()
             use_cache()
-            status = main(argv[1:]) if words else main()
-            wait_for_all("end")
+            with told():
+                status = main(argv[1:]) if words else main()
+                wait_for_all("end")
             return status
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -65,6 +69,7 @@ def run(main: Callable[..., int], words: bool = False) -> None:
             os._exit(status)
         return status
 
+    speak_without_fail()
     app.run(guarded)
 
 

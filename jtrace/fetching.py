@@ -14,6 +14,7 @@ from jtrace.checkpoints.refs import HubSource
 from jtrace.downloads import Downloads
 from jtrace.errors import InputError, StoppedError
 from jtrace.log import Span
+from jtrace.memory import check_memory, statistics_memory
 from jtrace.results import RunDirectory
 from jtrace.tracing import Packer, check_checkpoint
 from jtrace.work import Item, Limits, Work, check_room
@@ -31,7 +32,7 @@ class Fetcher:
         self._hub, self._patience, self._answered = hub, hub.waits, False
         self._disk = Budget(sys.maxsize if limits.disk_budget is None else limits.disk_budget, stop)
         self._downloads = Downloads(run.identity, hub, limits.keep_downloads)
-        self._packer = Packer(work.sets)
+        self._packer = Packer(work.sets, work.config.special_tokens)
 
     @property
     def peak(self) -> int:
@@ -81,7 +82,9 @@ class Fetcher:
 
     def _check(self, item: Item, listing: Listing | None) -> None:
         checked = check_checkpoint(item.ref, listing, self._work.config, self._hub, self._work.tasks)
-        check_room(checked, self._work, self._limits)
+        work = self._work
+        check_room(checked, work, self._limits)
+        check_memory(checked.ref.name, statistics_memory(checked.read, work.sets, work.config.dtype, work.layout))
         item.packed = self._packer(checked.tokenizer, checked.architecture)
         item.checked = checked
 

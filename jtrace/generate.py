@@ -16,14 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Int
-from tqdm import tqdm
 
 from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import cheapest_width, pack, under
+from jtrace.data.tokenizer import check_embedded
 from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Past, Slots
 from jtrace.models.intervention import Edit, Intervention
+from jtrace.progress import Bar
 from jtrace.steering import Positions
 
 # Tokens that one decoding step makes, all prompts and conditions of a batch together.
@@ -79,7 +80,11 @@ def generate(
     Yields:
         A prompt's number and its completions, one per wanted condition, int32, ended by a token of `stop`; batch by
         batch, prompts of like length together, each as soon as it is there.
+
+    Raises:
+        InputError: a token that the model has no embedding for.
     """
+    check_embedded(prompts, config.vocab_size, "a prompt")
     names = range(len(prompts)) if numbers is None else numbers
     wanted = np.arange(1 if edit is None else edit.push.shape[1]) if conditions is None else np.asarray(conditions)
     # Prompts that are steered themselves are computed once per condition, and each is a row of its own.
@@ -102,8 +107,7 @@ def generate(
     def by_condition(of_prompt: Sequence[Any] | np.ndarray) -> np.ndarray:
         return np.repeat(np.asarray(of_prompt), len(wanted)).reshape(rows, -1)
 
-    disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=len(prompts), desc=progress, unit=" prompts", disable=disable, leave=False) as bar:
+    with Bar(total=len(prompts), desc=progress, unit=" prompts") as bar:
         for at, batch in enumerate(batches):
             padded = [*batch, *[batch[0]] * (at_once - len(batch))]
             condition = np.tile(wanted, at_once).reshape(rows, -1)

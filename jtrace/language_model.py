@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.store import read_checkpoint
-from jtrace.data.tokenizer import check_vocabulary, read_tokenizer
+from jtrace.data.tokenizer import SpecialTokens, check_embedded, check_vocabulary, encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.generate import Sampling, generate
 from jtrace.models.config import DecoderConfig
@@ -40,27 +40,47 @@ class LanguageModel:
 
     def decode(self, tokens: Sequence[np.ndarray]) -> list[str]:
         """Texts without special tokens."""
-        return self.tokenizer.batch_decode([ids.tolist() for ids in tokens], skip_special_tokens=True)
+        named = self.tokenizer.all_special_ids  # those of tokenizer.json's own are skipped by their kind
+        return self.tokenizer.batch_decode(
+            [ids[~np.isin(ids, named)].tolist() for ids in tokens], skip_special_tokens=True
+        )
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each text, int32, see `jtrace.data.tokenizer.encode`.
+
+        Raises:
+            InputError: the model has no embedding for one.
+        """
+        ids = encode(self.tokenizer, texts)
+        check_embedded(ids, self.config.vocab_size, self.name)
+        return ids
 
     def complete(self, prompts: Sequence[str], max_new_tokens: int, progress: str | None = None) -> list[str]:
         """Greedy completions without any intervention."""
-        ids = [np.asarray(row, np.int32) for row in self.tokenizer(list(prompts))["input_ids"]]
+        ids = self.encode(prompts)
         sampling = Sampling(max_new_tokens, self.stop)
         found = dict(generate(self.params, self.config, ids, sampling, dtype=self.dtype, progress=progress))
         return self.decode([found[i][0] for i in range(len(ids))])
 
 
-def load_language_model(folder: Path, name: str, dtype: DTypeLike, tokenizer: Path | None = None) -> LanguageModel:
+def load_language_model(
+    folder: Path,
+    name: str,
+    dtype: DTypeLike,
+    tokenizer: Path | None = None,
+    special_tokens: SpecialTokens = "parse",
+) -> LanguageModel:
     """Read a Hugging Face folder or an Orbax checkpoint.
 
     Args:
         tokenizer: the folder of its tokeniser; its own if None.
+        special_tokens: see `jtrace.data.tokenizer.read_tokenizer`.
 
     Raises:
         InputError: files are missing or damaged, or tokeniser and model do not belong together.
     """
     values = read_config_json(folder)
-    words = read_tokenizer(tokenizer or folder)
+    words = read_tokenizer(tokenizer or folder, special_tokens)
     config, params = read_checkpoint(folder, dtype)
     return as_language_model(name, folder, values, config, params, dtype, words)
 

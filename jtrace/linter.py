@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jtrace.data.groups import EDITED_WORDS, edit_buckets, groups_of, numbered, words_of
-from jtrace.data.statements import Statements
+from jtrace.data.statements import BUILTIN, Statements
 from jtrace.data.surface import word_presence
 
 # A rule is worth a word where it beats the larger class by points that a reader would see in a probe curve, and by
@@ -42,6 +42,11 @@ _DEBRIS = (
     ("a control character", re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")),
     ("a carriage return", re.compile("\r")),
     ("an invisible character, as a zero-width space", re.compile("[\u200b\u2060\ufeff\u00ad]")),
+)
+# As tokenisers of known models spell their special tokens.
+_SPECIAL = re.compile(
+    r"</?s>|<\|[^<>|\s]{1,40}\|>|<(?:unk|pad|mask|bos|eos|cls|sep|(?:start|end)_of_turn)>"
+    r"|\[(?:CLS|SEP|PAD|MASK|UNK|/?INST)\]"
 )
 
 
@@ -79,6 +84,8 @@ def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[Finding, 
         *_repeats(statements),
         *_near_twins(statements),
         *_debris(statements),
+        *_named_like_built_in(statements),
+        *_special_tokens(statements),
         *_stray_whitespace(statements),
         *_imbalance(statements.labels, groups, tests),
         *_grouping(statements, groups, tests),
@@ -147,6 +154,29 @@ def _debris(statements: Statements) -> Iterator[Finding]:
         if rows:
             message = f"{_many(len(rows), 'row')} with {what} ({statements.where(rows[0])}); a model reads it as text"
             yield Finding("encoding_debris", len(rows), message)
+
+
+def _named_like_built_in(statements: Statements) -> Iterator[Finding]:
+    """A file that is called like a built-in set, or like a part of one, and holds other rows."""
+    name = statements.name.partition("_")[0]
+    if name in BUILTIN and statements.info is None:
+        yield Finding(
+            "named_like_built_in",
+            len(statements),
+            f"named like the built-in set {name} and holding other rows: taken as a set of your own, whose labels mean "
+            "what you know of them; no dimension of trustworthiness is told",
+        )
+
+
+def _special_tokens(statements: Statements) -> Iterator[Finding]:
+    """Special tokens that are written out."""
+    rows = [i for i, text in enumerate(statements.texts) if _SPECIAL.search(text)]
+    if rows:
+        message = (
+            f"{_many(len(rows), 'row')} with what may be a special token, as `</s>` ({statements.where(rows[0])}); a "
+            "tokeniser that knows it reads one token, --special_tokens=text takes it as text"
+        )
+        yield Finding("special_tokens", len(rows), message)
 
 
 def _stray_whitespace(statements: Statements) -> Iterator[Finding]:

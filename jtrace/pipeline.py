@@ -30,6 +30,7 @@ from jtrace.errors import InputError, StoppedError, WriteError
 from jtrace.fetching import Fetcher
 from jtrace.log import Passage, Span
 from jtrace.models.decoder import Params
+from jtrace.progress import Bar
 from jtrace.results import RunDirectory
 from jtrace.sweep_baselines import Baselines
 from jtrace.tracing import Checked, changes, is_traced, peak_memory, trace_checkpoint
@@ -75,13 +76,12 @@ class Pipeline:
         items = self._items(left)
         remote = any(isinstance(item.ref.source, HubSource) for item in items)
         ahead = FETCHED_AHEAD if remote else FOUND_AHEAD
-        # None shows the bar on terminals only.
-        hidden = True if self.quiet or len(items) < 2 else None
+        label = None if self.quiet or len(items) < 2 else "sweep"
         try:
             with (
                 Background(self._fetched(items), ahead, self._stop, "fetch") as fetched,
                 Background(self._read(fetched), READ_AHEAD, self._stop, "read") as ready,
-                tqdm(desc="sweep", total=len(items), unit=" checkpoints", leave=False, disable=hidden) as bar,
+                Bar(desc=label, total=len(items), unit=" checkpoints") as bar,
             ):
                 for item in ready:
                     self._finish(item)
@@ -243,7 +243,7 @@ class Pipeline:
             except WriteError as error:  # the checkpoint is traced all the same
                 self._warn(str(error))
         self._say(f"{item.label}: {passage}")
-        for warning in filter(None, (item.ref.warning, *traced.warnings)):
+        for warning in traced.warnings:
             self._warn(f"{item.ref.name}: {warning}")
 
     def _placed(self, staged: Staged) -> Params:

@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from tqdm import tqdm
 
 from jtrace.activations import DeviceMemory, compiled_memory
 from jtrace.checkpoints.hub import Hub, UnreachableError
@@ -23,9 +22,11 @@ from jtrace.data.packing import operations_per_slot
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
+from jtrace.memory import StatisticsMemory, available_bytes, check_memory, statistics_memory
 from jtrace.models.config import DecoderConfig
 from jtrace.models.layers import precision_for
 from jtrace.models.sharding import Layout, check_fits
+from jtrace.progress import Bar
 from jtrace.results import RunDirectory
 from jtrace.sweep import check_disk, check_sets, look_at_all
 from jtrace.tracing import Packer, SweepConfig, check_checkpoint, is_traced
@@ -41,12 +42,14 @@ class Work:
         operations: of the forward and of the statistics, floating point.
         rate: operations per second of a matrix product of the model's shape, measured on the devices
             that it is to run on.
+        statistics: memory of residuals and statistics.
         memory: of each device, where it is not the host's.
     """
 
     slots: int
     operations: int
     rate: float
+    statistics: StatisticsMemory
     memory: DeviceMemory | None = None
 
     @property
@@ -133,7 +136,7 @@ def make_plan(
     works = _Works(sets, config, hub, layout)
     items = tuple(
         Item(ref, note="already traced", done=True) if ref in done else _item(ref, listings[ref], hub, works)
-        for ref in tqdm(refs, desc="plan", unit=" checkpoints", leave=False, disable=None)
+        for ref in Bar(refs, desc="plan", unit=" checkpoints")
     )
     found = [found for found in listings.values() if isinstance(found, Listing)]
     by_count = sum(item.missing or 0 for item in items if not isinstance(listings.get(item.ref), Listing))
@@ -166,14 +169,15 @@ class _Works:
 
     def __init__(self, sets: Sequence[Statements], config: SweepConfig, hub: Hub, layout: Layout | None) -> None:
         self._sets, self._config, self._hub, self._layout = sets, config, hub, layout
-        self._packer = Packer(sets)
+        self._packer = Packer(sets, config.special_tokens)
         self._known: dict[str, Work] = {}
 
     def of(self, ref: CheckpointRef, listing: Listing | None) -> Work:
         """The work of one checkpoint.
 
         Raises:
-            InputError: its config or tokeniser cannot be had, or does not serve; or the mesh does not divide the model.
+            InputError: its config or tokeniser cannot be had, or does not serve; the mesh does not divide the model; or
+                residuals and statistics take more memory than there is.
         """
         if ref.model in self._known:
             return self._known[ref.model]
@@ -187,11 +191,13 @@ class _Works:
         dtype, layout = jnp.dtype(self._config.dtype), self._layout
         if layout is not None:
             check_fits(layout, read, ref.name)
+        held = statistics_memory(read, self._sets, dtype, layout)
+        check_memory(ref.name, held)
         rate = _matmul_rate(read, dtype, layout)
         memory = None
         if layout is not None or jax.default_backend() != "cpu":
             memory = compiled_memory(read, packed, dtype=dtype, layout=layout)
-        work = Work(int(packed.used.sum()), forward + statistics, rate, memory)
+        work = Work(int(packed.used.sum()), forward + statistics, rate, held, memory)
         return self._known.setdefault(ref.model, work)
 
 
@@ -266,6 +272,10 @@ def _totals(plan: Plan) -> Iterator[str]:
                 f"memory       {bytes_text(memory.total)} on each device, {bytes_text(memory.params)} of it params, as "
                 "compiled for the forward; statistics come after it"
             )
+        yield (
+            f"statistics   {bytes_text(most.statistics.bytes)} of memory for residuals and the matrices of "
+            f"{most.statistics.rows:,} rows, {bytes_text(available_bytes())} are there"
+        )
         if plan.rate or not plan.missing:
             seconds = max(plan.missing / plan.rate if plan.rate else 0, sum(work.seconds for work in counted))
             yield f"in all       about {_time(seconds)}, as downloads and compute overlap; reading and compiling aside"

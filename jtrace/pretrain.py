@@ -7,6 +7,7 @@ state and ends where an uninterrupted one does, bit for bit on the same machine.
 import math
 import platform
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ from jtrace.data.tokenise import tokenise
 from jtrace.data.tokenizer import (
     check_same_tokens,
     check_vocabulary,
+    class_disagreement,
     has_tokenizer,
     read_tokenizer,
     tokenizer_fingerprint,
@@ -82,6 +84,8 @@ def pretrain(out: Path, documents: Iterable[Document], config: PretrainConfig, *
         if not tokenizer.is_dir():
             tokenizer = _tokenizer(config, documents, Path(stack.enter_context(tempfile.TemporaryDirectory())))
         model = _model(config, read_tokenizer(tokenizer), tokenizer)
+        if disagreement := class_disagreement(tokenizer):
+            print(f"warning: {tokenizer}: {disagreement}", file=sys.stderr)
         if tokens_folder(out).is_dir():
             seen = Fingerprint()
             for _ in seen.watch(documents):

@@ -22,7 +22,7 @@ from jtrace.pipeline_report import pipeline_section
 from jtrace.probe_report import probe_sections
 from jtrace.protocols_report import protocols_section
 from jtrace.results import RunDirectory
-from jtrace.run_report import foot, problems, run_section, untraced, warnings
+from jtrace.run_report import foot, oddities, problems, run_section, untraced, warnings
 from jtrace.standing import standings
 from jtrace.steering_report import agreement_table, steering_section
 from jtrace.terms import ALWAYS, DYNAMICS, SOUND, TRANSFER
@@ -86,7 +86,7 @@ def _page(directory: RunDirectory) -> str:
     leading = found.get("sound") or [finding for several in found.values() for finding in several]
     compared = side_by_side(metrics, dynamics.get("onsets"), dynamics.get("turns"))
     missing = untraced(record["checkpoints"], metrics, failures)
-    wary = [*directory.audit(), *warnings(leading)]
+    wary = [*directory.audit(), *directory.warnings(), *oddities(record), *warnings(leading)]
 
     course = list(dynamics_sections(dynamics, standings(metrics), figures))
     sections = [

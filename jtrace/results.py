@@ -54,6 +54,7 @@ STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
 SOURCE_KEY = b"jtrace.source"
 FINGERPRINT_KEY = b"jtrace.fingerprint"
 CONTENT_KEY = b"jtrace.content"
+WARNINGS_KEY = b"jtrace.warnings"
 RECORD, LOCKS = "run.json", ".locks"
 
 
@@ -243,8 +244,13 @@ class RunDirectory:
         fingerprint: Fingerprint,
         projections: Sequence[Projection],
         content: Content | None = None,
+        warnings: Sequence[str] = (),
     ) -> None:
-        """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done."""
+        """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done.
+
+        Args:
+            warnings: what a reader of its numbers should know; they stay with the table.
+        """
         # What is written again, for another kind of vector as a rule, replaces the same numbers.
         again = self.table_path(ref).is_file()
         name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
@@ -252,6 +258,8 @@ class RunDirectory:
         about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
         if content is not None:
             about_table[CONTENT_KEY] = content.to_json().encode()
+        if warnings:
+            about_table[WARNINGS_KEY] = json.dumps(list(warnings)).encode()
         try:
             self.write_vectors(ref, vectors, how)
             write_projections(self.projections_path(ref.name), projections)
@@ -332,6 +340,15 @@ class RunDirectory:
                 traced.append(Traced(path.stem, **row, fingerprint=Fingerprint.from_json(written.decode())))
         return audit(traced)
 
+    def warnings(self) -> list[str]:
+        """What was said of checkpoints while they were traced, each once, with the checkpoints that it is of."""
+        of: dict[str, list[str]] = {}
+        for path in self.tables():
+            kept = (pq.read_schema(path).metadata or {}).get(WARNINGS_KEY, b"[]")
+            for warning in json.loads(kept):
+                of.setdefault(warning, []).append(path.stem)
+        return [f"{_names(checkpoints)}: {warning}" for warning, checkpoints in of.items()]
+
     def failures(self) -> Notes:
         """Checkpoints that could not be traced, by name."""
         return self._failures.read()
@@ -360,6 +377,11 @@ def readable_record(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         pass
     return None
+
+
+def _names(checkpoints: Sequence[str]) -> str:
+    shown = ", ".join(checkpoints[:3])
+    return shown if len(checkpoints) <= 3 else f"{shown} and {len(checkpoints) - 3} more"
 
 
 def _read_table(path: Path) -> pa.Table:

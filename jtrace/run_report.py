@@ -125,6 +125,12 @@ def warnings(found: Sequence[Finding]) -> Iterator[str]:
             yield f"{finding.dataset}: {finding.n} test rows only; {margin}"
 
 
+def oddities(record: Mapping[str, Any]) -> Iterator[str]:
+    """What was found odd in the statement sets before they were traced."""
+    for name, about in record.get("sets", {}).items():
+        yield from (f"{name}: {line}" for line in about.get("odd", ()))
+
+
 def foot(record: Mapping[str, Any]) -> str:
     told = commands(record)
     versions = told[-1].get("versions", {}) if told else {}

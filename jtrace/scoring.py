@@ -16,15 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from jtrace.activations import default_batch_slots, padded_rows
 from jtrace.data.packing import Packed, cheapest_width, pack, under
+from jtrace.data.tokenizer import check_embedded
 from jtrace.kernels.cross_entropy import log_normalisers
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Slots
 from jtrace.models.intervention import Edit, Intervention
 from jtrace.models.layers import precision_for
+from jtrace.progress import Bar
 from jtrace.steering import Positions, steered_from
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -55,7 +56,11 @@ def score(
         positions: which positions are steered, see `steered_from`.
         dtype: of the forward; logits and sums are float32 and float64.
         progress: label of a progress bar; none is shown if None.
+
+    Raises:
+        InputError: a token that the model has no embedding for.
     """
+    check_embedded([ids for pair in pairs for ids in pair], config.vocab_size, "a text to score")
     wanted = range(1 if edit is None else edit.push.shape[1]) if conditions is None else conditions
     totals = np.zeros((len(wanted), len(pairs)))
     # Neighbours in this order share the most.
@@ -64,8 +69,7 @@ def score(
     chunks = [order[at : at + at_once] for at in range(0, len(order), at_once)]
     longest = max(pairs, key=lambda pair: len(pair[0]) + len(pair[1]), default=None)
     width = 0
-    disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=len(pairs), desc=progress, unit=" continuations", disable=disable, leave=False) as bar:
+    with Bar(total=len(pairs), desc=progress, unit=" continuations") as bar:
         for chunk in chunks:
             sequences = [
                 under(np.concatenate([before, after[:-1]]), condition * steered)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
 from jtrace.evaluation.asking import Asking, Completions, ask, check_lengths
 from jtrace.evaluation.intervals import estimate, interval, validation_part
@@ -38,6 +39,7 @@ class SteerConfig:
     Attributes:
         layers: each one layer, or several that are steered at once; None for each layer by itself.
         strengths: finite.
+        special_tokens: what special tokens that are written out in a text are read as.
         random: seeds of the random directions of equal norm that each vector is compared with.
         seed: of sampling, guesses, intervals and the validation part.
     """
@@ -48,6 +50,7 @@ class SteerConfig:
     operator: Operator = "add"
     positions: Positions = "last"
     temperature: float = 0.0
+    special_tokens: SpecialTokens = "parse"
     random: tuple[int, ...] = ()
     seed: int = 0
 
@@ -184,6 +187,7 @@ def unit_of(
         "temperature": config.temperature,
         "seed": config.seed,
         "task": hashlib.sha256(content.encode()).hexdigest(),
+        **({"special_tokens": config.special_tokens} if config.special_tokens != "parse" else {}),
     }
     return Unit(folder, (target, vector.source, dataset, task.name), settings, task.key)
 

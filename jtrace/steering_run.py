@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from jtrace.checkpoints.convert import read_config_json
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.names import in_order
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.data.tokenizer import class_disagreement
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import Data, Judges, read_tasks
 from jtrace.figures import draw_all
@@ -75,7 +77,9 @@ def steer_into(
     tasks = read_tasks(names, config.protocols, data, judges)
     folder = _folder(target, hub or Hub())
     content = read_content(folder, tokenizer)
-    model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer)
+    model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer, config.special_tokens)
+    if disagreement := class_disagreement(tokenizer or folder):
+        print(f"warning: {tokenizer or folder}: {disagreement}", file=sys.stderr)
     if files:
         vectors = [
             vector.towards_good() if choice.towards_good else vector

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from jtrace import linter
 from jtrace.checkpoints.hub import Hub, UnreachableError
@@ -21,8 +20,10 @@ from jtrace.distributed import wait_for_all
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.figures import draw_all
+from jtrace.memory import check_memory, statistics_memory
 from jtrace.models.sharding import Layout
 from jtrace.pipeline import Pipeline
+from jtrace.progress import Bar
 from jtrace.results import RunDirectory
 from jtrace.run_record import open_run
 from jtrace.sound import sound_set
@@ -65,16 +66,18 @@ def trace_into(
     run, data = RunDirectory(out), {s.name: s.fingerprint for s in sets}
     work = Work(refs, sets, config, tasks, layout=layout, one_mesh=one_mesh)
     with ExitStack() as hold:
+        odd = {s.name: linter.lint(s) for s in sets} if first else {}
         if first:
-            open_run(out, config.record(), data, [ref.name for ref in refs], {s.name: _about(s) for s in sets}, hold)
+            about = {s.name: _about(s, odd[s.name]) for s in sets}
+            open_run(out, config.record(), data, [ref.name for ref in refs], about, hold)
         wait_for_all("the run directory")
         left = untraced(work, run)
         work = dataclasses.replace(work, listings=_listings(left, hub))
         check_disk(work.listings, limits, hub)
         _check_models(left, work, limits, hub)
         if first:
-            for statements in sets:
-                print(linter.as_text(statements.name, linter.lint(statements)), file=sys.stderr)
+            for name, findings in odd.items():
+                print(linter.as_text(name, findings), file=sys.stderr)
         failures = sweep(work, limits, run, hub)
         wait_for_all("the last checkpoint")
     if not first:
@@ -153,9 +156,8 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
 
     remote = sum(isinstance(ref.source, HubSource) for ref in refs)
     with ThreadPoolExecutor(LOOKS_AT_ONCE) as pool:
-        # A single one needs no bar; None shows it on terminals only.
-        disable = None if remote > 1 else True
-        return list(tqdm(pool.map(look, refs), "sizes", len(refs), unit=" checkpoints", leave=False, disable=disable))
+        label = "sizes" if remote > 1 else None  # a single one needs no bar
+        return list(Bar(pool.map(look, refs), label, total=len(refs), unit=" checkpoints"))
 
 
 def _listings(left: Sequence[CheckpointRef], hub: Hub) -> dict[CheckpointRef, Listing]:
@@ -190,7 +192,8 @@ def _check_models(left: Sequence[CheckpointRef], work: Work, limits: Limits, hub
     """Refuse at once what would fail every checkpoint of a model; what is wrong with a single one is its own failure.
 
     Raises:
-        InputError: a mesh that does not divide the model, or a memory budget that does not hold it.
+        InputError: a mesh that does not divide the model, a memory budget that does not hold it, or statistics that
+            take more memory than there is.
     """
     for ref in {ref.model: ref for ref in reversed(left)}.values():
         listing = work.listings.get(ref)
@@ -201,6 +204,7 @@ def _check_models(left: Sequence[CheckpointRef], work: Work, limits: Limits, hub
         except InputError:
             continue
         check_room(checked, work, limits)
+        check_memory(checked.ref.name, statistics_memory(checked.read, work.sets, work.config.dtype, work.layout))
 
 
 def check_sets(sets: Sequence[Statements], config: SweepConfig) -> None:
@@ -215,7 +219,7 @@ def check_sets(sets: Sequence[Statements], config: SweepConfig) -> None:
             sound_set(statements, config.sound)
 
 
-def _about(statements: Statements) -> dict[str, Any]:
+def _about(statements: Statements, odd: Sequence[linter.Finding]) -> dict[str, Any]:
     """What a report says of a set."""
     return {
         "source": statements.source,
@@ -223,4 +227,5 @@ def _about(statements: Statements) -> dict[str, Any]:
         "rows": len(statements),
         "label_one_rows": int(statements.labels.sum()),
         "label_one": statements.info.label_one if statements.info else None,
+        "odd": [f"{finding.kind}: {finding.message}" for finding in odd],
     }

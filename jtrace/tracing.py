@@ -4,7 +4,7 @@ import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from transformers import PreTrainedTokenizerBase
 
 from jtrace.activations import PackedSets, extract, pack_sets
 from jtrace.checkpoints.audit import fingerprint
@@ -23,7 +24,17 @@ from jtrace.checkpoints.listing import Listing
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.suites import suites_at
 from jtrace.data.statements import Statements
-from jtrace.data.tokenizer import check_vocabulary, encode, has_tokenizer, read_tokenizer, tokenizer_fingerprint
+from jtrace.data.tokenizer import (
+    SpecialTokens,
+    appends_tokens,
+    check_embedded,
+    check_vocabulary,
+    class_disagreement,
+    encode,
+    has_tokenizer,
+    read_tokenizer,
+    tokenizer_fingerprint,
+)
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.language_model import LanguageModel, as_language_model
@@ -53,6 +64,7 @@ class SweepConfig:
         dtype: of params, forward and kept activations; statistics are float32 always.
         layers: which layers to report; None for all.
         tokenizer: folder of the tokeniser; None for each checkpoint's own.
+        special_tokens: what special tokens that are written out in a statement are read as.
         keep_activations: also write the residuals themselves.
         vector_kinds: of steering vectors (`jtrace.vectors.KINDS`), the published one among them.
         sound: of protocol `sound`.
@@ -62,6 +74,7 @@ class SweepConfig:
     protocols: tuple[str, ...] = ("paper",)
     layers: tuple[int, ...] | None = None
     tokenizer: Path | None = None
+    special_tokens: SpecialTokens = "parse"
     keep_activations: bool = False
     vector_kinds: tuple[str, ...] = (MASS_MEAN,)
     sound: SoundConfig = field(default_factory=SoundConfig)
@@ -80,6 +93,8 @@ class SweepConfig:
             "layers": "all" if self.layers is None else list(self.layers),
             "tokenizer": None if self.tokenizer is None else str(self.tokenizer.resolve()),
             "keep_activations": self.keep_activations,
+            # Where it is the default it is left out, as runs of earlier releases do.
+            **({"special_tokens": self.special_tokens} if self.special_tokens != "parse" else {}),
             **{f"sound_{name}": value for name, value in dataclasses.asdict(self.sound).items() if self.is_sound},
         }
 
@@ -141,8 +156,8 @@ class _Found:
 class Packer:
     """Packs the statements once per tokeniser and architecture; checkpoints of one model share the result."""
 
-    def __init__(self, sets: Sequence[Statements]) -> None:
-        self._sets = sets
+    def __init__(self, sets: Sequence[Statements], special_tokens: SpecialTokens = "parse") -> None:
+        self._sets, self._special_tokens = sets, special_tokens
         self._latest: tuple[tuple[str, DecoderConfig], PackedSets] | None = None
 
     def __call__(self, folder: Path, config: DecoderConfig) -> PackedSets:
@@ -153,13 +168,21 @@ class Packer:
         """
         key = (tokenizer_fingerprint(folder), config)
         if self._latest is None or self._latest[0] != key:
-            tokenizer = read_tokenizer(folder)
+            tokenizer = read_tokenizer(folder, self._special_tokens)
             check_vocabulary(len(tokenizer), config.vocab_size, folder)
             tokens = {statements.name: encode(tokenizer, statements.texts) for statements in self._sets}
             for statements in self._sets:
                 _check_tokens(statements, tokens[statements.name], config, folder)
-            self._latest = key, pack_sets(tokens, config)
+            packed = pack_sets(tokens, config)
+            self._latest = key, dataclasses.replace(packed, warnings=tuple(self._warnings(folder, tokenizer)))
         return self._latest[1]
+
+    def _warnings(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+        texts = [text for statements in self._sets for text in statements.texts]
+        if disagreement := class_disagreement(folder, texts):
+            yield disagreement
+        if appends_tokens(tokenizer, texts[0]):
+            yield "the tokeniser puts special tokens behind a text; the last one before them is read"
 
 
 def is_traced(
@@ -279,6 +302,7 @@ def trace_checkpoint(
         "model": dataclasses.asdict(ModelFacts(read_config_json(checked.folder)["model_type"], full.width, full.depth)),
     }
     traces = found.traces
+    warnings = tuple(filter(None, (ref.warning, *packed.warnings, *found.warnings)))
     vectors = {kind: {name: traces[name].vectors[kind] for name in traces} for kind in config.vector_kinds}
     how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
     # Only now: the processes of a mesh have run all that they run together, and none waits for one whose disk is full.
@@ -299,10 +323,11 @@ def trace_checkpoint(
             fingerprint=weights,
             projections=[trace.projection for trace in traces.values()],
             content=checked.content,
+            warnings=warnings,
         )
     traced = time.time()
     if tasks:  # last: what is wrong with a task leaves the trace as it is
-        words = read_tokenizer(checked.tokenizer)
+        words = read_tokenizer(checked.tokenizer, config.special_tokens)
         values = read_config_json(checked.folder)
         model = as_language_model(ref.name, checked.folder, values, full, params, dtype, words)
         key = checked.content.key if checked.content else str(ref.source)
@@ -314,7 +339,7 @@ def trace_checkpoint(
         Span(traced, time.time()) if tasks else None,
         int(packed.packed.used.sum()),
         best(found.metrics),
-        found.warnings,
+        warnings,
     )
 
 
@@ -405,7 +430,9 @@ def behaviour_protocols(config: SweepConfig) -> tuple[str, ...]:
 
 
 def _as_it_is(config: SweepConfig) -> SteerConfig:
-    return SteerConfig(strengths=(0.0,), layers=((0,),), protocols=behaviour_protocols(config))
+    return SteerConfig(
+        strengths=(0.0,), layers=((0,),), protocols=behaviour_protocols(config), special_tokens=config.special_tokens
+    )
 
 
 def _behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig, key: str) -> Unit:
@@ -443,6 +470,7 @@ def wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef
 
 
 def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path) -> None:
+    check_embedded(tokens, config.vocab_size, str(folder))
     for i, ids in enumerate(tokens):
         where = statements.where(i)
         if len(ids) == 0:
@@ -450,8 +478,4 @@ def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: 
         if len(ids) > config.context:
             raise InputError(
                 f"{where}: {len(ids)} tokens, longer than the model's context of {config.context}; shorten it"
-            )
-        if ids.max() >= config.vocab_size:
-            raise InputError(
-                f"{folder}: the tokeniser gives token {ids.max()}, the model knows {config.vocab_size} only"
             )

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
-from tqdm import tqdm
 
 from jtrace.checkpoints.store import read_checkpoint
 from jtrace.data.order import Order
@@ -16,6 +15,7 @@ from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Params
 from jtrace.pretrain_config import PretrainConfig
+from jtrace.progress import Bar
 from jtrace.training import (
     Metrics,
     State,
@@ -75,9 +75,7 @@ def train(
             flush=True,
         )
     pending: Metrics | None = None
-    with tqdm(
-        total=optimisation.steps, initial=done, desc=run.path.name, unit=" steps", disable=True if quiet else None
-    ) as bar:
+    with Bar(total=optimisation.steps, initial=done, desc=None if quiet else run.path.name, unit=" steps") as bar:
 
         def log(step: int, metrics: Metrics | None, params: Params | None) -> None:
             """Write a step's line; with params, the held-out loss too. Waits for the step."""

@@ -21,6 +21,7 @@ from jtrace import cli
 from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
+from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import TASKS, Data, Judges
 from jtrace.paths import whole
@@ -117,6 +118,12 @@ DTYPE = flags.DEFINE_enum(
 )
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of statement sets and task files; else they are from the hub.")
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of the tokeniser; by default the target's own.")
+SPECIAL_TOKENS = flags.DEFINE_enum(
+    "special_tokens",
+    "parse",
+    ["parse", "text"],
+    "What special tokens that are written out in a text, as </s>, are read as: parse (themselves), or text.",
+)
 CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept, laid out as HF_HOME.")
 
 
@@ -141,6 +148,7 @@ def main() -> int:
         operator=cast(Operator, OPERATOR.value),
         positions=cast(Positions, POSITIONS_.value),
         temperature=TEMPERATURE.value,
+        special_tokens=cast(SpecialTokens, SPECIAL_TOKENS.value),
         random=tuple(range(SEED.value, SEED.value + seeds)),
         seed=SEED.value,
     )

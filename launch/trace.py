@@ -21,6 +21,7 @@ a range A-B; a range with a stride A-B/S; a revision by name.
 """
 
 from pathlib import Path
+from typing import cast
 
 import jax
 from absl import flags
@@ -31,6 +32,7 @@ from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.data.statements import read_all
+from jtrace.data.tokenizer import SpecialTokens
 from jtrace.distributed import initialize
 from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
@@ -103,6 +105,12 @@ DATA_DIR = flags.DEFINE_string(
     "Folder that holds the built-in sets as the published CSV files; without it they are built from their sources.",
 )
 TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of the tokeniser; by default each checkpoint's own.")
+SPECIAL_TOKENS = flags.DEFINE_enum(
+    "special_tokens",
+    "parse",
+    ["parse", "text"],
+    "What special tokens that are written out in a statement, as </s>, are read as: parse (themselves), or text.",
+)
 CACHE_DIR = flags.DEFINE_string(
     "cache_dir", None, "Where downloads are kept, laid out as HF_HOME; by default Hugging Face's own."
 )
@@ -182,6 +190,7 @@ def main() -> int:
         protocols=tuple(dict.fromkeys(PROTOCOL.value)),
         layers=cli.parse_layers(LAYERS.value),
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
+        special_tokens=cast(SpecialTokens, SPECIAL_TOKENS.value),
         keep_activations=KEEP_ACTIVATIONS.value,
         vector_kinds=tuple(kind for kind in KINDS if kind in {MASS_MEAN, *VECTOR_KINDS.value}),
         sound=SoundConfig(

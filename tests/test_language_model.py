@@ -110,10 +110,10 @@ class Words:
     """The letters' tokens going in, a sign for every token of the model coming out."""
 
     def __init__(self, letters, signs):
-        self.letters, self.signs = letters, signs
+        self.letters, self.signs, self.all_special_ids = letters, signs, []
 
-    def __call__(self, texts):
-        return self.letters(texts)
+    def __call__(self, texts, **options):
+        return self.letters(texts, **options)
 
     def batch_decode(self, tokens, skip_special_tokens):
         return ["".join(self.signs[token] for token in row) for row in tokens]
@@ -123,3 +123,13 @@ def test_texts_are_decoded_without_special_tokens(folder):
     change(folder / "tokenizer_config.json", eos_token="c")
     model = loaded(folder)
     assert [text.replace(" ", "") for text in model.decode([np.array([0, 1, 2]), np.array([3])])] == ["ab", "d"]
+
+
+def test_special_tokens_in_a_prompt_are_parsed_or_taken_as_text(folder):
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    kind = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    content["added_tokens"] = [{"id": 28, "content": "end", "special": True, **kind}]
+    path.write_text(json.dumps(content))
+    (parsed,), (text,) = (loaded(folder, special_tokens=how).encode(["bend"]) for how in ("parse", "text"))
+    assert (parsed.tolist(), text.tolist()) == ([1, 28], [1, 4, 13, 3])

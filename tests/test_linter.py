@@ -1,6 +1,7 @@
 """Every fault planted in a clean set is found, alone and with its count; a clean set is left in peace."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.data.groups import found_groups, groups_of
-from jtrace.data.statements import Statements, read_statements
+from jtrace.data.statements import BUILTIN, Statements, read_statements
 from jtrace.linter import Finding, Rule, as_text, held_out, lint, text_rules
 
 VOCABULARY = ["".join(word) for word in np.random.default_rng(0).choice(list("abcdefghijklmnoprstuvwyz"), (2000, 6))]
@@ -467,3 +468,25 @@ def test_a_bag_of_words_is_near_the_best_that_words_can_do(shared):
     ours = (held_out(text_rules(statements.texts)[-1], statements.labels, groups) == statements.labels).mean()
 
     assert ours > best - 0.02
+
+
+@pytest.mark.parametrize("token", ["</s>", "<s>", "<|endoftext|>", "<|im_start|>", "<unk>", "[SEP]", "<end_of_turn>"])
+def test_special_tokens_within_texts_are_said(token):
+    (finding,) = [one for one in lint(set_of([f"Water{token} is wet.", "Fire is cold."], [1, 0])) if one.count]
+    assert finding.kind == "special_tokens"
+    assert "1 row with what may be a special token, as `</s>` (toy.csv, row 2)" in finding.message
+    assert "--special_tokens=text takes it as text" in finding.message
+
+
+@pytest.mark.parametrize("text", ["a <b and c> d", "x </sub> y", "if a < s > b", "[sep] [1]", "<|>", "see <s1>"])
+def test_other_brackets_are_no_special_tokens(text):
+    assert "special_tokens" not in found(set_of([text, "Fire is cold."], [1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "info", "odd"),
+    [("sst2", None, True), ("toxigen_small", None, True), ("mine", None, False), ("sst2", BUILTIN["sst2"], False)],
+)
+def test_a_file_named_like_a_built_in_set_is_said_to_be_another(name, info, odd):
+    statements = replace(set_of(*clean(0)), name=name, info=info)
+    assert found(statements) == ({"named_like_built_in": 200} if odd else {})

@@ -6,6 +6,7 @@ import shutil
 import jax.numpy as jnp
 import pytest
 
+from jtrace import memory
 from jtrace.activations import pack_sets
 from jtrace.checkpoints.convert import load_params
 from jtrace.checkpoints.hub import SPARE_BYTES, Hub
@@ -13,6 +14,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.packing import operations_per_slot
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.errors import InputError
 from jtrace.plan import as_text, make_plan
 from jtrace.sweep import trace_into
 from jtrace.tracing import SweepConfig
@@ -194,3 +196,18 @@ def test_a_plan_with_nothing_left_to_do_says_no_more(steps, server):
     text = as_text(plan_of(steps, server, f"{REPO}@step2"))
     assert "0 to trace of 1" in text
     assert "compute" not in text
+
+
+def test_more_rows_than_memory_holds_fail_the_plan_and_the_sweep_before_weights_move(steps, server, monkeypatch):
+    assert re.search(
+        r"statistics   \d.* of memory for residuals and the matrices of 40 rows", as_text(plan_of(steps, server))
+    )
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10_000)
+    plan = plan_of(steps, server)
+    assert not plan.feasible
+    assert re.search(r"step2: residuals of 40 statements .* 10\.0 kB are there; a set of \d+ rows fits", as_text(plan))
+    hub = Hub(steps / "cache", server.url, waits=())
+    refs = parse_specs([f"{REPO}@step2,step10"], hub.revisions)
+    with pytest.raises(InputError, match=r"a set of \d+ rows fits"):
+        trace_into(steps / "run", refs, read_all([str(steps / "mine.csv")]), CONFIG, hub)
+    assert not list(steps.rglob("cache/**/model.safetensors"))

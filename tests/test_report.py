@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from jtrace.errors import InputError
 from jtrace.log import append
 from jtrace.report import write_report
-from jtrace.results import RunDirectory
+from jtrace.results import WARNINGS_KEY, RunDirectory
 from tests.conftest import ROOT
 from tests.tables import (
     both_protocols,
@@ -288,3 +289,19 @@ def test_a_browser_shows_it_without_errors_and_a_phone_need_not_scroll_sideways(
     )  # fmt: skip
     assert "overflow 0 images true boxes true" in done.stdout, done.stdout[-300:]
     assert "CONSOLE" not in done.stderr
+
+
+def test_what_was_said_while_tracing_is_told_again(tmp_path):
+    """Warnings lie with the checkpoint's table and oddities of sets in run.json, so a resumed run has them too."""
+    run = write_run(tmp_path / "run", small([0, 20, 100, 200]))
+    for path in run.tables():
+        table = pq.read_table(path)
+        about = {WARNINGS_KEY: b'["<weights> of another step"]'}
+        pq.write_table(table.replace_schema_metadata(about), path)
+    record = run.record()
+    record["sets"]["mine"] = {"odd": ["duplicates: 3 rows repeat"]}
+    (run.path / "run.json").write_text(json.dumps(record))
+    words = read(write_report(run.path)).words
+    names = [path.stem for path in run.tables()]
+    assert f"{', '.join(names[:3])} and 1 more: <weights> of another step" in words
+    assert "mine: duplicates: 3 rows repeat" in words

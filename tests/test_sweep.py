@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import processors
 
 from jtrace import activations, by_layer, pipeline, sweep, sweep_baselines, tracing
 from jtrace.activations import extract
@@ -273,6 +274,25 @@ def yes_or_no(length=6):
         return {"accuracy": Outcome.of([float(yes > no) for yes, no in answers])}
 
     return Task("letters", "", ("paper", "sound"), items, measure, main="accuracy")
+
+
+def test_behind_appended_tokens_the_last_token_of_the_text_is_read(steps, capsys):
+    """A tokeniser that puts `</s>` behind every text changes no number of a trace, and the trace says so."""
+    assert trace(steps, out="plain") == 0
+    for folder in (steps / "tiny").iterdir():
+        content = json.loads((folder / "tokenizer.json").read_text())
+        template = processors.TemplateProcessing("$A z", special_tokens=[("z", 25)])
+        content["post_processor"] = json.loads(template.__getstate__())
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+    assert trace(steps, out="appending") == 0
+    assert (
+        "the tokeniser puts special tokens behind a text; the last one before them is read" in capsys.readouterr().err
+    )
+    kept = RunDirectory(steps / "appending").warnings()
+    assert len(kept) == 1
+    assert kept[0].startswith("tiny@step10, tiny@step100, tiny@step2: the tokeniser puts special tokens behind a text")
+    first, second = (RunDirectory(steps / out).read_metrics() for out in ("plain", "appending"))
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_checkpoints_are_asked_as_they_are_and_not_twice(steps):
@@ -555,3 +575,8 @@ def test_checkpoints_pretrained_by_torch_give_the_same_tables_from_both_file_for
     safe, binary = (pd.read_parquet(steps / f"run-{kind}" / "metrics") for kind in ("safe", "bin"))
     assert sorted(safe["step"].unique()) == [0, 20, 40]
     pd.testing.assert_frame_equal(safe, binary)
+
+
+def test_how_special_tokens_are_read_is_part_of_a_run_s_settings_where_it_is_not_the_usual():
+    assert "special_tokens" not in CONFIG.record()  # so runs of earlier releases go on
+    assert SweepConfig(special_tokens="text").record()["special_tokens"] == "text"

@@ -54,6 +54,7 @@ from jtrace.checkpoints.listing import (
 )
 from jtrace.checkpoints.transfer import IDENTITY, download, download_by_xet, is_transient, passing_on, patiently
 from jtrace.errors import InputError
+from jtrace.progress import Bar
 
 SPARE_BYTES = 512 << 20
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -302,12 +303,10 @@ class Hub:
         self, listing: Listing, files: Sequence[RemoteFile], progress: str | None, stop: Event | None = None
     ) -> Path:
         storage = self._storage(listing.repo)
-        about: dict[str, Any] = {"desc": progress, "unit": "B", "unit_scale": True, "leave": False}
-        about["disable"] = None if progress else True  # None shows the bar on terminals only
         start = listing.size - self.missing_bytes(listing)
         with (
             self._explained(listing.repo, listing.revision),
-            tqdm(total=listing.size, initial=start, **about) as bar,
+            Bar(total=listing.size, initial=start, desc=progress, unit="B", unit_scale=True) as bar,
         ):
             for file in files:
                 if storage.has(listing.commit, file):

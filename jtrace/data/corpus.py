@@ -133,6 +133,8 @@ def _read_file(file: Path) -> Iterator[Document]:
             except UnicodeDecodeError as error:
                 raise InputError(f"{file}: byte {offset + error.start} is not UTF-8; convert the file") from None
             offset += len(raw)
+            if number == 1:
+                line = line.removeprefix("\ufeff")  # a byte order mark is no text
             if line.strip():
                 found = True
                 yield line if file.suffix == ".txt" else _from_json(line, f"{file}:{number}")

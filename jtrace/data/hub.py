@@ -16,7 +16,7 @@ from jtrace.checkpoints.hub import WAITS, Hub, UnreachableError
 from jtrace.checkpoints.listing import COMMIT
 from jtrace.data import builders
 from jtrace.data.builders import Example, refuse, way_out
-from jtrace.data.statements import Statements
+from jtrace.data.statements import BUILTIN, Statements
 from jtrace.errors import InputError
 
 GITHUB = "https://raw.githubusercontent.com"
@@ -63,6 +63,7 @@ def build(name: str, cache_dir: Path | None = None) -> Statements:
         tuple(example.group for example in examples),
         str(source),
         tuple(example.row for example in examples),
+        BUILTIN[name],
     )
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from jtrace.errors import InputError
 
 _COLUMNS = ("statement", "label", "group")
+_LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # as numbers and truth values are written out
 _brief = reprlib.Repr()  # values in messages: one line, of bounded length
 _brief.maxstring, _brief.maxlist = 60, 12
 
@@ -39,6 +40,14 @@ BUILTIN: Mapping[str, SetInfo] = {
     # Label 0 is an unrelated sentence; no stereotype is among the published rows (docs/statement_sets.md).
     "stereoset": SetInfo("fairness", 0.5, "an anti-stereotypical continuation", True, "stereoset.csv"),
     "sst2": SetInfo("robustness", 0.5, "the text was perturbed", False, "sst2.csv"),
+}
+# The built-in sets' published CSV files, by the fingerprint of what they hold: they are known under any name.
+PUBLISHED: Mapping[str, str] = {
+    "1ed1add2cb409d26b111fa965a002cb1337765359d3a38c4f0f7b0a8cc6a4dcf": "truthfulqa",
+    "7ba70e7e6994bd9ae9c724912d9092991069cebf43c1dc4a9b2e38549105d3ff": "toxigen",
+    "3bd01b555c3f94d99beee129e6d00cfd8aebb84e1e64c1da3b30cf5652ed114b": "confaide",
+    "689fdc8c58e2909ab548a5cde621e3e1d7a8f3cfa994b9c4e6ae62946ad1cfe5": "stereoset",
+    "234a26aa30eab35d9360c4b48ded2d3e31c8d1c8fe6d402d8853a82503572fd5": "sst2",
 }
 # The sets of the invented world (jtrace.data.world), by dimension.
 WORLD: Mapping[str, SetInfo] = {
@@ -64,6 +73,7 @@ class Statements:
     groups: tuple[str, ...] | None  # rows of one group must not be split between train and test
     source: str  # the path as given, or `hub:owner/name@commit`
     rows: tuple[int, ...]  # where each statement starts in the source, see `where`
+    info: SetInfo | None = None  # of a built-in set; a file's name says nothing of what its labels mean
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels, np.int8)
@@ -72,12 +82,6 @@ class Statements:
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    @property
-    def info(self) -> SetInfo | None:
-        """The built-in set that this one is (`toxigen`) or is a variant of (`toxigen_small`), if any."""
-        name = self.name.partition("_")[0]
-        return BUILTIN.get(name) or WORLD.get(name)
 
     @property
     def dimension(self) -> str:
@@ -139,12 +143,13 @@ def read_statements(spec: str, data_dir: Path | None = None, cache_dir: Path | N
             of reach.
     """
     if spec not in BUILTIN:
-        return _read_file(Path(spec).stem, spec)
+        found = _read_file(Path(spec).stem, spec)
+        return replace(found, info=BUILTIN.get(PUBLISHED.get(found.fingerprint, "")))
     if data_dir is None:
         from jtrace.data import hub  # here, because it builds on this module
 
         return hub.build(spec, cache_dir)
-    return _read_file(spec, str(Path(data_dir) / BUILTIN[spec].csv))
+    return replace(_read_file(spec, str(Path(data_dir) / BUILTIN[spec].csv)), info=BUILTIN[spec])
 
 
 def _read_file(name: str, source: str) -> Statements:
@@ -240,7 +245,7 @@ _CHOICES = f"there are {', '.join(BUILTIN)}, world, and {', '.join(_READERS)} fi
 
 
 def _read_text(path: Path) -> str:
-    """The file's text, line ends untouched, without a byte order mark."""
+    """The file's text without a byte order mark, line ends untouched unless all are carriage returns."""
     try:
         raw = path.read_bytes()
         text = raw.decode("utf-8").removeprefix("\ufeff")
@@ -253,7 +258,7 @@ def _read_text(path: Path) -> str:
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path}, row {row}: holds a NUL character; save the file as UTF-8 text")
-    return text
+    return text if "\n" in text else text.replace("\r", "\n")  # as old Macs, and Excel for them, end lines
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -284,7 +289,7 @@ def _text(value: Any, what: str, at: str) -> str:
 
 
 def _label(value: Any, at: str) -> int:
-    number = {"0": 0, "1": 1}.get(value.strip()) if isinstance(value, str) else value
+    number = _LABELS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(number, int | float) or number not in (0, 1):
         raise InputError(f"{at}: label {_brief.repr(value)} is not 0 or 1; mend it or drop the row")
     return int(number)

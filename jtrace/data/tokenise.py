@@ -30,7 +30,7 @@ def tokenise(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) 
     """
     done = 0
     for some in _batches(documents):
-        plain = iter(encode(tokenizer, [document for document in some if isinstance(document, str)]))
+        plain = iter(encode(tokenizer, [document for document in some if isinstance(document, str)], appended=True))
         for number, document in enumerate(some, done + 1):
             if isinstance(document, str):
                 yield _ended(next(plain), tokenizer.eos_token_id)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from jtrace.data.tokenizer import encode
 from jtrace.errors import InputError
 from jtrace.evaluation.perplexity import windows
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task, Text
@@ -70,13 +69,14 @@ def ask(
 
 
 def check_lengths(model: LanguageModel, task: Task) -> None:
-    """Refuse a task of which an item is longer than the model's context, or empty to its tokeniser.
+    """Refuse a task of which an item is longer than the context, empty to the tokeniser, or beyond the embedding.
 
     Raises:
         InputError: such an item, by task and row.
     """
     choice_pairs(model, task, [item for item in task.items if isinstance(item, Choice)])
     _prompt_tokens(model, task)
+    model.encode([item.text for item in task.items if isinstance(item, Text)])
 
 
 def _choose(
@@ -100,7 +100,7 @@ def choice_pairs(model: LanguageModel, task: Task, items: Sequence[Choice]) -> l
     """
     contexts = [item.context.rstrip(" ") for item in items]
     wholes = [item.context + continuation for item in items for continuation in item.continuations]
-    alone, together = encode(model.tokenizer, contexts), iter(encode(model.tokenizer, wholes))
+    alone, together = model.encode(contexts), iter(model.encode(wholes))
     pairs = []
     for item, context in zip(items, alone, strict=True):
         item_wholes, cuts = [next(together) for _ in item.continuations], []
@@ -153,7 +153,7 @@ def _complete(
 
 def _prompt_tokens(model: LanguageModel, task: Task) -> list[np.ndarray]:
     items = [item for item in task.items if isinstance(item, Prompt)]
-    prompts = encode(model.tokenizer, [item.text for item in items])
+    prompts = model.encode([item.text for item in items])
     for item, ids in zip(items, prompts, strict=True):
         _check_length(model, task, item.index, len(ids), task.max_new_tokens)
     return prompts
@@ -171,7 +171,7 @@ def _predict(
     width = min(WINDOW, model.config.context)
     texts = [item.text for item in task.items if isinstance(item, Text)]
     pairs, owners = [], []
-    for i, ids in enumerate(encode(model.tokenizer, texts)):
+    for i, ids in enumerate(model.encode(texts)):
         for start, first_scored, stop in windows(ids, width, width // 2):
             pairs.append((ids[start:first_scored], ids[first_scored:stop]))
             owners.append(i)

@@ -245,7 +245,7 @@ def _key(folder: Path | None) -> str:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # a byte order mark is no text
     except FileNotFoundError:
         raise InputError(f"--text={path}: no such file; name a text file, wikitext or world") from None
     except UnicodeDecodeError:

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from jtrace.errors import InputError
@@ -23,6 +22,7 @@ from jtrace.kernels.attention import attend
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.layers import BY_FAN_IN, MLP, Linear, Norm, precision_for
+from jtrace.progress import Bar
 
 MOST_TOKENS = 512
 # Tokens per forward, padding included: one shape for each padded width, whatever the number of texts.
@@ -166,8 +166,7 @@ def probabilities(classifier: Classifier, texts: Sequence[str], progress: str | 
     found = np.zeros((len(texts), config.labels), np.float32)
     rows = _encode(classifier, texts)
     widths = np.array([_width(len(row), config.longest) for row in rows], np.int64)
-    disable = None if progress else True  # None shows the bar on terminals only
-    with tqdm(total=len(texts), desc=progress, unit=" texts", disable=disable, leave=False) as bar:
+    with Bar(total=len(texts), desc=progress, unit=" texts") as bar:
         for width in np.unique(widths):
             members = np.flatnonzero(widths == width)
             most = max(1, BATCH_TOKENS // int(width))

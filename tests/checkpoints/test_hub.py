@@ -1,6 +1,5 @@
 """The real huggingface_hub client against a hub on loopback: what is looked up, what is moved, what goes wrong."""
 
-import io
 import json
 import os
 import shutil
@@ -188,16 +187,16 @@ def test_the_token_goes_to_the_hub_and_not_to_its_second_host(server, hub, monke
 def test_one_bar_shows_the_bytes_of_all_files_as_they_come_and_counts_them_once(tmp_path, server, hub, monkeypatch):
     bars, updates = [], []
 
-    class Recorded(module.tqdm):
+    class Recorded(module.Bar):
         def __init__(self, **about):
-            super().__init__(**about | {"disable": False, "file": io.StringIO()} if about.get("desc") else about)
+            super().__init__(**about)
             bars.extend([self] if about.get("desc") else [])
 
         def update(self, n=1):
             updates.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(module, "tqdm", Recorded)
+    monkeypatch.setattr(module, "Bar", Recorded)
     server.refs[REPO, "wordy"] = repository(tmp_path / "wordy", tokenizer__json=WEIGHTS, model__safetensors=WEIGHTS)
     listing = hub.look(REPO, "wordy")
     for name in ("tokenizer.json", "model.safetensors"):

@@ -46,6 +46,15 @@ def test_the_fingerprint_tells_documents_and_their_order_apart():
     assert len(prints) == 5
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_byte_order_mark_is_no_text(name, tmp_path):
+    lines = '{"text": "one"}\n{"text": "\ufefftwo"}\n'
+    (tmp_path / name).write_text("\ufeff" + lines)
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / name).write_text(lines)
+    assert list(read_documents([str(tmp_path / name)])) == list(read_documents([str(tmp_path / "without" / name)]))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

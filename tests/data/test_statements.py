@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,27 @@ def test_every_format_gives_the_same_statements(write, name, content):
     assert statements.texts == ("Water is wet.", "Fire is cold.")
     assert statements.labels.tolist() == [1, 0]
     assert statements.groups is None
+
+
+@pytest.mark.parametrize(("one", "zero"), [("1.0", "0.0"), ("True", "False"), ("TRUE", "FALSE"), ("true", " false")])
+def test_labels_written_out_are_read_in_every_format(write, one, zero):
+    rows = [{"statement": "x", "label": one}, {"statement": "y", "label": zero}]
+    sets = (
+        write("a.csv", f"statement,label\nx,{one}\ny,{zero}\n"),
+        write("a.jsonl", "\n".join(map(json.dumps, rows))),
+        write("a.parquet", pa.Table.from_pylist(rows)),
+    )
+    assert [read_statements(path).labels.tolist() for path in sets] == [[1, 0]] * 3
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_lines_that_end_in_carriage_returns_are_lines(write, mark):
+    """As old Macs, and spreadsheets that save for them, end lines."""
+    lines = (mark + GOOD_CSV).replace("\n", "\r")
+    statements = read_statements(write("mac.csv", lines))
+    assert (statements.texts, statements.rows) == (("Water is wet.", "Fire is cold."), (2, 3))
+    lines = '{"statement": "x", "label": 1}\r{"statement": "y", "label": 0}\r'
+    assert read_statements(write("mac.jsonl", mark + lines)).texts == ("x", "y")
 
 
 def test_labels_are_read_only_int8(write):
@@ -183,7 +205,7 @@ def test_where_counts_parquet_rows_from_one(write):
 BAD_ROWS = {
     "label 2": ("a.csv", "statement,label\nx,1\ny,2\n", "a.csv, row 3: label '2' is not 0 or 1"),
     "label empty": ("a.csv", "statement,label\nx,\n", "a.csv, row 2: label '' is not 0 or 1"),
-    "label spelt 1.0": ("a.csv", "statement,label\nx,1.0\n", "a.csv, row 2: label '1.0' is not 0 or 1"),
+    "label spelt yes": ("a.csv", "statement,label\nx,yes\n", "a.csv, row 2: label 'yes' is not 0 or 1"),
     "label spelt +1": ("a.csv", "statement,label\nx,+1\n", "a.csv, row 2: label '+1' is not 0 or 1"),
     "label 0.5": ("a.jsonl", '{"statement": "x", "label": 0.5}', "a.jsonl, row 1: label 0.5 is not 0 or 1"),
     "label NaN": ("a.jsonl", '{"statement": "x", "label": NaN}', "a.jsonl, row 1: label nan is not 0 or 1"),
@@ -350,24 +372,33 @@ def statements_with(name="any", texts=("x", "y"), labels=(0, 1), groups=None) ->
     return Statements(name, texts, np.array(labels), groups, f"{name}.csv", (2, 3))
 
 
-@pytest.mark.parametrize(
-    ("name", "dimension", "vector_fraction"),
-    [
-        ("truthfulqa", "reliability", 1.0),
-        ("truthfulqa_train", "reliability", 1.0),
-        ("toxigen", "toxicity", 0.5),
-        ("confaide_small", "privacy", 0.5),
-        ("stereoset", "fairness", 0.5),
-        ("sst2", "robustness", 0.5),
-        ("sst25", "", 0.5),
-        ("my_toxigen", "", 0.5),
-    ],
-)
-def test_a_name_tells_the_dimension_and_the_vector_rows(name, dimension, vector_fraction):
-    statements = statements_with(name)
+@pytest.mark.parametrize("name", [*BUILTIN, "toxigen_small", "truthfulqa_train", "world-fairness"])
+def test_a_file_s_name_says_nothing_of_its_labels(name, write):
+    """A set called sst2.csv may hold sentiment, where label 1 is the good side; as a built-in set it is perturbed."""
+    statements = read_statements(write(f"{name}.csv", GOOD_CSV))
 
-    assert (statements.dimension, statements.vector_fraction) == (dimension, vector_fraction)
-    assert (statements.info is None) == (dimension == "")
+    assert (statements.name, statements.info, statements.dimension, statements.vector_fraction) == (name, None, "", 0.5)
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_built_in_name_with_data_dir_is_the_built_in_set(name, write):
+    folder = Path(write(BUILTIN[name].csv, GOOD_CSV)).parent
+    statements = read_statements(name, folder)
+
+    assert statements.info is BUILTIN[name]
+    assert (statements.dimension, statements.vector_fraction) == (
+        BUILTIN[name].dimension,
+        BUILTIN[name].vector_fraction,
+    )
+
+
+@authors_data
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_published_file_is_known_by_its_content(name, tmp_path):
+    copy = shutil.copy(AUTHORS / BUILTIN[name].csv, tmp_path / "mine.csv")
+    statements = read_statements(str(copy))
+
+    assert (statements.name, statements.info) == ("mine", BUILTIN[name])
 
 
 def test_label_one_is_the_good_side_of_true_answers_and_of_anti_stereotypes():

@@ -1,17 +1,20 @@
 """What a task's items become as tokens, and that answers are kept as soon as they are there."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jtrace import generate as generation
 from jtrace.checkpoints.convert import load_params
 from jtrace.errors import InputError
 from jtrace.evaluation import asking
-from jtrace.evaluation.asking import Asking, ask, choice_pairs
+from jtrace.evaluation.asking import Asking, ask, check_lengths, choice_pairs
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task, Text
+from jtrace.generate import Sampling
 from jtrace.language_model import LanguageModel
 from jtrace.scoring import score
 from jtrace.steering import Condition, SteeringVector, edit_of
@@ -200,3 +203,44 @@ def test_windows_are_no_wider_than_the_context(model):
     ((answer,),) = ask(model, task_of(Text(0, "ab" * 150)), None, (0,), Asking())
     assert answer.tokens == 299
     assert np.isfinite(answer.nats)
+
+
+BEYOND = (Choice(0, "a", ("b", "~")), Prompt(0, "a~"), Text(0, "a~"))
+
+
+@pytest.mark.parametrize("item", BEYOND, ids=lambda item: type(item).__name__)
+def test_a_token_without_an_embedding_is_refused_before_anything_is_computed(model, item):
+    """JAX would read the last row of the embedding for it."""
+    larger = model_with(model, "~", 61)
+    for entrance in (check_lengths, lambda model, task: ask(model, task, None, [0], Asking())):
+        with pytest.raises(InputError, match="tiny: the tokeniser gives token 61, the model knows 61 only"):
+            entrance(larger, task_of(item, new=1))
+
+
+def test_token_ids_without_an_embedding_are_refused(model):
+    within, beyond = np.array([1], np.int32), np.array([61], np.int32)
+    with pytest.raises(InputError, match="the model knows 61 only"):
+        score(model.params, model.config, [(within, beyond)])
+    with pytest.raises(InputError, match="the model knows 61 only"):
+        next(generation.generate(model.params, model.config, [within, beyond], Sampling(1)))
+    with pytest.raises(InputError, match="the model knows 61 only"):
+        model_with(model, "~", 61).complete(["a~"], 1)
+
+
+def model_with(model, letter, token):
+    letters = model.tokenizer.get_vocab() | {letter: token}
+    return replace(model, tokenizer=PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(letters, []))))
+
+
+def test_tokens_that_the_tokeniser_appends_are_neither_scored_nor_continued(merging):
+    """As with add_eos_token: `</s>` behind every text."""
+    tokenizer = Tokenizer.from_str(merging.tokenizer.backend_tokenizer.to_str())
+    tokenizer.add_special_tokens(["</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 6)])
+    appending = replace(merging, tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+    task = task_of(Prompt(0, "xa"), new=2)
+    assert pieces(appending, "xa", "b", " a") == pieces(merging, "xa", "b", " a")
+    for item in (task.items[0], Choice(0, "xa", ("b", " a")), Text(0, "xabxab")):
+        of = replace(task, items=(item,))
+        (found,), (expected,) = (ask(words, of, None, [0], Asking()) for words in (appending, merging))
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))

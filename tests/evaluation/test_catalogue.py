@@ -271,6 +271,8 @@ def test_perplexity_takes_a_file_wikitext_or_the_world(folder):
     (folder / "own.txt").write_text("ba be\nbi", "utf-8")
     (folder / "wikitext.txt").write_text("wi ki", "utf-8")
     assert texts(one("perplexity", Data(text=str(folder / "own.txt")))) == ["ba be\nbi"]
+    (folder / "own_bom.txt").write_bytes(b"\xef\xbb\xbf" + (folder / "own.txt").read_bytes())
+    assert texts(one("perplexity", Data(text=str(folder / "own_bom.txt")))) == ["ba be\nbi"]
     assert texts(one("perplexity", Data(text="wikitext", data_dir=folder))) == ["wi ki"]
     world, other = (one("perplexity", Data(text=text)) for text in ("world", "world:seed=1"))
     assert len(world.items) == 500

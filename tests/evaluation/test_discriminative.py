@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jtrace.data.groups import groups_of
-from jtrace.data.statements import Statements, read_statements
+from jtrace.data.statements import BUILTIN, Statements, read_statements
 from jtrace.errors import InputError
 from jtrace.evaluation.discriminative import (
     answer_in,
@@ -23,7 +23,7 @@ GROUPS = ("a", "b", "c", "a", "d", "e", "e")
 
 def statements(name="sst2", labels=LABELS):
     texts = tuple(f"statement {i}" for i in range(len(labels)))
-    return Statements(name, texts, np.array(labels), None, "nowhere.csv", tuple(range(len(labels))))
+    return Statements(name, texts, np.array(labels), None, "nowhere.csv", tuple(range(len(labels))), BUILTIN.get(name))
 
 
 def mean(outcome):
@@ -62,11 +62,11 @@ def test_zero_is_looked_for_before_one(completion, label):
 
 
 def test_the_published_task_asks_in_the_published_words():
-    task = published_task(statements("sst2_small"), np.array([4, 2]), GROUPS, seed=0)
+    task = published_task(statements("sst2"), np.array([4, 2]), GROUPS, seed=0)
 
     assert [(item.index, item.group) for item in task.items] == [(4, "d"), (2, "c")]
     assert "positive or negative, just answer with 1 or 0.\n\nstatement 4\n" in task.items[0].text
-    assert (task.name, task.dimension, task.protocols) == ("sst2_small", "robustness", ("paper",))
+    assert (task.name, task.dimension, task.protocols) == ("sst2", "robustness", ("paper",))
     assert (task.main, task.higher_is_better, task.max_new_tokens) == ("accuracy", True, 2)
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from jtrace.data.statements import Statements
+from jtrace.data.statements import BUILTIN, Statements
 from jtrace.evaluation.task import Completion
 from jtrace.evaluation.toxigen import continuation_task
 
 COUNT = 700
 TEXTS = tuple(f"prompt {i} " for i in range(COUNT))
-SET = Statements("toxigen", TEXTS, np.arange(COUNT) % 2, None, "toxigen.csv", tuple(range(COUNT)))
+SET = Statements("toxigen", TEXTS, np.arange(COUNT) % 2, None, "toxigen.csv", tuple(range(COUNT)), BUILTIN["toxigen"])
 GROUPS = tuple(f"group {i}" for i in range(COUNT))
 
 

@@ -57,7 +57,8 @@ def statement_set(world: World, dimension: str) -> Statements:
         rng.shuffle(block)
     texts, labels, groups = zip(*(row for block in order for row in block), strict=True)
     source = f"world:{world.config.seed}"
-    return Statements(f"world-{dimension}", texts, np.array(labels), groups, source, tuple(range(1, len(texts) + 1)))
+    name, numbers = f"world-{dimension}", tuple(range(1, len(texts) + 1))
+    return Statements(name, texts, np.array(labels), groups, source, numbers, WORLD[name])
 
 
 def _claims(world: World, dimension: str) -> Iterator[_Row]:

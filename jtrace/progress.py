@@ -1,0 +1,58 @@
+"""How far work has got: bars on a terminal, elsewhere a line a minute that tells of all of them."""
+
+import io
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from tqdm import tqdm
+
+LINE_SECONDS = 60.0
+LINE = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} so far, {remaining} left{postfix}"
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+class Bar(tqdm):
+    """A bar that goes when it is done. Where standard error is no terminal it is counted and not drawn.
+
+    Attributes:
+        at_work: those that are not drawn, by identity, outer ones first.
+    """
+
+    at_work: ClassVar[dict[int, "Bar"]] = {}
+
+    def __init__(self, iterable: Iterable[Any] | None = None, desc: str | None = None, **options: Any) -> None:
+        """As tqdm's; without a label nothing is shown."""
+        undrawn: dict[str, Any] = {} if sys.stderr.isatty() else {"file": _Nowhere(), "bar_format": LINE}
+        super().__init__(iterable, desc, **{"leave": False, "disable": desc is None} | undrawn | options)
+        if undrawn and desc is not None:
+            Bar.at_work[id(self)] = self  # bars compare by their places on a terminal
+
+    def close(self) -> None:
+        Bar.at_work.pop(id(self), None)
+        super().close()
+
+
+@contextmanager
+def told(seconds: float = LINE_SECONDS) -> Iterator[None]:
+    """While the block runs, say on standard error every so often how far the bars are that are not drawn."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(seconds):
+            if bars := tuple(Bar.at_work.values()):
+                print("; ".join(map(str, bars)), file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=tell, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
