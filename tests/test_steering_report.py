@@ -70,7 +70,24 @@ def test_of_several_vectors_it_says_how_many_improve_the_task():
     tables = [steered({0: 0.5, 1: value}, source=f"ckpt_{at}") for at, value in enumerate((0.51, 0.6, 0.7))]
     text = said(*tables)["stereoset"]
     assert "(vector of ckpt_2 for" in text
-    assert "2 of 3 vectors improved it beyond its interval; among several, some may do so by luck." in text
+    # Their intervals hold for all three at once.
+    assert text.endswith("2 of 3 vectors improved it beyond its interval.")
+    of_sound = [
+        pd.concat(
+            [
+                table.assign(protocol="sound"),
+                table[table["strength"] == 1].assign(metric="chosen_accuracy", protocol="sound"),
+            ]
+        )
+        for table in tables
+    ]
+    assert said(*of_sound)["stereoset"].endswith("beyond its interval; among several, some may do so by luck.")
+
+
+def test_the_best_of_many_settings_is_told_as_such_and_so_are_ties():
+    layers = [steered({0: 0.5, 1: 0.6, 2: 0.6}, source=name, layer=at) for name in "ab" for at in (3, 4)]
+    text = said(*layers)["stereoset"]
+    assert "0.600 at the best of 8 settings, tied with 7 more (vector of a for stereoset, layer 3, strength 1)" in text
 
 
 def test_under_sound_it_says_what_was_chosen_where():

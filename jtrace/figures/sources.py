@@ -31,8 +31,7 @@ MOST_TICKS = 12
 def gain_maps(gains: pd.DataFrame, target: str) -> Figure:
     """A map per task of checkpoint × strength: the gain of the main metric, positive (blue) where it is better.
 
-    A dot marks gains and losses whose interval parts from the unsteered model's. Each panel has its own scale, centred
-    at 0.
+    A dot marks gains and losses that are `apart`. Each panel has its own scale, centred at 0.
 
     Args:
         gains: as `effects.gains` returns them; not empty.
