@@ -1,4 +1,4 @@
-"""Steering a target: vectors × layers × strengths × tasks → tables and completions in RUN/steering.
+"""Steering a target: vectors × layers × strengths × tasks → tables in RUN/steering, completions in RUN/completions.
 
 A setting is computed once: what is on disk already, tables or completions, is taken from there.
 """
@@ -23,7 +23,17 @@ from jtrace.evaluation.intervals import estimate, interval, validation_part
 from jtrace.evaluation.task import Outcome, Prompt, Task
 from jtrace.language_model import LanguageModel
 from jtrace.steering import Condition, Operator, Positions, SteeringVector, edit_of
-from jtrace.steering_results import CHOSEN, DIFFERENCE, SCHEMA, VALIDATION, Setting, Unit, control_name, merged
+from jtrace.steering_results import (
+    CHOSEN,
+    DIFFERENCE,
+    SCHEMA,
+    VALIDATION,
+    Setting,
+    Unit,
+    control_name,
+    merged,
+    move_completions,
+)
 from jtrace.vectors import Vectors, random_vector
 
 # Conditions that are computed together.
@@ -148,6 +158,7 @@ def steer(
         InputError: as `check_steering`, or files that cannot be read or written; what was computed is kept.
     """
     plans = [(vector, plan) for vector in vectors for plan in _plans(vector, model, config)]
+    move_completions(folder)
     baselines: dict[Task, Outcomes] = {}
     found = []
     for number, ((vector, plan), task) in enumerate(itertools.product(plans, tasks), 1):

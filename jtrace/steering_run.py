@@ -99,10 +99,10 @@ def steer_into(
     table = steering_effects(there[of_these])
     if len(table):
         print(f"\n{as_text(table)}")
-    print(f"\ntables and completions  {out / 'steering'}")
+    print(f"\ntables       {out / 'steering'}\ncompletions  {out / 'completions'}")
     figures = draw_all(run, run.read_metrics())
-    print("figures  " + "\n         ".join(str(figure.path) for figure in figures if figure.section in STEERED))
-    print(f"report   python launch/report.py --run={out}", flush=True)
+    print("figures      " + "\n             ".join(str(figure.path) for figure in figures if figure.section in STEERED))
+    print(f"report       python launch/report.py --run={out}", flush=True)
     return 0
 
 

@@ -81,7 +81,8 @@ def prompts(count=6, measure=score):
 
 
 def run(folder, model, tasks, strengths=THREE, vectors=(VECTOR,), layers=((1,),), **config):
-    folder.mkdir(exist_ok=True)
+    """In RUN/steering, which is the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     return steer(folder, model, vectors, tasks, SteerConfig(strengths, layers, **config), "weights", quiet=True)
 
 
@@ -91,12 +92,22 @@ def value(rows, metric, strength, layer=1, protocol="paper", column="value"):
     return found
 
 
+def paths(folder):
+    """Tables and completions."""
+    return sorted([*folder.iterdir(), *(folder.parent / "completions").glob("*")])
+
+
 def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in paths(folder)}
+
+
+def said_in(folder):
+    (path,) = (folder.parent / "completions").iterdir()
+    return path
 
 
 def lines(folder):
-    (path,) = folder.glob("*.jsonl")
+    path = said_in(folder)
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -342,12 +353,12 @@ def test_a_task_is_told_under_the_protocols_that_it_knows(tmp_path, model, asked
 def test_a_rerun_asks_nothing_and_leaves_every_byte(tmp_path, model, asked):
     tasks, folder = [choices(), prompts()], tmp_path / "steering"
     first = run(folder, model, tasks)
-    before, times = files(folder), [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
+    before, times = files(folder), [path.stat().st_mtime_ns for path in paths(folder)]
     calls = len(asked.calls)
     again = run(folder, model, tasks)
     assert len(asked.calls) == calls
     assert files(folder) == before
-    assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == times
+    assert [path.stat().st_mtime_ns for path in paths(folder)] == times
     key = ["task", "layer", "strength", "metric"]
     pd.testing.assert_frame_equal(
         again.sort_values(key, ignore_index=True), first.sort_values(key, ignore_index=True), check_dtype=False
@@ -391,14 +402,14 @@ def test_other_settings_have_files_of_their_own(tmp_path, model, asked, changed)
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_conditions_that_are_computed_in_parts_give_the_same(tmp_path, model, asked, monkeypatch, at_once):
-    whole = run(tmp_path / "whole", model, [prompts()], layers=None)
+    whole = run(tmp_path / "whole/steering", model, [prompts()], layers=None)
     monkeypatch.setattr(module, "MOST_CONDITIONS", at_once)
-    parts = run(tmp_path / "parts", model, [prompts()], layers=None)
+    parts = run(tmp_path / "parts/steering", model, [prompts()], layers=None)
     key = ["layer", "strength", "metric"]
     pd.testing.assert_frame_equal(
         parts.sort_values(key, ignore_index=True), whole.sort_values(key, ignore_index=True), check_dtype=False
     )
-    found = [(line["layer"], line["strength"], line["index"]) for line in lines(tmp_path / "parts")]
+    found = [(line["layer"], line["strength"], line["index"]) for line in lines(tmp_path / "parts/steering")]
     assert len(found) == len(set(found)) == DEPTH * 3 * 6
 
 
@@ -407,8 +418,8 @@ def test_conditions_that_are_computed_in_parts_give_the_same(tmp_path, model, as
 
 def test_every_completion_is_a_line(tmp_path, model, asked):
     run(tmp_path / "steering", model, [prompts()], layers=((1,), (1, 2)), strengths=(0.0, 1.0))
-    paths = sorted((tmp_path / "steering").glob("*.jsonl"))
-    found = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    completions = sorted((tmp_path / "completions").iterdir())
+    found = [json.loads(line) for path in completions for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(found) == 2 * 2 * 6
     assert {line["vector_set"] for line in found} == {"stereoset", "stereoset@1+2"}
     line = next(line for line in found if line["strength"] == 1 and line["index"] == 11)
@@ -433,7 +444,7 @@ def test_every_completion_is_a_line(tmp_path, model, asked):
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, model, asked, strengths, stop_after):
     asked.answer = lambda layers, strength, place: place + strength
-    whole, folder = run(tmp_path / "whole", model, [prompts()], strengths), tmp_path / "steering"
+    whole, folder = run(tmp_path / "whole/steering", model, [prompts()], strengths), tmp_path / "steering"
     asked.made.clear()
     asked.stop_after = stop_after if 0 in strengths else 6 + stop_after
     with pytest.raises(KeyboardInterrupt):
@@ -448,7 +459,7 @@ def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, 
     pd.testing.assert_frame_equal(rows, whole)
     key = ["layer", "strength", "index"]
     assert sorted(lines(folder), key=lambda line: [line[k] for k in key]) == sorted(
-        lines(tmp_path / "whole"), key=lambda line: [line[k] for k in key]
+        lines(tmp_path / "whole/steering"), key=lambda line: [line[k] for k in key]
     )
 
 
@@ -466,10 +477,10 @@ def test_more_strengths_go_on_where_they_were_interrupted(tmp_path, model, asked
 
 
 def test_a_line_that_was_cut_off_is_made_again_and_so_is_no_other(tmp_path, model, asked):
-    folder, whole = tmp_path / "steering", tmp_path / "whole"
+    folder, whole = tmp_path / "steering", tmp_path / "whole/steering"
     for place in (folder, whole):
         run(place, model, [prompts()], layers=None)
-    (table,), (said,) = folder.glob("*.parquet"), folder.glob("*.jsonl")
+    (table,), said = folder.iterdir(), said_in(folder)
     table.unlink()
     # The last prompt's: of its 9 settings 2 are lost, one of them in the middle of a line.
     content = said.read_bytes()
@@ -477,13 +488,13 @@ def test_a_line_that_was_cut_off_is_made_again_and_so_is_no_other(tmp_path, mode
     asked.made.clear()
     run(folder, model, [prompts()], layers=None)
     assert asked.made == [15]
-    assert said.read_bytes() == next(whole.glob("*.jsonl")).read_bytes()
+    assert said.read_bytes() == said_in(whole).read_bytes()
 
 
 def test_lines_of_unsteered_layers_that_were_cut_off_are_written_from_those_that_are_there(tmp_path, model, asked):
     folder = tmp_path / "steering"
     run(folder, model, [prompts()], strengths=(0.0,), layers=None)
-    (table,), (said,) = folder.glob("*.parquet"), folder.glob("*.jsonl")
+    (table,), said = folder.iterdir(), said_in(folder)
     table.unlink()
     content = said.read_bytes()
     said.write_bytes(content[:-30])

@@ -75,7 +75,7 @@ def rows(out):
 
 
 def lines(out):
-    paths = sorted((out / "steering").glob("*.jsonl"))
+    paths = sorted((out / "completions").glob("*.jsonl"))
     found = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return sorted(found, key=lambda line: [line[key] for key in ("vector_from", "layer", "strength", "index")])
 
@@ -85,7 +85,8 @@ def settings(found):
 
 
 def files(out):
-    return {path.name: path.read_bytes() for path in sorted((out / "steering").iterdir())}
+    paths = sorted([*(out / "steering").iterdir(), *(out / "completions").glob("*")])
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def values(table, metric, strength, **where):
@@ -111,7 +112,7 @@ def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
     )  # fmt: skip
     done = command(*flags, f"--data_dir={place}")
     assert done.returncode == 0, done.stderr
-    table = pd.concat([pd.read_parquet(path) for path in sorted((out / "steering").glob("*.parquet"))])
+    table = pd.read_parquet(out / "steering")
     assert table.columns.tolist() == COLUMNS
     assert set(table["task"]) == {"stereoset", "perplexity"}
     assert {(row.task, row.metric, row.n) for row in table.itertuples()} >= {
@@ -128,7 +129,7 @@ def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
         assert (line["task"], line["max_new_tokens"]) == ("stereoset", 2)
     assert len({line["completion"] for line in lines(out)}) > 1
     for expected in ("unsteered", "stereoset    paper base_step7 stereoset accuracy", "figures/steering_comparison",
-                     f"report   python launch/report.py --run={out}"):  # fmt: skip
+                     f"report       python launch/report.py --run={out}"):  # fmt: skip
         assert expected in done.stdout
     record = RunDirectory(out).record()
     assert "launch/steer.py" in record["steering_commands"][0]["command"]
@@ -298,7 +299,7 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
     assert len(lines(out)) == 5 * 3
     assert not list((out / "steering").glob("*.parquet"))
     # The last line was being written.
-    (path,) = (out / "steering").glob("*.jsonl")
+    (path,) = (out / "completions").iterdir()
     path.write_bytes(path.read_bytes()[:-9])
 
     killed_after(None)
