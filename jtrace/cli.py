@@ -40,7 +40,7 @@ def run(main: Callable[..., int], words: bool = False) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
         # Its faults arrive as errors; each attempt need not be told beside them.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        status = 1
+        status, stopped = 1, False
         try:
             _stop_on_signals()
             if len(argv) > 1 and not words:
@@ -57,9 +57,11 @@ def run(main: Callable[..., int], words: bool = False) -> None:
         except KeyboardInterrupt as error:
             ended, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
             print(f"{ended}; the same command goes on with what is missing", file=sys.stderr)
+            stopped = True
         leave(status)
-        if any(isinstance(thread, Ahead) for thread in threading.enumerate()):
-            # Still at work in C++, and the end of the interpreter would abort it with a page of messages.
+        if stopped or any(isinstance(thread, Ahead) for thread in threading.enumerate()):
+            # Devices or threads are still at work in C++; the end of the interpreter would abort them with a page of
+            # messages, or crash.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

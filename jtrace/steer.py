@@ -163,7 +163,8 @@ def steer(
     found = []
     for number, ((vector, plan), task) in enumerate(itertools.product(plans, tasks), 1):
         measured = "+".join(protocol for protocol in config.protocols if protocol in task.protocols)
-        label = f"[{number}/{len(plans) * len(tasks)}] {task.name} ({measured}), {plan.dataset} of {vector.source}"
+        how = f"{plan.dataset} of {vector.source}" if vector.source else "as it is"
+        label = f"[{number}/{len(plans) * len(tasks)}] {task.name} ({measured}), {how}"
         unit = unit_of(folder, model.name, vector, plan.dataset, task, config, str(jnp.dtype(model.dtype)), weights)
         started = time.perf_counter()
         worker = _Worker(unit, model, vector, plan, task, config, baselines, None if quiet else label)
@@ -378,27 +379,35 @@ class _Worker:
 
     def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
         """Protocol sound: the setting that is best on the validation part, and its value on the rest."""
-        main, better = self.task.main, 1 if self.task.higher_is_better else -1
+        main = self.task.main
         sound = table[table["protocol"] == "sound"]
         validated = sound[sound["metric"] == VALIDATION + main].dropna(subset="value")
         if validated.empty:
             return table.iloc[:0]
-        # Of equals the weakest: what need not be done is not.
-        order = validated.assign(score=-better * validated["value"], size=validated["strength"].abs())
-        best = order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
+        best = self._best(validated)
         same = (sound["layer"] == best["layer"]) & (sound["strength"] == best["strength"])
         return sound[same & (sound["metric"] == main)].assign(metric=CHOSEN + main)
 
+    def _best(self, rows: pd.DataFrame) -> pd.Series:
+        """The row of the best value; of equals the weakest, at the lowest layer: what need not be done is not."""
+        score = rows["value"] * (-1 if self.task.higher_is_better else 1)
+        order = rows.assign(score=score, size=rows["strength"].abs())
+        return order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
+
     def summary(self, rows: pd.DataFrame) -> str:
-        """The main metric unsteered and where it is best."""
-        main = rows[rows["metric"] == self.task.main].dropna(subset="value")
+        """The main metric unsteered and where it is best, under the first protocol."""
+        name, of = self.task.main, rows["protocol"] == self.protocols[0]
+        main = rows[of & (rows["metric"] == name)].dropna(subset="value")
         if main.empty:
-            return f"no {self.task.main}"
-        plain = main[main["strength"] == 0]["value"]
-        best = main.sort_values("value", ascending=not self.task.higher_is_better).iloc[0]
-        start = f"{plain.iloc[0]:.3f} unsteered, " if len(plain) else ""
-        where = f"layer {best['layer']}, strength {best['strength']:g}"
-        return f"{self.task.main} {start}best {best['value']:.3f} ({where})"
+            return f"no {name}: of {len(self.task.items)} answers none can be judged"
+        plain, tried = (main[(main["strength"] == 0) == unsteered] for unsteered in (True, False))
+        if tried.empty:
+            return f"{name} {plain['value'].iloc[0]:.3f}"
+        best = self._best(tried)
+        start = f"{plain['value'].iloc[0]:.3f} unsteered, " if len(plain) else ""
+        more = int((tried["value"] == best["value"]).sum()) - 1
+        where = f"layer {best['layer']}, strength {best['strength']:g}" + (f", tied with {more} more" if more else "")
+        return f"{name} {start}best {best['value']:.3f} ({where})"
 
 
 def _setting(condition: Condition) -> Setting:

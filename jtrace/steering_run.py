@@ -83,13 +83,15 @@ def steer_into(
             for by_set in (vectors_for(model, found, path, choice.any_family),)
             for vector in (combined(expression, by_set) for expression in sets)
         ]
+        vectors = with_controls(vectors, config.random)
     else:
         if any(config.strengths):
             raise InputError(
                 "--vectors names nothing; give files of RUN/vectors, or --strengths=0 to ask the model as it is"
             )
+        # Without steering all layers are one.
+        config = dataclasses.replace(config, layers=((0,),))
         vectors = [no_vector(model.config.depth, model.config.width)]
-    vectors = with_controls(vectors, config.random)
     check_steering(model, vectors, tasks, config)
     run = open_steering(out, target.name)
     weights = hashlib.sha256(fingerprint(model.params).to_json().encode()).hexdigest()
@@ -101,7 +103,8 @@ def steer_into(
         print(f"\n{as_text(table)}")
     print(f"\ntables       {out / 'steering'}\ncompletions  {out / 'completions'}")
     figures = draw_all(run, run.read_metrics())
-    print("figures      " + "\n             ".join(str(figure.path) for figure in figures if figure.section in STEERED))
+    if drawn := [str(figure.path) for figure in figures if figure.section in STEERED]:
+        print("figures      " + "\n             ".join(drawn))
     print(f"report       python launch/report.py --run={out}", flush=True)
     return 0
 

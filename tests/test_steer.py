@@ -531,3 +531,14 @@ def test_progress_tells_each_table_s_best_setting(tmp_path, model, asked, capsys
         "[1/2] stereoset (paper), stereoset of base_step7: accuracy 0.000 unsteered, best 1.000 (layer 1, strength 1), "
     )
     assert second.startswith("[2/2] open (paper), stereoset of base_step7: ")
+
+
+def test_progress_tells_ties_and_answers_that_cannot_be_judged(tmp_path, model, asked, capsys):
+    folder = tmp_path / "steering"
+    folder.mkdir()
+    asked.answer = lambda layers, strength, place: 0.5
+    unjudged = replace(prompts(measure=lambda answers: {"accuracy": Outcome.of([np.nan] * 6)}), name="unjudged")
+    steer(folder, model, [VECTOR], [choices(), unjudged], SteerConfig(THREE, ((1,), (2,))), "weights")
+    first, second = capsys.readouterr().out.splitlines()
+    assert "accuracy 0.500 unsteered, best 0.500 (layer 1, strength -1, tied with 3 more), " in first
+    assert "no accuracy: of 6 answers none can be judged, " in second

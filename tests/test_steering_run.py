@@ -252,9 +252,11 @@ def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path, no_fig
     assert values(turned, "margin", 1.0) != pytest.approx(values(turned, "margin", -1.0), rel=1e-2)
 
 
-def test_the_model_as_it_is_needs_no_vector(place, tmp_path, no_figures):
-    steer(place, tmp_path / "run", strengths=(0.0,), files=(), sets=())
+def test_the_model_as_it_is_needs_no_vector_and_is_one_row_whatever_the_layers(place, tmp_path, no_figures, capsys):
+    steer(place, tmp_path / "run", strengths=(0.0,), layers=None, files=(), sets=(), random=(0,))
     table = rows(tmp_path / "run")
+    assert table["metric"].tolist() == ["accuracy", "unparsable"]
+    assert "[1/1] stereoset (paper), as it is: accuracy 0." in capsys.readouterr().out
     assert (set(table["vector_from"]), set(table["vector_set"]), set(table["strength"])) == ({""}, {""}, {0.0})
     with pytest.raises(InputError, match="--vectors names nothing"):
         steer(place, tmp_path / "other", files=(), sets=())
