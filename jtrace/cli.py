@@ -104,7 +104,7 @@ def _stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
-def parse_layers(text: str) -> tuple[int, ...] | None:
+def parse_layers(text: str, flag: str = "--layers") -> tuple[int, ...] | None:
     """`all`, or numbers and ranges: `0,6,12-18`. None stands for all.
 
     Raises:
@@ -116,9 +116,9 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(f"--layers={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
+            raise InputError(f"{flag}={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
         if int(last or first) >= MOST_LAYERS:
-            raise InputError(f"--layers={text}: '{part}' is beyond any model's layers")
+            raise InputError(f"{flag}={text}: '{part}' is beyond any model's layers")
         layers |= set(range(int(first), int(last or first) + 1))
     return tuple(sorted(layers))
 
@@ -139,6 +139,25 @@ def parse_layer_groups(text: str) -> tuple[tuple[int, ...], ...] | None:
         layers = sorted({layer for one in several for layer in one or ()})
         groups += [tuple(layers)] if "+" in part else [(layer,) for layer in layers]
     return tuple(dict.fromkeys(groups))
+
+
+def parse_vector_layers(text: str) -> tuple[int | None, ...] | None:
+    """The layer of each row, in order: numbers, ranges, and `embedding` (None) for a row of no layer; empty is None.
+
+    Raises:
+        InputError: anything else, or a layer named twice.
+    """
+    if not text:
+        return None
+    rows: list[int | None] = []
+    for part in (part.strip() for part in text.split(",")):
+        named = (None,) if part == "embedding" else parse_layers(part, "--vector_layers")
+        if named is None or not set(rows).isdisjoint(named):
+            raise InputError(
+                f"--vector_layers={text}: name each row's layer, once, as 15 or embedding,0-29, but not '{part}'"
+            )
+        rows += named
+    return tuple(rows)
 
 
 def parse_strengths(texts: Sequence[str]) -> tuple[float, ...]:

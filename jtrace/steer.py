@@ -73,7 +73,8 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
         any_family: whether vectors of another family or depth will do, if their width is the target's.
 
     Raises:
-        InputError: they are of another width or, unless `any_family`, of another family or depth.
+        InputError: they are of another width or, unless `any_family`, of another family or depth; or it is not known
+            which layers they are of.
     """
     depth, width = model.config.depth, model.config.width
     own = next(iter(found.arrays.values())).shape[1]
@@ -86,6 +87,11 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
         raise InputError(
             f"{path}: vectors of a {about.model_type} model of {about.depth} layers; {model.name} is a "
             f"{model.model_type} model of {depth}; pass --any_family if that is meant"
+        )
+    if not found.layers_known and len(found.layers) != depth:
+        raise InputError(
+            f"{path}: {len(found.layers)} rows of unknown layers for the {depth} of {model.name}; "
+            f"name each row's by --vector_layers, as --vector_layers=embedding,0-{depth - 1} of hidden states"
         )
     kept = [at for at, layer in enumerate(found.layers) if layer < depth]
     if not kept:

@@ -19,6 +19,7 @@ from jtrace.evaluation.catalogue import Data, Judges, read_tasks
 from jtrace.figures import draw_all
 from jtrace.language_model import load_language_model
 from jtrace.models.families import read_model_config
+from jtrace.paths import matching
 from jtrace.run_record import check_steering_out, open_steering
 from jtrace.steer import SteerConfig, check_steering, steer, vectors_for, with_controls
 from jtrace.steering import combined, no_vector
@@ -37,12 +38,14 @@ class VectorChoice:
         sets: expressions as `steering.combined` reads them; empty for the only set of the files.
         towards_good: turned so that a positive strength is the trustworthy direction.
         any_family: see `steer.vectors_for`.
+        layers: which layer each row of a file is of, where the files do not say, see `Vectors.of_layers`; or None.
     """
 
     files: tuple[str, ...]
     sets: tuple[str, ...] = ()
     towards_good: bool = False
     any_family: bool = False
+    layers: tuple[int | None, ...] | None = None
 
 
 def steer_into(
@@ -70,7 +73,7 @@ def steer_into(
         InputError: something is wrong with what was given; completions that were made until then are kept.
     """
     check_steering_out(out)
-    files = [(path, read_vectors(path)) for path in vector_files(choice.files)]
+    files = [(path, _read(path, choice)) for path in vector_files(choice.files)]
     sets = choice.sets or _only_set(files, data) if files else ()
     data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
     tasks = read_tasks(names, config.protocols, data, judges)
@@ -109,6 +112,11 @@ def steer_into(
     return 0
 
 
+def _read(path: Path, choice: VectorChoice) -> Vectors:
+    found = read_vectors(path)
+    return found if choice.layers is None else found.of_layers(choice.layers, path)
+
+
 def vector_files(specs: Sequence[str]) -> list[Path]:
     """The files that paths and globs name, those of a glob in the order of the numbers in their names.
 
@@ -117,7 +125,8 @@ def vector_files(specs: Sequence[str]) -> list[Path]:
     """
     found: list[str] = []
     for spec in specs:
-        matched = in_order(glob.glob(spec)) if glob.has_magic(spec) else [spec]
+        # A file that is not there is named when it is read.
+        matched = in_order(matching(spec)) if glob.has_magic(spec) else [spec]
         if not matched:
             raise InputError(f"--vectors: '{spec}' matches nothing; name files of RUN/vectors")
         found += matched

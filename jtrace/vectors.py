@@ -1,8 +1,8 @@
 """Steering vectors: where they may point, and the files that keep them. Axes: N rows, D width, L layers."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,7 @@ class Vectors:
         kind: of `KINDS`; None where the file does not say.
         arrays: by statement set, float32 [L, D], of equal shapes.
         layers: which layer each row belongs to.
+        layers_known: whether the file says so; else rows are taken to be of layer 0 and up.
         one_is_good: by statement set, whether label 1 is the trustworthy side; None where that is not known.
         model: None where the file does not say.
     """
@@ -170,6 +171,25 @@ class Vectors:
     layers: tuple[int, ...]
     one_is_good: Mapping[str, bool | None]
     model: ModelFacts | None
+    layers_known: bool = True
+
+    def of_layers(self, rows: Sequence[int | None], path: Path) -> "Vectors":
+        """The same where it is told which layer each row of the file is of.
+
+        Args:
+            rows: in the file's order; None for a row of no layer, which is left out.
+            path: of the file.
+
+        Raises:
+            InputError: another number of rows, or the file says otherwise.
+        """
+        if self.layers_known and self.layers != tuple(rows):
+            raise InputError(f"{path}: says itself which layers its rows are of; leave --vector_layers out")
+        if len(rows) != len(self.layers):
+            raise InputError(f"{path}: --vector_layers names {len(rows)} layers for {len(self.layers)} rows; name each")
+        row_of = {layer: at for at, layer in enumerate(rows) if layer is not None}
+        arrays = {name: array[list(row_of.values())] for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, layers=tuple(row_of), layers_known=True)
 
 
 def read_vectors(path: Path) -> Vectors:
@@ -219,6 +239,7 @@ def read_vectors(path: Path) -> Vectors:
         kind=str(about.get("kind", MASS_MEAN)) if about else None,
         arrays={name: array.astype(np.float32) for name, array in arrays.items()},
         layers=layers,
+        layers_known="layers" in about,
         one_is_good=one_is_good,
         model=model,
     )

@@ -43,6 +43,12 @@ VECTOR_SET = flags.DEFINE_list(
     "Whose vectors: statement sets, separated by commas, or sums as stereoset+-0.5*toxigen. May be left out where a "
     "file holds one, or where --statements says it.",
 )
+VECTOR_LAYERS = flags.DEFINE_string(
+    "vector_layers",
+    "",
+    "Which layers the rows of --vectors are of, where their files do not say and hold no row for each layer: numbers "
+    "and ranges in the rows' order, and embedding for a row of no layer, as 15, or embedding,0-29 for hidden states.",
+)
 STATEMENTS = flags.DEFINE_list(
     "statements",
     [],
@@ -158,7 +164,13 @@ def main() -> int:
     return steer_into(
         Path(OUT.value),
         targets[0],
-        VectorChoice(tuple(VECTORS.value), tuple(VECTOR_SET.value), TOWARDS_GOOD.value, ANY_FAMILY.value),
+        VectorChoice(
+            tuple(VECTORS.value),
+            tuple(VECTOR_SET.value),
+            TOWARDS_GOOD.value,
+            ANY_FAMILY.value,
+            cli.parse_vector_layers(VECTOR_LAYERS.value),
+        ),
         TASK_NAMES.value,
         data,
         Judges(toxicity, truth, info),

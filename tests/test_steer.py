@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from jtrace import steer as module
 from jtrace.errors import InputError
@@ -145,6 +146,38 @@ def test_any_family_takes_vectors_of_the_same_width_and_drops_layers_beyond_the_
     narrow = write_vectors(tmp_path / "narrow.safetensors", width=12)
     with pytest.raises(InputError, match="width 12"):
         vectors_for(model, read_vectors(narrow), narrow, any_family=True)
+
+
+def rows_of(path, count):
+    """A file as other tools write them: every row is its number, and nothing says which layer it is of."""
+    rows = np.repeat(np.arange(count, dtype=np.float32)[:, None], WIDTH, axis=1)
+    save_file({"stereoset": rows}, path)
+    return path
+
+
+def test_rows_that_are_not_said_to_be_of_layers_are_one_for_each(tmp_path, model):
+    path = rows_of(tmp_path / "depth.safetensors", DEPTH)
+    vector = vectors_for(model, read_vectors(path), path, any_family=False)["stereoset"]
+    assert (vector.layers, vector.values[:, 0].tolist()) == ((0, 1, 2), [0, 1, 2])
+    for count in (1, DEPTH + 1):
+        path = rows_of(tmp_path / f"{count}.safetensors", count)
+        with pytest.raises(InputError, match=f"{count} rows of unknown layers for the 3 of chat; name"):
+            vectors_for(model, read_vectors(path), path, any_family=True)
+
+
+@pytest.mark.parametrize(
+    ("layers", "kept", "values"),
+    [((None, 0, 1, 2), (0, 1, 2), [1, 2, 3]), ((1,), (1,), [0, 0, 0]), ((2, 0), (0, 2), [1, 0, 0])],
+)
+def test_vector_layers_say_which_layer_each_row_is_of(tmp_path, model, layers, kept, values):
+    path = rows_of(tmp_path / "v.safetensors", len(layers))
+    vector = vectors_for(model, read_vectors(path).of_layers(layers, path), path, any_family=False)["stereoset"]
+    assert (vector.layers, vector.values[:, 0].tolist()) == (kept, values)
+    with pytest.raises(InputError, match=f"names {len(layers) + 1} layers for {len(layers)} rows; name each"):
+        read_vectors(path).of_layers((*layers, 9), path)
+    traced = write_vectors(tmp_path / "traced.safetensors")
+    with pytest.raises(InputError, match="says itself which layers its rows are of; leave --vector_layers out"):
+        read_vectors(traced).of_layers((0, 1, None), traced)
 
 
 @pytest.mark.parametrize(("kind", "source"), [("mass_mean", "base_step7"), ("whitened", "base_step7:whitened")])

@@ -413,6 +413,13 @@ def test_a_target_that_is_no_model_is_refused(tmp_path, refused):
     assert "config.json" in refused(target=tmp_path / "empty")
 
 
+def test_a_file_that_exists_is_taken_as_it_is_brackets_and_all(tmp_path):
+    folder = tmp_path / "x [y]/vectors"
+    written = [write_vectors(folder / f"{name}.safetensors") for name in "ab"]
+    assert vector_files([str(written[0])]) == written[:1]
+    assert vector_files([f"{folder}/*.safetensors"]) == written
+
+
 def test_vectors_of_a_glob_come_in_the_order_of_their_numbers(tmp_path):
     for step in (10, 9, 100):
         write_vectors(tmp_path / f"step{step}.safetensors")
