@@ -102,7 +102,8 @@ TEXT = flags.DEFINE_string(
     "text",
     None,
     "For perplexity: a text file, wikitext, or world[:seed=…]; by default the rows that the vector's set leaves to "
-    "evaluate on.",
+    "evaluate on. A file and wikitext are one document each, scored whole in windows of up to 1,024 tokens that move "
+    "by half, so that a token is predicted after at least half a window.",
 )
 SHOTS = flags.DEFINE_integer(
     "shots", None, "Worked examples of capability tasks; by default 5 for mmlu.", lower_bound=0
