@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 
@@ -27,6 +28,8 @@ from jtrace.summary import as_text, steering_effects
 from jtrace.vectors import Vectors, read_vectors
 
 STEERED = ("comparison", "steering", "agreement")
+Scale = Literal["std", "plain"]
+SCALES: tuple[Scale, ...] = ("std", "plain")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class VectorChoice:
         towards_good: turned so that a positive strength is the trustworthy direction.
         any_family: see `steer.vectors_for`.
         layers: which layer each row of a file is of, where the files do not say, see `Vectors.of_layers`; or None.
+        scale: `std` for vectors as files hold them, `plain` for plain differences of class means, see `Vectors.plain`.
     """
 
     files: tuple[str, ...]
@@ -46,6 +50,7 @@ class VectorChoice:
     towards_good: bool = False
     any_family: bool = False
     layers: tuple[int | None, ...] | None = None
+    scale: Scale = "std"
 
 
 def steer_into(
@@ -114,7 +119,9 @@ def steer_into(
 
 def _read(path: Path, choice: VectorChoice) -> Vectors:
     found = read_vectors(path)
-    return found if choice.layers is None else found.of_layers(choice.layers, path)
+    if choice.layers is not None:
+        found = found.of_layers(choice.layers, path)
+    return found.plain(path) if choice.scale == "plain" else found
 
 
 def vector_files(specs: Sequence[str]) -> list[Path]:

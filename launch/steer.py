@@ -25,7 +25,7 @@ from jtrace.errors import InputError
 from jtrace.evaluation.catalogue import TASKS, Data, Judges
 from jtrace.steer import SteerConfig
 from jtrace.steering import OPERATORS, POSITIONS, Operator, Positions
-from jtrace.steering_run import VectorChoice, steer_into
+from jtrace.steering_run import SCALES, Scale, VectorChoice, steer_into
 
 PROTOCOLS = ("paper", "sound")
 TARGET = flags.DEFINE_string(
@@ -49,6 +49,13 @@ VECTOR_LAYERS = flags.DEFINE_string(
     "Which layers the rows of --vectors are of, where their files do not say and hold no row for each layer: numbers "
     "and ranges in the rows' order, and embedding for a row of no layer, as 15, or embedding,0-29 for hidden states.",
 )
+VECTOR_SCALE = flags.DEFINE_enum(
+    "vector_scale",
+    "std",
+    SCALES,
+    "What strength 1 adds: std (as published, as much as the standard deviation of the statements' projections on the "
+    "vector) or plain (the plain difference of class means, as other tools steer with; for vectors of kind mass_mean).",
+)
 STATEMENTS = flags.DEFINE_list(
     "statements",
     [],
@@ -63,7 +70,8 @@ LAYERS = flags.DEFINE_string(
 STRENGTHS = flags.DEFINE_list(
     "strengths",
     ["-2", "-1", "0", "1", "2"],
-    "What the vector is multiplied by; it points to label 1. Write --strengths=-1,0,1.",
+    "What the vector is multiplied by; it points to label 1. Write --strengths=-1,0,1. Strength 1 is one standard "
+    "deviation of the statements' projections on the vector, not the plain difference of means, see --vector_scale.",
 )
 OUT = flags.DEFINE_string("out", None, "Run directory: one that was traced, or a new one.", required=True)
 PROTOCOL = flags.DEFINE_list(
@@ -171,6 +179,7 @@ def main() -> int:
             TOWARDS_GOOD.value,
             ANY_FAMILY.value,
             cli.parse_vector_layers(VECTOR_LAYERS.value),
+            cast(Scale, VECTOR_SCALE.value),
         ),
         TASK_NAMES.value,
         data,

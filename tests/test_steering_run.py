@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,6 +20,7 @@ from jtrace.results import RunDirectory
 from jtrace.steer import SteerConfig
 from jtrace.steering_run import VectorChoice, steer_into, vector_files
 from jtrace.sweep import SweepConfig, trace_into
+from jtrace.vectors import read_vectors
 from tests.conftest import ROOT
 from tests.tiny_chat import ROWS, write_chat, write_set, write_vectors
 
@@ -50,7 +52,7 @@ def reference(spec):
 
 
 def steer(place, out, strengths=(-1.0, 0.0, 1.0), layers=((1,),), names=("stereoset",), sets=("stereoset",), **others):
-    choice = {name: others.pop(name) for name in ("towards_good", "any_family") if name in others}
+    choice = {name: others.pop(name) for name in ("towards_good", "any_family", "scale") if name in others}
     files = others.pop("files", (str(place / "vectors/base_step7.safetensors"),))
     target = reference(others.pop("target", place / "chat"))
     data = {"data_dir": place} | {
@@ -411,6 +413,18 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path, refused):
 def test_a_target_that_is_no_model_is_refused(tmp_path, refused):
     (tmp_path / "empty").mkdir()
     assert "config.json" in refused(target=tmp_path / "empty")
+
+
+def test_plain_vectors_are_longer_as_their_norms_say_and_told_apart(place, tmp_path, no_figures):
+    twice = write_vectors(tmp_path / "twice.safetensors", scale=6.0)
+    norms = {name: np.linalg.norm(array, axis=1).tolist() for name, array in read_vectors(twice).arrays.items()}
+    path = write_vectors(tmp_path / "v.safetensors", plain_norm=norms)
+    steer(place, tmp_path / "run", files=(str(twice),))
+    steer(place, tmp_path / "plain", files=(str(path),), scale="plain", random=(0,))
+    found, plain = (rows(tmp_path / name) for name in ("run", "plain"))
+    assert set(plain["vector_from"]) == {"base_step7:plain", "base_step7:plain-random"}
+    plain = plain[plain["vector_from"] == "base_step7:plain"]
+    np.testing.assert_allclose(plain["value"], found["value"], rtol=1e-5)
 
 
 def test_a_file_that_exists_is_taken_as_it_is_brackets_and_all(tmp_path):
