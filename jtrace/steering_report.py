@@ -19,6 +19,7 @@ from jtrace.behaviour import (
 from jtrace.dynamics import agreement, trajectories
 from jtrace.effects import Effect, by_task, effects, strongest
 from jtrace.page import paragraph, table
+from jtrace.steering_tasks import other_tasks
 
 MOST_OPEN = 24  # rows of a table that is shown at once
 MOST_SWEEPS_OPEN = 3
@@ -33,7 +34,8 @@ GAIN = (
     "the 95 % interval of the paired difference from the unsteered model, on the same items, leaves 0 out; where that "
     "was not measured, where the intervals with and without steering have nothing in common. Under paper the best of "
     "many settings (vectors × layers × strengths) is told, and the best is lucky: the interval is there the wider one "
-    "that holds for all of a task's settings at once (Šidák)."
+    "that holds for all of a task's settings at once (Šidák). Strength 1 adds as much as the standard deviation of the "
+    "statements' projections on the vector, not the plain difference of class means (--vector_scale=plain)."
 )
 
 
@@ -57,6 +59,7 @@ def steering_section(steering: pd.DataFrame, compared: str, sweeps: str) -> str:
         if not effect.vector.is_control:
             by_protocol.setdefault(effect.vector.protocol, []).append(effect)
     parts += [_table(several, protocol) for protocol, several in by_protocol.items()]
+    parts.append(other_tasks(steering, found))
     if sweeps:
         parts.append(_folded(sweeps, there, open_=not compared or sweeps.count("<figure") <= MOST_SWEEPS_OPEN))
     return "".join(parts)

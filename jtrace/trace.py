@@ -129,7 +129,7 @@ def class_distances(
     statements: Statements,
     layers: Sequence[int],
     layout: Layout | None = None,
-) -> Float[np.ndarray, " L"]:
+) -> Float[np.ndarray, " M"]:
     """How far the classes' means lie apart in each layer, over the rows that vectors are made of; as `paper_trace`."""
     leading = np.zeros(len(statements), bool)
     leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True

@@ -127,6 +127,33 @@ def test_the_table_has_the_setting_the_gain_and_the_control_beside_it():
     )
 
 
+def test_every_task_stands_in_a_table():
+    html = steering_section(
+        pd.concat(
+            [
+                steered({0: 0.5, 1: 0.6}),
+                steered({0: 0.4, 1: 0.25, 2: 0.3}, task="arc_easy"),
+                steered({0: 10, 1: 12, 2: 40}, task="perplexity", metric="perplexity", layer=4),
+                steered({0: 0.4, 1: 0.1}, task="mmlu", source="ckpt_1:random"),
+                steered({0: 0.3}, task="race", source="", dataset=""),
+            ]
+        ),
+        "",
+        "",
+    )
+    text = words(html)
+    assert "chat arc_easy accuracy paper ckpt_1 stereoset 100 0.400 0.380 0.420 0.250 1 1 0.230 0.270" in text
+    assert "chat perplexity perplexity paper ckpt_1 stereoset 100 10.000 9.980 10.020 40.000 4 2 39.980 40.020" in text
+    assert "chat race accuracy paper – – 100 0.300 0.280 0.320 – – – – –" in text
+    assert "mmlu" not in text
+
+
+def test_answers_that_cannot_be_judged_are_said_to_be_so():
+    nothing = steered({0: 0.5, 1: 0.5}).assign(value=float("nan"), ci_low=float("nan"), ci_high=float("nan"), n=0)
+    text = words(steering_section(nothing, "", ""))
+    assert "chat stereoset accuracy paper ckpt_1 stereoset 0 cannot be judged cannot be judged" in text
+
+
 def test_a_long_table_is_folded():
     tables = [steered({0: 0.5, 1: 0.6}, source=f"ckpt_{at}") for at in range(MOST_OPEN + 1)]
     assert f"<summary>All {MOST_OPEN + 1} vectors and tasks, protocol paper</summary>" in steering_section(
