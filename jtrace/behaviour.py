@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import pandas as pd
 
-from jtrace.evaluation.intervals import LEVEL
+from jtrace.held_out import LEVEL
 from jtrace.steering_results import AUXILIARY
 
 LOWER_IS_BETTER = frozenset({"toxicity", "perplexity", "unparsable"})

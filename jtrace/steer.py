@@ -390,30 +390,32 @@ class _Worker:
         validated = sound[sound["metric"] == VALIDATION + main].dropna(subset="value")
         if validated.empty:
             return table.iloc[:0]
-        best = self._best(validated)
+        best = _best(validated, self.task.higher_is_better)
         same = (sound["layer"] == best["layer"]) & (sound["strength"] == best["strength"])
         return sound[same & (sound["metric"] == main)].assign(metric=CHOSEN + main)
 
-    def _best(self, rows: pd.DataFrame) -> pd.Series:
-        """The row of the best value; of equals the weakest, at the lowest layer: what need not be done is not."""
-        score = rows["value"] * (-1 if self.task.higher_is_better else 1)
-        order = rows.assign(score=score, size=rows["strength"].abs())
-        return order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
-
     def summary(self, rows: pd.DataFrame) -> str:
-        """The main metric unsteered and where it is best, under the first protocol."""
-        name, of = self.task.main, rows["protocol"] == self.protocols[0]
-        main = rows[of & (rows["metric"] == name)].dropna(subset="value")
+        """The main metric unsteered and where it is best, both on the rows of one protocol."""
+        name = self.task.main
+        main = rows[rows["metric"] == name].dropna(subset="value")
         if main.empty:
             return f"no {name}: of {len(self.task.items)} answers none can be judged"
+        main = main[main["protocol"] == main["protocol"].iloc[0]]
         plain, tried = (main[(main["strength"] == 0) == unsteered] for unsteered in (True, False))
         if tried.empty:
             return f"{name} {plain['value'].iloc[0]:.3f}"
-        best = self._best(tried)
+        best = _best(tried, self.task.higher_is_better)
         start = f"{plain['value'].iloc[0]:.3f} unsteered, " if len(plain) else ""
         more = int((tried["value"] == best["value"]).sum()) - 1
         where = f"layer {best['layer']}, strength {best['strength']:g}" + (f", tied with {more} more" if more else "")
         return f"{name} {start}best {best['value']:.3f} ({where})"
+
+
+def _best(rows: pd.DataFrame, higher_is_better: bool) -> pd.Series:
+    """The row of the best value; of equals the weakest, at the lowest layer: what need not be done is not."""
+    score = rows["value"] * (-1 if higher_is_better else 1)
+    order = rows.assign(score=score, size=rows["strength"].abs())
+    return order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
 
 
 def _setting(condition: Condition) -> Setting:
