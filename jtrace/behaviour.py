@@ -4,9 +4,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan
+from statistics import NormalDist
 
 import pandas as pd
 
+from jtrace.held_out import LEVEL
 from jtrace.steering_results import AUXILIARY
 
 LOWER_IS_BETTER = frozenset({"toxicity", "perplexity", "unparsable"})
@@ -77,6 +79,17 @@ class Estimate:
         if any(map(isnan, (self.ci_low, self.ci_high, other.ci_low, other.ci_high))):
             return None
         return self.ci_low > other.ci_high or other.ci_low > self.ci_high
+
+    def among(self, comparisons: int) -> "Estimate":
+        """The same with the interval that holds for all of several comparisons at once, by Šidák's inequality (1967).
+
+        Each side is wider by the ratio of the normal quantiles, so that it follows from the interval alone: it may be
+        taken of any table, and anew when comparisons are added. Where comparisons go together it is too wide.
+        """
+        one, all_ = ((1 + LEVEL ** (1 / count)) / 2 for count in (1, comparisons))
+        times = NormalDist().inv_cdf(all_) / NormalDist().inv_cdf(one)
+        low, high = (self.value + times * (end - self.value) for end in (self.ci_low, self.ci_high))
+        return Estimate(self.value, low, high)
 
 
 # eq=False: comparing tables has no single truth value.

@@ -43,7 +43,7 @@ def run(main: Callable[..., int], words: bool = False) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
         # Its faults arrive as errors; each attempt need not be told beside them.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        status = 1
+        status, stopped = 1, False
         try:
             _stop_on_signals()
             if len(argv) > 1 and not words:
@@ -61,9 +61,11 @@ def run(main: Callable[..., int], words: bool = False) -> None:
         except KeyboardInterrupt as error:
             ended, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
             print(f"{ended}; the same command goes on with what is missing", file=sys.stderr)
+            stopped = True
         leave(status)
-        if any(isinstance(thread, Ahead) for thread in threading.enumerate()):
-            # Still at work in C++, and the end of the interpreter would abort it with a page of messages.
+        if stopped or any(isinstance(thread, Ahead) for thread in threading.enumerate()):
+            # Devices or threads are still at work in C++; the end of the interpreter would abort them with a page of
+            # messages, or crash.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
@@ -125,7 +127,7 @@ def _stop_on_signals() -> None:
         signal.signal(each, stop)
 
 
-def parse_layers(text: str) -> tuple[int, ...] | None:
+def parse_layers(text: str, flag: str = "--layers") -> tuple[int, ...] | None:
     """`all`, or numbers and ranges: `0,6,12-18`. None stands for all.
 
     Raises:
@@ -137,9 +139,9 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(f"--layers={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
+            raise InputError(f"{flag}={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
         if int(last or first) >= MOST_LAYERS:
-            raise InputError(f"--layers={text}: '{part}' is beyond any model's layers")
+            raise InputError(f"{flag}={text}: '{part}' is beyond any model's layers")
         layers |= set(range(int(first), int(last or first) + 1))
     return tuple(sorted(layers))
 
@@ -160,6 +162,25 @@ def parse_layer_groups(text: str) -> tuple[tuple[int, ...], ...] | None:
         layers = sorted({layer for one in several for layer in one or ()})
         groups += [tuple(layers)] if "+" in part else [(layer,) for layer in layers]
     return tuple(dict.fromkeys(groups))
+
+
+def parse_vector_layers(text: str) -> tuple[int | None, ...] | None:
+    """The layer of each row, in order: numbers, ranges, and `embedding` (None) for a row of no layer; empty is None.
+
+    Raises:
+        InputError: anything else, or a layer named twice.
+    """
+    if not text:
+        return None
+    rows: list[int | None] = []
+    for part in (part.strip() for part in text.split(",")):
+        named = (None,) if part == "embedding" else parse_layers(part, "--vector_layers")
+        if named is None or not set(rows).isdisjoint(named):
+            raise InputError(
+                f"--vector_layers={text}: name each row's layer, once, as 15 or embedding,0-29, but not '{part}'"
+            )
+        rows += named
+    return tuple(rows)
 
 
 def parse_strengths(texts: Sequence[str]) -> tuple[float, ...]:

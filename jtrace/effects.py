@@ -1,7 +1,8 @@
 """What steering did, in numbers: each vector's setting on each task, what it cost, and which source steers best."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -37,7 +38,9 @@ class Effect:
         merit: the gain on the rows that the setting was chosen on; −∞ where it is not known.
         controls: by kind, the metric with a control vector at its own best setting under `paper`, as the vector's is,
             and at its own chosen one under `sound`; of several random ones the best.
-        settings: how many layers and strengths there were to choose from.
+        settings: how many settings the task was tried with: vectors × layers × strengths, of vectors of its dimension
+            where there are any and this is one, and of all others else.
+        tied: how many of them are as good as this one on the rows that it was chosen on.
     """
 
     vector: Vector
@@ -51,6 +54,12 @@ class Effect:
     merit: float
     controls: Mapping[str, Estimate]
     settings: int = 1
+    tied: int = 0
+
+    @property
+    def comparisons(self) -> int:
+        """How many settings its value is the best of, on the very rows that it is measured on."""
+        return 1 if self.vector.protocol == "sound" else self.settings
 
     @property
     def gain(self) -> float:
@@ -61,9 +70,9 @@ class Effect:
     def apart(self) -> bool | None:
         """Whether the paired difference's interval leaves 0 out, or else those with and without steering are apart.
 
-        None where intervals are not known.
+        Intervals are those of `comparisons` at once. None where they are not known.
         """
-        return self.steered.apart_from(self.unsteered) if self.paired is None else self.paired.apart_from(NO_CHANGE)
+        return _apart(self.paired, self.steered, self.unsteered, self.comparisons)
 
     @property
     def improves(self) -> bool:
@@ -105,7 +114,16 @@ def effects(there: Sequence[Vector]) -> list[Effect]:
     for vector in there:
         beside = [other for other in there if not vector.is_control and other.controls(vector)]
         found += [effect for task in filter(is_trust, vector.tasks) if (effect := _effect(vector, task, beside))]
-    return found
+    settings = Counter[Hashable]()
+    as_good = Counter[Hashable]()
+    for effect in found:
+        settings[_comparable(effect)] += effect.settings
+        as_good[_comparable(effect), effect.merit] += 1 + effect.tied
+    return [
+        replace(effect, settings=settings[key], tied=as_good[key, effect.merit] - 1)
+        for effect in found
+        for key in (_comparable(effect),)
+    ]
 
 
 def strongest(found: Iterable[Effect]) -> Effect | None:
@@ -137,8 +155,8 @@ def by_source(found: Iterable[Effect]) -> dict[str, Effect]:
 def gains(chosen: Iterable[Effect]) -> pd.DataFrame:
     """How each effect's metric moves with the strength, at the effect's layer; columns `GAINS`.
 
-    `gain` is positive where it is better; `apart` says whether the interval parts from the unsteered model's; the last
-    two columns are NaN where they were not measured.
+    `gain` is positive where it is better; `apart` says whether it is beyond the interval that holds for all settings
+    of the task at once; the last two columns are NaN where they were not measured.
     """
     rows = []
     for effect in chosen:
@@ -149,7 +167,7 @@ def gains(chosen: Iterable[Effect]) -> pd.DataFrame:
                 gain = better_by(effect.metric, there.value, effect.unsteered.value)
                 costs = vector.perplexity_ratio(layer, strength), vector.capability_change(layer, strength)
                 paired = vector.estimate(effect.task, DIFFERENCE + effect.metric, layer, strength)
-                apart = bool(paired.apart_from(NO_CHANGE) if paired else there.apart_from(effect.unsteered))
+                apart = bool(_apart(paired, there, effect.unsteered, effect.settings))
                 rows.append((effect.task, effect.metric, vector.source, layer, strength, gain, apart, *costs))
     return pd.DataFrame(rows, columns=list(GAINS)).astype({"perplexity_ratio": float, "capability_change": float})
 
@@ -203,9 +221,22 @@ def _effect(vector: Vector, task: str, beside: Sequence[Vector]) -> Effect | Non
         if known:
             controls[kind] = max(known, key=lambda estimate: better_by(metric, estimate.value, 0))
     paired = vector.estimate(task, DIFFERENCE + metric, layer, strength)
-    tried = vector.rows[(vector.rows["task"] == task) & (vector.rows["strength"] != 0)]
-    settings = len(tried[["layer", "strength"]].drop_duplicates())
-    return Effect(vector, task, metric, layer, strength, unsteered, steered, paired, merit, controls, settings)
+    at = (vector.rows["task"] == task) & (vector.rows["metric"] == judged) & (vector.rows["strength"] != 0)
+    tried = vector.rows[at].drop_duplicates(["layer", "strength"])
+    tied = int((tried["value"] == there.value).sum()) - 1 if there and strength else 0
+    return Effect(vector, task, metric, layer, strength, unsteered, steered, paired, merit, controls, len(tried), tied)
+
+
+def _comparable(effect: Effect) -> Hashable:
+    """What effects share of which the best is told; controls are compared among themselves."""
+    vector, fits = effect.vector, dimension_of(effect.vector.dataset) == dimension_of(effect.task)
+    return vector.target, vector.protocol, effect.task, effect.metric, vector.control, fits
+
+
+def _apart(paired: Estimate | None, there: Estimate, plain: Estimate, comparisons: int) -> bool | None:
+    if paired is not None:
+        return paired.among(comparisons).apart_from(NO_CHANGE)
+    return there.among(comparisons).apart_from(plain.among(comparisons))
 
 
 def _at_its_own(control: Vector, task: str, metric: str, layer: int, strength: float) -> Estimate | None:

@@ -1,4 +1,4 @@
-"""Steering a target: vectors × layers × strengths × tasks → tables and completions in RUN/steering.
+"""Steering a target: vectors × layers × strengths × tasks → tables in RUN/steering, completions in RUN/completions.
 
 A setting is computed once: what is on disk already, tables or completions, is taken from there.
 """
@@ -24,7 +24,17 @@ from jtrace.evaluation.intervals import estimate, interval, validation_part
 from jtrace.evaluation.task import Outcome, Prompt, Task
 from jtrace.language_model import LanguageModel
 from jtrace.steering import Condition, Operator, Positions, SteeringVector, edit_of
-from jtrace.steering_results import CHOSEN, DIFFERENCE, SCHEMA, VALIDATION, Setting, Unit, control_name, merged
+from jtrace.steering_results import (
+    CHOSEN,
+    DIFFERENCE,
+    SCHEMA,
+    VALIDATION,
+    Setting,
+    Unit,
+    control_name,
+    merged,
+    move_completions,
+)
 from jtrace.vectors import Vectors, random_vector
 
 # Conditions that are computed together.
@@ -66,7 +76,8 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
         any_family: whether vectors of another family or depth will do, if their width is the target's.
 
     Raises:
-        InputError: they are of another width or, unless `any_family`, of another family or depth.
+        InputError: they are of another width or, unless `any_family`, of another family or depth; or it is not known
+            which layers they are of.
     """
     depth, width = model.config.depth, model.config.width
     own = next(iter(found.arrays.values())).shape[1]
@@ -79,6 +90,11 @@ def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bo
         raise InputError(
             f"{path}: vectors of a {about.model_type} model of {about.depth} layers; {model.name} is a "
             f"{model.model_type} model of {depth}; pass --any_family if that is meant"
+        )
+    if not found.layers_known and len(found.layers) != depth:
+        raise InputError(
+            f"{path}: {len(found.layers)} rows of unknown layers for the {depth} of {model.name}; "
+            f"name each row's by --vector_layers, as --vector_layers=embedding,0-{depth - 1} of hidden states"
         )
     kept = [at for at, layer in enumerate(found.layers) if layer < depth]
     if not kept:
@@ -151,11 +167,13 @@ def steer(
         InputError: as `check_steering`, or files that cannot be read or written; what was computed is kept.
     """
     plans = [(vector, plan) for vector in vectors for plan in _plans(vector, model, config)]
+    move_completions(folder)
     baselines: dict[Task, Outcomes] = {}
     found = []
     for number, ((vector, plan), task) in enumerate(itertools.product(plans, tasks), 1):
         measured = "+".join(protocol for protocol in config.protocols if protocol in task.protocols)
-        label = f"[{number}/{len(plans) * len(tasks)}] {task.name} ({measured}), {plan.dataset} of {vector.source}"
+        how = f"{plan.dataset} of {vector.source}" if vector.source else "as it is"
+        label = f"[{number}/{len(plans) * len(tasks)}] {task.name} ({measured}), {how}"
         unit = unit_of(folder, model.name, vector, plan.dataset, task, config, str(jnp.dtype(model.dtype)), weights)
         started = time.perf_counter()
         worker = _Worker(unit, model, vector, plan, task, config, baselines, None if quiet else label)
@@ -371,27 +389,37 @@ class _Worker:
 
     def _chosen(self, table: pd.DataFrame) -> pd.DataFrame:
         """Protocol sound: the setting that is best on the validation part, and its value on the rest."""
-        main, better = self.task.main, 1 if self.task.higher_is_better else -1
+        main = self.task.main
         sound = table[table["protocol"] == "sound"]
         validated = sound[sound["metric"] == VALIDATION + main].dropna(subset="value")
         if validated.empty:
             return table.iloc[:0]
-        # Of equals the weakest: what need not be done is not.
-        order = validated.assign(score=-better * validated["value"], size=validated["strength"].abs())
-        best = order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
+        best = _best(validated, self.task.higher_is_better)
         same = (sound["layer"] == best["layer"]) & (sound["strength"] == best["strength"])
         return sound[same & (sound["metric"] == main)].assign(metric=CHOSEN + main)
 
     def summary(self, rows: pd.DataFrame) -> str:
-        """The main metric unsteered and where it is best."""
-        main = rows[rows["metric"] == self.task.main].dropna(subset="value")
+        """The main metric unsteered and where it is best, both on the rows of one protocol."""
+        name = self.task.main
+        main = rows[rows["metric"] == name].dropna(subset="value")
         if main.empty:
-            return f"no {self.task.main}"
-        plain = main[main["strength"] == 0]["value"]
-        best = main.sort_values("value", ascending=not self.task.higher_is_better).iloc[0]
-        start = f"{plain.iloc[0]:.3f} unsteered, " if len(plain) else ""
-        where = f"layer {best['layer']}, strength {best['strength']:g}"
-        return f"{self.task.main} {start}best {best['value']:.3f} ({where})"
+            return f"no {name}: of {len(self.task.items)} answers none can be judged"
+        main = main[main["protocol"] == main["protocol"].iloc[0]]
+        plain, tried = (main[(main["strength"] == 0) == unsteered] for unsteered in (True, False))
+        if tried.empty:
+            return f"{name} {plain['value'].iloc[0]:.3f}"
+        best = _best(tried, self.task.higher_is_better)
+        start = f"{plain['value'].iloc[0]:.3f} unsteered, " if len(plain) else ""
+        more = int((tried["value"] == best["value"]).sum()) - 1
+        where = f"layer {best['layer']}, strength {best['strength']:g}" + (f", tied with {more} more" if more else "")
+        return f"{name} {start}best {best['value']:.3f} ({where})"
+
+
+def _best(rows: pd.DataFrame, higher_is_better: bool) -> pd.Series:
+    """The row of the best value; of equals the weakest, at the lowest layer: what need not be done is not."""
+    score = rows["value"] * (-1 if higher_is_better else 1)
+    order = rows.assign(score=score, size=rows["strength"].abs())
+    return order.sort_values(["score", "size", "layer"], kind="stable").iloc[0]
 
 
 def _setting(condition: Condition) -> Setting:

@@ -19,6 +19,7 @@ from jtrace.checkpoints.names import in_order
 from jtrace.dynamics import agreement, trajectories
 from jtrace.effects import Effect, by_task, effects, strongest
 from jtrace.page import paragraph, table
+from jtrace.steering_tasks import other_tasks
 
 MOST_OPEN = 24  # rows of a table that is shown at once
 MOST_SWEEPS_OPEN = 3
@@ -31,7 +32,10 @@ CHOICES = {
 GAIN = (
     "A gain is positive where steering made the metric better, whichever way that is. It is beyond its interval where "
     "the 95 % interval of the paired difference from the unsteered model, on the same items, leaves 0 out; where that "
-    "was not measured, where the intervals with and without steering have nothing in common."
+    "was not measured, where the intervals with and without steering have nothing in common. Under paper the best of "
+    "many settings (vectors × layers × strengths) is told, and the best is lucky: the interval is there the wider one "
+    "that holds for all of a task's settings at once (Šidák). Strength 1 adds as much as the standard deviation of the "
+    "statements' projections on the vector, not the plain difference of class means (--vector_scale=plain)."
 )
 
 
@@ -55,6 +59,7 @@ def steering_section(steering: pd.DataFrame, compared: str, sweeps: str) -> str:
         if not effect.vector.is_control:
             by_protocol.setdefault(effect.vector.protocol, []).append(effect)
     parts += [_table(several, protocol) for protocol, several in by_protocol.items()]
+    parts.append(other_tasks(steering, found))
     if sweeps:
         parts.append(_folded(sweeps, there, open_=not compared or sweeps.count("<figure") <= MOST_SWEEPS_OPEN))
     return "".join(parts)
@@ -105,9 +110,11 @@ def in_words(best: Effect, group: Sequence[Effect]) -> str:
     sound = best.vector.protocol == "sound"
     if best.strength == 0:
         return f"on the validation rows no strength had a better {metric} than none ({before.value:.3f})."
-    best_of = f" at the best of {best.settings} settings" if best.settings > 1 else ""
+    tied = f", tied with {best.tied} more" if best.tied else ""
+    best_of = f" at the best of {best.settings} settings{tied}" if best.settings > 1 else ""
     course = f"{before.value:.3f} unsteered, {after.value:.3f}" + (" on the other rows" if sound else best_of)
-    setting = f"({_called(best)}, layer {best.layer}, strength {best.strength:g})"
+    as_good = f"; tied with {best.tied} more on the validation rows" if sound and best.tied else ""
+    setting = f"({_called(best)}, layer {best.layer}, strength {best.strength:g}{as_good})"
     what = "the strength chosen on validation rows" if sound else "steering"
     if best.improves:
         words = [f"{what} improved {metric} beyond its interval: {course} {setting}."]
@@ -122,7 +129,7 @@ def in_words(best: Effect, group: Sequence[Effect]) -> str:
     words += _costs(best)
     if len(group) > 1:
         clear = sum(effect.improves for effect in group)
-        luck = "; among several, some may do so by luck" if clear else ""
+        luck = "; among several, some may do so by luck" if clear and sound else ""
         words.append(f"{clear} of {len(group)} vectors improved it beyond its interval{luck}.")
     return " ".join(words)
 
@@ -186,6 +193,7 @@ def _row(effect: Effect, kinds: Sequence[str]) -> dict[str, object]:
         "seed": vector.seed,
         "layer": effect.layer,
         "strength": f"{effect.strength:g}",
+        "tied with": effect.tied or None,
         "unsteered": effect.unsteered.value,
         "steered": effect.steered.value,
         "95 % from": effect.steered.ci_low,

@@ -1,6 +1,7 @@
 """What steering leaves in a run directory: a table per target, vector and task, and every completion as a line.
 
-A completion is on disk before the next batch is begun; a table is there whole or not at all.
+Tables are in RUN/steering, which pandas reads whole, completions in RUN/completions. A completion is on disk before the
+next batch is begun; a table is there whole or not at all.
 """
 
 import hashlib
@@ -8,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jtrace.errors import InputError
-from jtrace.whole import written_whole
+from jtrace.whole import cannot_write, written_whole
 
 SCHEMA = pa.schema(
     [
@@ -88,7 +90,7 @@ class Unit:
 
     @property
     def completions_path(self) -> Path:
-        return self.folder / f"{self._stem('')}.jsonl"
+        return _completions_of(self.folder) / f"{self._stem('')}.jsonl"
 
     def _stem(self, measured: str) -> str:
         digest = hashlib.sha256(json.dumps([self.settings, measured], sort_keys=True).encode()).hexdigest()
@@ -133,6 +135,7 @@ class Unit:
         """Add completions; they are on disk afterwards."""
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         try:
+            self.completions_path.parent.mkdir(exist_ok=True)
             with self.completions_path.open("a", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -141,6 +144,30 @@ class Unit:
             raise InputError(
                 f"{self.completions_path}: cannot be written ({error.strerror}); free the disk and start again"
             ) from None
+
+
+def move_completions(folder: Path) -> None:
+    """Move the completions that an earlier release left beside the tables to where they are now.
+
+    Args:
+        folder: RUN/steering.
+
+    Raises:
+        WriteError: their folder cannot be made.
+    """
+    completions = _completions_of(folder)
+    for file in folder.glob("*.jsonl"):
+        try:
+            completions.mkdir(exist_ok=True)
+            if not (completions / file.name).exists():
+                with suppress(FileNotFoundError):  # another process has moved it
+                    os.replace(file, completions / file.name)
+        except OSError as error:
+            raise cannot_write(completions, error) from None
+
+
+def _completions_of(folder: Path) -> Path:
+    return folder.parent / "completions"
 
 
 def merged(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

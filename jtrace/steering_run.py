@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax.numpy as jnp
 
@@ -20,6 +21,7 @@ from jtrace.evaluation.catalogue import Data, Judges, read_tasks
 from jtrace.figures import draw_all
 from jtrace.language_model import load_language_model
 from jtrace.models.families import read_model_config
+from jtrace.paths import matching
 from jtrace.run_record import check_steering_out, open_steering
 from jtrace.steer import SteerConfig, check_steering, steer, vectors_for, with_controls
 from jtrace.steering import combined, no_vector
@@ -27,6 +29,8 @@ from jtrace.summary import as_text, steering_effects
 from jtrace.vectors import Vectors, read_vectors
 
 STEERED = ("comparison", "steering", "agreement")
+Scale = Literal["std", "plain"]
+SCALES: tuple[Scale, ...] = ("std", "plain")
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,16 @@ class VectorChoice:
         sets: expressions as `steering.combined` reads them; empty for the only set of the files.
         towards_good: turned so that a positive strength is the trustworthy direction.
         any_family: see `steer.vectors_for`.
+        layers: which layer each row of a file is of, where the files do not say, see `Vectors.of_layers`; or None.
+        scale: `std` for vectors as files hold them, `plain` for plain differences of class means, see `Vectors.plain`.
     """
 
     files: tuple[str, ...]
     sets: tuple[str, ...] = ()
     towards_good: bool = False
     any_family: bool = False
+    layers: tuple[int | None, ...] | None = None
+    scale: Scale = "std"
 
 
 def steer_into(
@@ -71,7 +79,7 @@ def steer_into(
         InputError: something is wrong with what was given; completions that were made until then are kept.
     """
     check_steering_out(out)
-    files = [(path, read_vectors(path)) for path in vector_files(choice.files)]
+    files = [(path, _read(path, choice)) for path in vector_files(choice.files)]
     sets = choice.sets or _only_set(files, data) if files else ()
     data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
     tasks = read_tasks(names, config.protocols, data, judges)
@@ -87,13 +95,15 @@ def steer_into(
             for by_set in (vectors_for(model, found, path, choice.any_family),)
             for vector in (combined(expression, by_set) for expression in sets)
         ]
+        vectors = with_controls(vectors, config.random)
     else:
         if any(config.strengths):
             raise InputError(
                 "--vectors names nothing; give files of RUN/vectors, or --strengths=0 to ask the model as it is"
             )
+        # Without steering all layers are one.
+        config = dataclasses.replace(config, layers=((0,),))
         vectors = [no_vector(model.config.depth, model.config.width)]
-    vectors = with_controls(vectors, config.random)
     check_steering(model, vectors, tasks, config)
     run = open_steering(out, target.name)
     steer(run.path / "steering", model, vectors, tasks, config, content.key)
@@ -102,11 +112,19 @@ def steer_into(
     table = steering_effects(there[of_these])
     if len(table):
         print(f"\n{as_text(table)}")
-    print(f"\ntables and completions  {out / 'steering'}")
+    print(f"\ntables       {out / 'steering'}\ncompletions  {out / 'completions'}")
     figures = draw_all(run, run.read_metrics())
-    print("figures  " + "\n         ".join(str(figure.path) for figure in figures if figure.section in STEERED))
-    print(f"report   python launch/report.py --run={out}", flush=True)
+    if drawn := [str(figure.path) for figure in figures if figure.section in STEERED]:
+        print("figures      " + "\n             ".join(drawn))
+    print(f"report       python launch/report.py --run={out}", flush=True)
     return 0
+
+
+def _read(path: Path, choice: VectorChoice) -> Vectors:
+    found = read_vectors(path)
+    if choice.layers is not None:
+        found = found.of_layers(choice.layers, path)
+    return found.plain(path) if choice.scale == "plain" else found
 
 
 def vector_files(specs: Sequence[str]) -> list[Path]:
@@ -117,7 +135,8 @@ def vector_files(specs: Sequence[str]) -> list[Path]:
     """
     found: list[str] = []
     for spec in specs:
-        matched = in_order(glob.glob(spec)) if glob.has_magic(spec) else [spec]
+        # A file that is not there is named when it is read.
+        matched = in_order(matching(spec)) if glob.has_magic(spec) else [spec]
         if not matched:
             raise InputError(f"--vectors: '{spec}' matches nothing; name files of RUN/vectors")
         found += matched

@@ -22,7 +22,7 @@ from jtrace.kernels.projection import principal_plane
 from jtrace.kernels.standardise import standardise
 from jtrace.models.sharding import Layout
 from jtrace.probes import paper_probe
-from jtrace.vectors import KINDS, MASS_MEAN
+from jtrace.vectors import KINDS, MASS_MEAN, class_distance
 
 PROTOCOLS = ("paper", "sound")
 # Rows of a set whose activations are projected: as many points as a panel can show apart.
@@ -121,6 +121,30 @@ def _paper_layer(
     vectors = {kind: KINDS[kind].vector(raw, rows.labels, rows.leading) for kind in kinds}
     points = principal_plane(z[rows.shown], rows.labels[rows.shown])
     return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, points)
+
+
+def class_distances(
+    residuals: Float[Array, "L U D"],
+    members: Int[np.ndarray, " N"],
+    statements: Statements,
+    layers: Sequence[int],
+    layout: Layout | None = None,
+) -> Float[np.ndarray, " M"]:
+    """How far the classes' means lie apart in each layer, over the rows that vectors are made of; as `paper_trace`."""
+    leading = np.zeros(len(statements), bool)
+    leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True
+    rows = place((members, statements.labels.astype(np.float32), leading), layout)
+    return np.stack([*by_layer(_layer_distance, residuals, layers, rows, None, layout)])
+
+
+def _layer_distance(
+    residuals: Float[Array, "L U D"],
+    layer: Int[Array, ""],
+    rows: tuple[Int[Array, " N"], Float[Array, " N"], Bool[Array, " N"]],
+    options: None,
+) -> Float[Array, ""]:
+    members, labels, leading = rows
+    return class_distance(residuals[layer][members].astype(jnp.float32), labels, leading)
 
 
 def check_paper_rows(statements: Statements) -> Split:

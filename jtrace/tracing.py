@@ -50,7 +50,7 @@ from jtrace.steer import SteerConfig, steer, unit_of
 from jtrace.steering import no_vector
 from jtrace.steering_results import Unit
 from jtrace.sweep_baselines import Baselines, Untrained
-from jtrace.trace import Metric, SetTrace, paper_trace
+from jtrace.trace import Metric, SetTrace, class_distances, paper_trace
 from jtrace.transfer import between_sets, raw_probe
 from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
 from jtrace.whole import cannot_write
@@ -147,6 +147,7 @@ class _Found:
     """What the statistics of a checkpoint come to, by set where it is of one."""
 
     traces: dict[str, SetTrace] = field(default_factory=dict)
+    distances: dict[str, np.ndarray] = field(default_factory=dict)
     probes: dict[str, KeptProbes] = field(default_factory=dict)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
@@ -318,7 +319,7 @@ def trace_checkpoint(
         run.write_checkpoint(
             ref,
             vectors=vectors[MASS_MEAN],
-            how=how_made[MASS_MEAN],
+            how=how_made[MASS_MEAN] | {"plain_norm": {name: far.tolist() for name, far in found.distances.items()}},
             metrics=found.metrics,
             fingerprint=weights,
             projections=[trace.projection for trace in traces.values()],
@@ -378,6 +379,7 @@ def _measure(
         members = packed.members[name]
         trace = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
         found.traces[name] = trace
+        found.distances[name] = class_distances(residuals, members, statements, layers, layout)
         if "paper" in config.protocols:
             found.warnings += trace.warnings
             found.metrics += [*trace.metrics, *baselines.text(statements).metrics(statements, layers)]

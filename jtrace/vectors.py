@@ -1,8 +1,8 @@
 """Steering vectors: where they may point, and the files that keep them. Axes: N rows, D width, L layers."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,13 @@ def shuffled_labels(labels: Float[Array, " N"], leading: Bool[Array, " N"], seed
     return labels.at[places].set(labels[taken])
 
 
+@jax.jit
+def class_distance(x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]) -> Float[Array, ""]:
+    """Length of the plain difference of class means, which other tools steer with; arguments as `mass_mean_vector`."""
+    one, zero = _class_means(centre_features(x), labels, leading)
+    return jnp.linalg.norm(one - zero)
+
+
 def random_vector(vector: np.ndarray, seed: int) -> np.ndarray:
     """A control: in every layer a random direction of the vector's norm there, drawn for each layer by itself.
 
@@ -164,6 +171,9 @@ class Vectors:
         kind: of `KINDS`; None where the file does not say.
         arrays: by statement set, float32 [L, D], of equal shapes.
         layers: which layer each row belongs to.
+        layers_known: whether the file says so; else rows are taken to be of layer 0 and up.
+        plain_norms: by statement set, how long the plain difference of class means is in each layer, float32 [L]; None
+            where the file does not say.
         one_is_good: by statement set, whether label 1 is the trustworthy side; None where that is not known.
         model: None where the file does not say.
     """
@@ -174,6 +184,47 @@ class Vectors:
     layers: tuple[int, ...]
     one_is_good: Mapping[str, bool | None]
     model: ModelFacts | None
+    layers_known: bool = True
+    plain_norms: Mapping[str, np.ndarray] | None = None
+
+    def of_layers(self, rows: Sequence[int | None], path: Path) -> "Vectors":
+        """The same where it is told which layer each row of the file is of.
+
+        Args:
+            rows: in the file's order; None for a row of no layer, which is left out.
+            path: of the file.
+
+        Raises:
+            InputError: another number of rows, or the file says otherwise.
+        """
+        if self.layers_known and self.layers != tuple(rows):
+            raise InputError(f"{path}: says itself which layers its rows are of; leave --vector_layers out")
+        if len(rows) != len(self.layers):
+            raise InputError(f"{path}: --vector_layers names {len(rows)} layers for {len(self.layers)} rows; name each")
+        row_of = {layer: at for at, layer in enumerate(rows) if layer is not None}
+        arrays = {name: array[list(row_of.values())] for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, layers=tuple(row_of), layers_known=True)
+
+    def plain(self, path: Path) -> "Vectors":
+        """The plain differences of class means, of kind `plain`: the same directions, in the lengths that these have.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            InputError: the file does not hold the lengths.
+        """
+        if self.plain_norms is None:
+            raise InputError(
+                f"{path}: holds no plain norm, which --vector_scale=plain needs; take vectors of kind {MASS_MEAN}, and "
+                "trace their checkpoint again"
+            )
+        arrays = {}
+        for name, array in self.arrays.items():
+            scale = np.linalg.norm(array, axis=1)
+            factor = np.divide(self.plain_norms[name], scale, out=np.zeros_like(scale), where=scale > 0)
+            arrays[name] = factor[:, None] * array
+        return replace(self, arrays=arrays, kind="plain")
 
 
 def read_vectors(path: Path) -> Vectors:
@@ -208,6 +259,8 @@ def read_vectors(path: Path) -> Vectors:
         good = about.get("label_one_is_good", {})
         one_is_good = {name: None if good.get(name) is None else bool(good[name]) for name in arrays}
         model = _model_facts(about.get("model"))
+        norms = about.get("plain_norm")
+        plain_norms = norms and {name: np.array(norms[name], np.float32).reshape(count) for name in arrays}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InputError(f"{path}: its metadata '{VECTORS_KEY}' is damaged; trace its checkpoint again") from None
     if len(layers) != count or min(layers) < 0 or len(set(layers)) != count:
@@ -223,8 +276,10 @@ def read_vectors(path: Path) -> Vectors:
         kind=str(about.get("kind", MASS_MEAN)) if about else None,
         arrays={name: array.astype(np.float32) for name, array in arrays.items()},
         layers=layers,
+        layers_known="layers" in about,
         one_is_good=one_is_good,
         model=model,
+        plain_norms=plain_norms,
     )
 
 

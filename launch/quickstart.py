@@ -22,6 +22,8 @@ from absl import flags
 
 from jtrace import cli
 
+# A terminal or a scheduler stops stages as well; one that goes on for longer has not been told.
+TOLD_SECONDS = 5
 OUT = flags.DEFINE_string("out", "runs/quickstart", "Folder for everything that is made.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the world, the first params, and the order of the text.", lower_bound=0)
 STEPS = flags.DEFINE_integer(
@@ -83,12 +85,28 @@ def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
     }
 
 
+def run_stage(command: list[str]) -> int:
+    """The exit status of a stage. Where it is stopped together with this process, it alone says so."""
+    with subprocess.Popen(command) as stage:
+        try:
+            return stage.wait()
+        except KeyboardInterrupt:
+            try:
+                status = stage.wait(TOLD_SECONDS)
+            except subprocess.TimeoutExpired:
+                stage.terminate()
+                status = stage.wait()
+            if status < 0:  # it ended before it could say anything
+                raise
+            return status
+
+
 def main() -> int:
     began, out = time.monotonic(), Path(OUT.value)
     for number, (heading, (script, *arguments)) in enumerate(stages(out, SEED.value, STEPS.value).items(), 1):
         command = [os.path.relpath(Path(__file__).with_name(script)), *arguments]
         print(f"\n{number}. {heading}\n   python {shlex.join(command)}\n", flush=True)
-        status = subprocess.run([sys.executable, *command], check=False).returncode
+        status = run_stage([sys.executable, *command])
         if status:
             return status
     report = out / "trace" / "report.html"

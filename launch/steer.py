@@ -27,7 +27,7 @@ from jtrace.evaluation.catalogue import TASKS, Data, Judges
 from jtrace.paths import whole
 from jtrace.steer import SteerConfig
 from jtrace.steering import OPERATORS, POSITIONS, Operator, Positions
-from jtrace.steering_run import VectorChoice, steer_into
+from jtrace.steering_run import SCALES, Scale, VectorChoice, steer_into
 
 PROTOCOLS = ("paper", "sound")
 TARGET = flags.DEFINE_string(
@@ -45,6 +45,19 @@ VECTOR_SET = flags.DEFINE_list(
     "Whose vectors: statement sets, separated by commas, or sums as stereoset+-0.5*toxigen. May be left out where a "
     "file holds one, or where --statements says it.",
 )
+VECTOR_LAYERS = flags.DEFINE_string(
+    "vector_layers",
+    "",
+    "Which layers the rows of --vectors are of, where their files do not say and hold no row for each layer: numbers "
+    "and ranges in the rows' order, and embedding for a row of no layer, as 15, or embedding,0-29 for hidden states.",
+)
+VECTOR_SCALE = flags.DEFINE_enum(
+    "vector_scale",
+    "std",
+    SCALES,
+    "What strength 1 adds: std (as published, as much as the standard deviation of the statements' projections on the "
+    "vector) or plain (the plain difference of class means, as other tools steer with; for vectors of kind mass_mean).",
+)
 STATEMENTS = flags.DEFINE_list(
     "statements",
     [],
@@ -59,7 +72,8 @@ LAYERS = flags.DEFINE_string(
 STRENGTHS = flags.DEFINE_list(
     "strengths",
     ["-2", "-1", "0", "1", "2"],
-    "What the vector is multiplied by; it points to label 1. Write --strengths=-1,0,1.",
+    "What the vector is multiplied by; it points to label 1. Write --strengths=-1,0,1. Strength 1 is one standard "
+    "deviation of the statements' projections on the vector, not the plain difference of means, see --vector_scale.",
 )
 OUT = flags.DEFINE_string("out", None, "Run directory: one that was traced, or a new one.", required=True)
 PROTOCOL = flags.DEFINE_list(
@@ -98,7 +112,8 @@ TEXT = flags.DEFINE_string(
     "text",
     None,
     "For perplexity: a text file, wikitext, or world[:seed=…]; by default the rows that the vector's set leaves to "
-    "evaluate on.",
+    "evaluate on. A file and wikitext are one document each, scored whole in windows of up to 1,024 tokens that move "
+    "by half, so that a token is predicted after at least half a window.",
 )
 SHOTS = flags.DEFINE_integer(
     "shots", None, "Worked examples of capability tasks; by default 5 for mmlu.", lower_bound=0
@@ -168,7 +183,14 @@ def main() -> int:
     return steer_into(
         Path(OUT.value),
         targets[0],
-        VectorChoice(tuple(whole(VECTORS.value)), tuple(VECTOR_SET.value), TOWARDS_GOOD.value, ANY_FAMILY.value),
+        VectorChoice(
+            tuple(whole(VECTORS.value)),
+            tuple(VECTOR_SET.value),
+            TOWARDS_GOOD.value,
+            ANY_FAMILY.value,
+            cli.parse_vector_layers(VECTOR_LAYERS.value),
+            cast(Scale, VECTOR_SCALE.value),
+        ),
         TASK_NAMES.value,
         data,
         Judges(toxicity, truth, info),

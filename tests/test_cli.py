@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from jtrace.cli import parse_layer_groups, parse_layers, parse_strengths
+from jtrace.cli import parse_layer_groups, parse_layers, parse_strengths, parse_vector_layers
 from jtrace.errors import InputError
 from tests.conftest import ROOT
 
@@ -133,6 +133,20 @@ def test_layers_are_numbers_and_ranges(text, layers):
 def test_anything_else_is_refused(text):
     with pytest.raises(InputError, match=r"is not a layer|beyond any model"):
         parse_layers(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [("", None), ("15", (15,)), ("embedding,0-2", (None, 0, 1, 2)), ("12, 3", (12, 3))],
+)
+def test_layers_of_rows_keep_their_order(text, rows):
+    assert parse_vector_layers(text) == rows
+
+
+@pytest.mark.parametrize("text", ["all", "3,3", "0-2,1", "embedding,embedding", "x", "1,"])
+def test_layers_of_rows_are_named_once_each(text):
+    with pytest.raises(InputError, match=r"--vector_layers=.*(name each row's layer, once|is not a layer)"):
+        parse_vector_layers(text)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """What steering did, in numbers."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from jtrace.behaviour import vectors
+from jtrace.behaviour import Estimate, vectors
 from jtrace.effects import BEST, OWN, RANDOM, UNSTEERED, by_source, by_task, compared, effects, gains
+from jtrace.evaluation.intervals import estimate, interval
+from jtrace.evaluation.task import Outcome, Text
 from tests.tables import steered, steering_table
 
 
@@ -53,6 +57,54 @@ def test_no_gain_is_one_within_the_intervals():
     assert not worse.improves
 
 
+def test_settings_are_vectors_times_layers_times_strengths_of_the_task_s_dimension():
+    tables = [steered({0: 0.5, 1: 0.6, 2: 0.55}, source=source, layer=layer) for source in "abcd" for layer in (1, 7)]
+    others = [
+        steered({0: 0.5, 1: 0.6, 2: 0.55}, source="a:random"),
+        steered({0: 0.5, 1: 0.6}, dataset="sst2"),
+        steered({0: 0.5, 1: 0.6, 2: 0.6}, task="sst2"),
+    ]
+    counted = {(e.vector.source, e.vector.kind, e.vector.dataset, e.task): e.settings for e in found(*tables, *others)}
+    assert counted == {
+        **{(source, "", "stereoset", "stereoset"): 16 for source in "abcd"},
+        ("a", "random", "stereoset", "stereoset"): 2,
+        ("ckpt_1", "", "sst2", "stereoset"): 1,
+        ("ckpt_1", "", "stereoset", "sst2"): 2,
+    }
+
+
+def test_settings_that_are_as_good_are_ties():
+    layers = [steered({0: 0.5, 1: 0.6, 2: 0.55, 3: 0.6}, layer=layer) for layer in (1, 7)]
+    first, second, worse = found(
+        *layers, steered({0: 0.5, 1: 0.6}, source="b"), steered({0: 0.5, 1: 0.58, 2: 0.58}, source="c")
+    )
+    assert (first.tied, second.tied, worse.tied) == (4, 4, 1)
+    (chosen,) = found(sound("a", 1, {0: 0.5, 1: 0.9, 2: 0.9, 3: 0.6}, {0: 0.5, 1: 0.58, 2: 0.7, 3: 0.7}))
+    assert chosen.tied == 1
+
+
+def test_the_best_of_many_settings_has_to_pass_the_interval_of_all_of_them():
+    """A gain of two and a half standard errors is clear of one setting, and nothing among twenty."""
+    gain = [steered({0: 0.5, 1: 0.6}), steered({1: 0.1}, metric="difference_accuracy", half=0.1 * 1.96 / 2.5)]
+    others = [steered({0: 0.5, 1: 0.5}, layer=layer) for layer in range(2, 21)]
+    (alone,) = found(*gain)
+    assert alone.improves
+    (among,) = found(*gain, *others)
+    assert (among.settings, among.improves) == (20, False)
+    # Under sound the setting was chosen on other rows.
+    chosen = sound("ckpt_1", 1, {0: 0.5, 1: 0.9}, {0: 0.5, 1: 0.6})
+    (apart,) = found(chosen, *(table.assign(protocol="sound") for table in (gain[1], *others)))
+    assert apart.improves
+
+
+def test_the_interval_of_many_comparisons_is_sidak_s():
+    one = Estimate(0.5, 0.4, 0.7)
+    assert one.among(1) == one
+    many = one.among(20)
+    z = 3.0162 / 1.95996  # of the normal quantile at (1 + 0.95 ** (1 / 20)) / 2
+    assert (many.value, many.ci_low, many.ci_high) == pytest.approx((0.5, 0.5 - 0.1 * z, 0.5 + 0.2 * z), rel=1e-4)
+
+
 def test_under_sound_the_table_s_choice_counts_even_where_another_strength_is_better_on_the_rest():
     (effect,) = found(sound("a", 1, {0: 0.5, 1: 0.9, 2: 0.6}, {0: 0.5, 1: 0.58, 2: 0.7}))
     assert effect.strength == 1.0
@@ -89,7 +141,6 @@ def test_a_control_stands_at_its_own_best_setting_and_the_luckiest_of_several_co
     )
     assert effect.control_gain("random") == pytest.approx(0.07)
     assert effect.control_gain("shuffled") == pytest.approx(0.0)
-    assert effect.settings == 2
 
 
 def test_each_kind_of_vector_has_a_control_of_its_own():
@@ -169,3 +220,68 @@ def test_under_sound_the_best_checkpoint_is_the_best_on_validation_rows():
 
 def test_there_is_nothing_to_compare_controls_with():
     assert compared(found(steered({0: 0.5, 1: 0.6}, source="a:random"))) == {}
+
+
+def generated(seed, layers, planted=0.0, rows=300, strengths=(-2, -1, 1, 2)):
+    """A table of a vector that changes nothing but for `planted`: a gain of accuracy from 0.7 at layer 0, strength 1.
+
+    An answer is right where its margin lies above a bar. Every setting adds noise of its own to the margins, and the
+    bar is such that accuracy stays what it was: settings share no more than the unsteered answers.
+    """
+    random = np.random.default_rng(seed)
+    items = [Text(row, "") for row in range(rows)]
+    margin = random.normal(size=rows)
+    base = Outcome.of(margin > NormalDist().inv_cdf(0.3))
+    table = [("accuracy", 0, 0.0, base, None)]
+    for layer in range(layers):
+        for strength in strengths:
+            push = random.normal(size=rows)
+            moved = (margin + 0.15 * strength * push) / np.hypot(1, 0.15 * strength)
+            gain = planted if (layer, strength) == (0, 1) else 0.0
+            outcome = Outcome.of(moved > NormalDist().inv_cdf(0.3 - gain))
+            table += [
+                ("accuracy", layer, strength, outcome, None),
+                ("difference_accuracy", layer, strength, outcome, base),
+            ]
+    parts = []
+    for metric, layer, strength, outcome, beside in table:
+        value = estimate(outcome) - (estimate(beside) if beside else 0.0)
+        # Without an interval of its own, the paired one decides.
+        low, high = (interval(outcome, items, 0, base=beside) if beside else None) or (np.nan, np.nan)
+        parts.append((metric, layer, strength, value, low, high))
+    columns = ["metric", "layer", "strength", "value", "ci_low", "ci_high"]
+    about = steered({0: 0.5}).drop(columns=columns).iloc[0]
+    return pd.DataFrame(parts, columns=columns).assign(**about)
+
+
+def rates(trials, layers, planted=0.0):
+    """How often the best setting is an improvement: of its own interval, and of the one of all settings."""
+    before = after = 0
+    for seed in range(trials):
+        (effect,) = found(generated(seed, layers, planted))
+        before += effect.gain > 0 and effect.paired.ci_low > 0
+        after += effect.improves
+    return before / trials, after / trials
+
+
+@pytest.mark.parametrize(
+    ("trials", "layers"),
+    [
+        (60, 5),
+        pytest.param(400, 5, marks=pytest.mark.statistics),
+        pytest.param(300, 25, marks=pytest.mark.statistics),
+    ],
+)
+def test_a_vector_that_does_nothing_seldom_improves_at_its_best_setting(trials, layers):
+    before, after = rates(trials, layers)
+    print(f"{4 * layers} settings, {trials} nulls: {before:.3f} of one setting, {after:.3f} of all")
+    assert before > 0.15
+    assert after <= 0.025 + 2.6 * np.sqrt(0.025 * 0.975 / trials)
+
+
+@pytest.mark.statistics
+def test_a_planted_gain_is_found():
+    """Four and a half points of accuracy at one of twenty settings, 300 rows."""
+    before, after = rates(300, 5, planted=0.045)
+    print(f"planted: {before:.3f} of one setting, {after:.3f} of all")
+    assert after > 0.65

@@ -106,6 +106,15 @@ def test_a_second_time_does_nothing_again(done, cache):
     assert {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")} == before
 
 
+def test_a_stop_of_all_processes_is_told_once(cache, tmp_path):
+    with start(tmp_path / "stopped", cache) as process:
+        while not (tmp_path / "stopped/pretrain").exists() and process.poll() is None:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[0]
+    assert (process.returncode, said.count("terminated;")) == (143, 1), said
+
+
 def test_another_seed_in_the_same_folder_is_refused(done, cache):
     with start(done[0], cache, seed=1) as process:
         said = process.communicate(timeout=300)[0]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
 from jtrace import steer as module
 from jtrace.errors import InputError
@@ -81,7 +82,8 @@ def prompts(count=6, measure=score):
 
 
 def run(folder, model, tasks, strengths=THREE, vectors=(VECTOR,), layers=((1,),), **config):
-    folder.mkdir(exist_ok=True)
+    """In RUN/steering, which is the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     return steer(folder, model, vectors, tasks, SteerConfig(strengths, layers, **config), "weights", quiet=True)
 
 
@@ -91,12 +93,22 @@ def value(rows, metric, strength, layer=1, protocol="paper", column="value"):
     return found
 
 
+def paths(folder):
+    """Tables and completions."""
+    return sorted([*folder.iterdir(), *(folder.parent / "completions").glob("*")])
+
+
 def files(folder):
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in paths(folder)}
+
+
+def said_in(folder):
+    (path,) = (folder.parent / "completions").iterdir()
+    return path
 
 
 def lines(folder):
-    (path,) = folder.glob("*.jsonl")
+    path = said_in(folder)
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -134,6 +146,38 @@ def test_any_family_takes_vectors_of_the_same_width_and_drops_layers_beyond_the_
     narrow = write_vectors(tmp_path / "narrow.safetensors", width=12)
     with pytest.raises(InputError, match="width 12"):
         vectors_for(model, read_vectors(narrow), narrow, any_family=True)
+
+
+def rows_of(path, count):
+    """A file as other tools write them: every row is its number, and nothing says which layer it is of."""
+    rows = np.repeat(np.arange(count, dtype=np.float32)[:, None], WIDTH, axis=1)
+    save_file({"stereoset": rows}, path)
+    return path
+
+
+def test_rows_that_are_not_said_to_be_of_layers_are_one_for_each(tmp_path, model):
+    path = rows_of(tmp_path / "depth.safetensors", DEPTH)
+    vector = vectors_for(model, read_vectors(path), path, any_family=False)["stereoset"]
+    assert (vector.layers, vector.values[:, 0].tolist()) == ((0, 1, 2), [0, 1, 2])
+    for count in (1, DEPTH + 1):
+        path = rows_of(tmp_path / f"{count}.safetensors", count)
+        with pytest.raises(InputError, match=f"{count} rows of unknown layers for the 3 of chat; name"):
+            vectors_for(model, read_vectors(path), path, any_family=True)
+
+
+@pytest.mark.parametrize(
+    ("layers", "kept", "values"),
+    [((None, 0, 1, 2), (0, 1, 2), [1, 2, 3]), ((1,), (1,), [0, 0, 0]), ((2, 0), (0, 2), [1, 0, 0])],
+)
+def test_vector_layers_say_which_layer_each_row_is_of(tmp_path, model, layers, kept, values):
+    path = rows_of(tmp_path / "v.safetensors", len(layers))
+    vector = vectors_for(model, read_vectors(path).of_layers(layers, path), path, any_family=False)["stereoset"]
+    assert (vector.layers, vector.values[:, 0].tolist()) == (kept, values)
+    with pytest.raises(InputError, match=f"names {len(layers) + 1} layers for {len(layers)} rows; name each"):
+        read_vectors(path).of_layers((*layers, 9), path)
+    traced = write_vectors(tmp_path / "traced.safetensors")
+    with pytest.raises(InputError, match="says itself which layers its rows are of; leave --vector_layers out"):
+        read_vectors(traced).of_layers((0, 1, None), traced)
 
 
 @pytest.mark.parametrize(("kind", "source"), [("mass_mean", "base_step7"), ("whitened", "base_step7:whitened")])
@@ -342,12 +386,12 @@ def test_a_task_is_told_under_the_protocols_that_it_knows(tmp_path, model, asked
 def test_a_rerun_asks_nothing_and_leaves_every_byte(tmp_path, model, asked):
     tasks, folder = [choices(), prompts()], tmp_path / "steering"
     first = run(folder, model, tasks)
-    before, times = files(folder), [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
+    before, times = files(folder), [path.stat().st_mtime_ns for path in paths(folder)]
     calls = len(asked.calls)
     again = run(folder, model, tasks)
     assert len(asked.calls) == calls
     assert files(folder) == before
-    assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == times
+    assert [path.stat().st_mtime_ns for path in paths(folder)] == times
     key = ["task", "layer", "strength", "metric"]
     pd.testing.assert_frame_equal(
         again.sort_values(key, ignore_index=True), first.sort_values(key, ignore_index=True), check_dtype=False
@@ -391,14 +435,14 @@ def test_other_settings_have_files_of_their_own(tmp_path, model, asked, changed)
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_conditions_that_are_computed_in_parts_give_the_same(tmp_path, model, asked, monkeypatch, at_once):
-    whole = run(tmp_path / "whole", model, [prompts()], layers=None)
+    whole = run(tmp_path / "whole/steering", model, [prompts()], layers=None)
     monkeypatch.setattr(module, "MOST_CONDITIONS", at_once)
-    parts = run(tmp_path / "parts", model, [prompts()], layers=None)
+    parts = run(tmp_path / "parts/steering", model, [prompts()], layers=None)
     key = ["layer", "strength", "metric"]
     pd.testing.assert_frame_equal(
         parts.sort_values(key, ignore_index=True), whole.sort_values(key, ignore_index=True), check_dtype=False
     )
-    found = [(line["layer"], line["strength"], line["index"]) for line in lines(tmp_path / "parts")]
+    found = [(line["layer"], line["strength"], line["index"]) for line in lines(tmp_path / "parts/steering")]
     assert len(found) == len(set(found)) == DEPTH * 3 * 6
 
 
@@ -407,8 +451,8 @@ def test_conditions_that_are_computed_in_parts_give_the_same(tmp_path, model, as
 
 def test_every_completion_is_a_line(tmp_path, model, asked):
     run(tmp_path / "steering", model, [prompts()], layers=((1,), (1, 2)), strengths=(0.0, 1.0))
-    paths = sorted((tmp_path / "steering").glob("*.jsonl"))
-    found = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    completions = sorted((tmp_path / "completions").iterdir())
+    found = [json.loads(line) for path in completions for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(found) == 2 * 2 * 6
     assert {line["vector_set"] for line in found} == {"stereoset", "stereoset@1+2"}
     line = next(line for line in found if line["strength"] == 1 and line["index"] == 11)
@@ -433,7 +477,7 @@ def test_every_completion_is_a_line(tmp_path, model, asked):
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, model, asked, strengths, stop_after):
     asked.answer = lambda layers, strength, place: place + strength
-    whole, folder = run(tmp_path / "whole", model, [prompts()], strengths), tmp_path / "steering"
+    whole, folder = run(tmp_path / "whole/steering", model, [prompts()], strengths), tmp_path / "steering"
     asked.made.clear()
     asked.stop_after = stop_after if 0 in strengths else 6 + stop_after
     with pytest.raises(KeyboardInterrupt):
@@ -448,7 +492,7 @@ def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, 
     pd.testing.assert_frame_equal(rows, whole)
     key = ["layer", "strength", "index"]
     assert sorted(lines(folder), key=lambda line: [line[k] for k in key]) == sorted(
-        lines(tmp_path / "whole"), key=lambda line: [line[k] for k in key]
+        lines(tmp_path / "whole/steering"), key=lambda line: [line[k] for k in key]
     )
 
 
@@ -466,10 +510,10 @@ def test_more_strengths_go_on_where_they_were_interrupted(tmp_path, model, asked
 
 
 def test_a_line_that_was_cut_off_is_made_again_and_so_is_no_other(tmp_path, model, asked):
-    folder, whole = tmp_path / "steering", tmp_path / "whole"
+    folder, whole = tmp_path / "steering", tmp_path / "whole/steering"
     for place in (folder, whole):
         run(place, model, [prompts()], layers=None)
-    (table,), (said,) = folder.glob("*.parquet"), folder.glob("*.jsonl")
+    (table,), said = folder.iterdir(), said_in(folder)
     table.unlink()
     # The last prompt's: of its 9 settings 2 are lost, one of them in the middle of a line.
     content = said.read_bytes()
@@ -477,13 +521,13 @@ def test_a_line_that_was_cut_off_is_made_again_and_so_is_no_other(tmp_path, mode
     asked.made.clear()
     run(folder, model, [prompts()], layers=None)
     assert asked.made == [15]
-    assert said.read_bytes() == next(whole.glob("*.jsonl")).read_bytes()
+    assert said.read_bytes() == said_in(whole).read_bytes()
 
 
 def test_lines_of_unsteered_layers_that_were_cut_off_are_written_from_those_that_are_there(tmp_path, model, asked):
     folder = tmp_path / "steering"
     run(folder, model, [prompts()], strengths=(0.0,), layers=None)
-    (table,), (said,) = folder.glob("*.parquet"), folder.glob("*.jsonl")
+    (table,), said = folder.iterdir(), said_in(folder)
     table.unlink()
     content = said.read_bytes()
     said.write_bytes(content[:-30])
@@ -520,3 +564,14 @@ def test_progress_tells_each_table_s_best_setting(tmp_path, model, asked, capsys
         "[1/2] stereoset (paper), stereoset of base_step7: accuracy 0.000 unsteered, best 1.000 (layer 1, strength 1), "
     )
     assert second.startswith("[2/2] open (paper), stereoset of base_step7: ")
+
+
+def test_progress_tells_ties_and_answers_that_cannot_be_judged(tmp_path, model, asked, capsys):
+    folder = tmp_path / "steering"
+    folder.mkdir()
+    asked.answer = lambda layers, strength, place: 0.5
+    unjudged = replace(prompts(measure=lambda answers: {"accuracy": Outcome.of([np.nan] * 6)}), name="unjudged")
+    steer(folder, model, [VECTOR], [choices(), unjudged], SteerConfig(THREE, ((1,), (2,))), "weights")
+    first, second = capsys.readouterr().out.splitlines()
+    assert "accuracy 0.500 unsteered, best 0.500 (layer 1, strength -1, tied with 3 more), " in first
+    assert "no accuracy: of 6 answers none can be judged, " in second

@@ -70,7 +70,24 @@ def test_of_several_vectors_it_says_how_many_improve_the_task():
     tables = [steered({0: 0.5, 1: value}, source=f"ckpt_{at}") for at, value in enumerate((0.51, 0.6, 0.7))]
     text = said(*tables)["stereoset"]
     assert "(vector of ckpt_2 for" in text
-    assert "2 of 3 vectors improved it beyond its interval; among several, some may do so by luck." in text
+    # Their intervals hold for all three at once.
+    assert text.endswith("2 of 3 vectors improved it beyond its interval.")
+    of_sound = [
+        pd.concat(
+            [
+                table.assign(protocol="sound"),
+                table[table["strength"] == 1].assign(metric="chosen_accuracy", protocol="sound"),
+            ]
+        )
+        for table in tables
+    ]
+    assert said(*of_sound)["stereoset"].endswith("beyond its interval; among several, some may do so by luck.")
+
+
+def test_the_best_of_many_settings_is_told_as_such_and_so_are_ties():
+    layers = [steered({0: 0.5, 1: 0.6, 2: 0.6}, source=name, layer=at) for name in "ab" for at in (3, 4)]
+    text = said(*layers)["stereoset"]
+    assert "0.600 at the best of 8 settings, tied with 7 more (vector of a for stereoset, layer 3, strength 1)" in text
 
 
 def test_under_sound_it_says_what_was_chosen_where():
@@ -108,6 +125,33 @@ def test_the_table_has_the_setting_the_gain_and_the_control_beside_it():
         "random control's gain chat toxigen (toxicity) toxicity (lower is better) ckpt_1 toxigen 1 2 0.250 0.125 "
         "0.095 0.155 0.125 yes 0.010" in text
     )
+
+
+def test_every_task_stands_in_a_table():
+    html = steering_section(
+        pd.concat(
+            [
+                steered({0: 0.5, 1: 0.6}),
+                steered({0: 0.4, 1: 0.25, 2: 0.3}, task="arc_easy"),
+                steered({0: 10, 1: 12, 2: 40}, task="perplexity", metric="perplexity", layer=4),
+                steered({0: 0.4, 1: 0.1}, task="mmlu", source="ckpt_1:random"),
+                steered({0: 0.3}, task="race", source="", dataset=""),
+            ]
+        ),
+        "",
+        "",
+    )
+    text = words(html)
+    assert "chat arc_easy accuracy paper ckpt_1 stereoset 100 0.400 0.380 0.420 0.250 1 1 0.230 0.270" in text
+    assert "chat perplexity perplexity paper ckpt_1 stereoset 100 10.000 9.980 10.020 40.000 4 2 39.980 40.020" in text
+    assert "chat race accuracy paper – – 100 0.300 0.280 0.320 – – – – –" in text
+    assert "mmlu" not in text
+
+
+def test_answers_that_cannot_be_judged_are_said_to_be_so():
+    nothing = steered({0: 0.5, 1: 0.5}).assign(value=float("nan"), ci_low=float("nan"), ci_high=float("nan"), n=0)
+    text = words(steering_section(nothing, "", ""))
+    assert "chat stereoset accuracy paper ckpt_1 stereoset 0 cannot be judged cannot be judged" in text
 
 
 def test_a_long_table_is_folded():

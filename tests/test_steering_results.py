@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jtrace.errors import InputError
-from jtrace.steering_results import SCHEMA, TIME_KEY, Unit, latest, merged
+from jtrace.steering_results import SCHEMA, TIME_KEY, Unit, latest, merged, move_completions
 from tests.tables import steered
 
 NAMES = ("org/chat", "base@step7", "stereoset+-0.5*toxigen", "stereoset")
@@ -21,7 +21,8 @@ LINES = [
 
 @pytest.fixture
 def unit(tmp_path):
-    return Unit(tmp_path, NAMES, {"seed": 0, "operator": "add"})
+    (tmp_path / "steering").mkdir()
+    return Unit(tmp_path / "steering", NAMES, {"seed": 0, "operator": "add"})
 
 
 def rows(values=(0.5, 0.7), **others):
@@ -32,15 +33,15 @@ def rows(values=(0.5, 0.7), **others):
 
 
 def test_files_are_named_after_target_source_set_and_task(unit, tmp_path):
-    assert unit.table_path.parent == unit.completions_path.parent == tmp_path
+    assert (unit.table_path.parent, unit.completions_path.parent) == (tmp_path / "steering", tmp_path / "completions")
     assert unit.table_path.name.startswith("org-chat__base@step7__stereoset+-0.5-toxigen__stereoset__")
     assert (unit.table_path.suffix, unit.completions_path.suffix) == (".parquet", ".jsonl")
     assert unit.table_path.stem == unit.completions_path.stem
 
 
-def test_settings_name_other_files_and_their_order_does_not(unit, tmp_path):
-    assert Unit(tmp_path, NAMES, {"operator": "add", "seed": 0}).table_path == unit.table_path
-    other = Unit(tmp_path, NAMES, {"operator": "add", "seed": 1})
+def test_settings_name_other_files_and_their_order_does_not(unit):
+    assert replace(unit, settings={"operator": "add", "seed": 0}).table_path == unit.table_path
+    other = replace(unit, settings={"operator": "add", "seed": 1})
     assert other.table_path != unit.table_path
     assert other.completions_path != unit.completions_path
 
@@ -137,8 +138,22 @@ def test_a_line_in_the_middle_that_cannot_be_read_is_named_and_left_alone(unit, 
     assert unit.completions_path.read_bytes() == before
 
 
+def test_completions_that_an_earlier_release_left_beside_the_tables_are_moved_and_go_on(unit):
+    unit.append(LINES)
+    beside = unit.folder / unit.completions_path.name
+    unit.completions_path.rename(beside)
+    unit.completions_path.parent.rmdir()
+    move_completions(unit.folder)
+    assert not beside.exists()
+    assert len(unit.read_completions()) == len(LINES)
+    # What has been said since is not given up for older lines.
+    beside.write_text("")
+    move_completions(unit.folder)
+    assert len(unit.read_completions()) == len(LINES)
+
+
 def test_a_place_where_nothing_can_be_written_is_told_in_one_line(tmp_path):
-    unit = Unit(tmp_path / "nowhere", NAMES, {})
+    unit = Unit(tmp_path / "nowhere/steering", NAMES, {})
     with pytest.raises(InputError, match=r"\.jsonl: cannot be written \(No such file or directory\)"):
         unit.append(LINES)
 

@@ -22,6 +22,7 @@ from jtrace.results import RunDirectory
 from jtrace.steer import SteerConfig
 from jtrace.steering_run import VectorChoice, steer_into, vector_files
 from jtrace.sweep import SweepConfig, trace_into
+from jtrace.vectors import read_vectors
 from tests.conftest import ROOT
 from tests.tiny_chat import ROWS, write_chat, write_set, write_vectors
 
@@ -53,7 +54,7 @@ def reference(spec):
 
 
 def steer(place, out, strengths=(-1.0, 0.0, 1.0), layers=((1,),), names=("stereoset",), sets=("stereoset",), **others):
-    choice = {name: others.pop(name) for name in ("towards_good", "any_family") if name in others}
+    choice = {name: others.pop(name) for name in ("towards_good", "any_family", "scale") if name in others}
     files = others.pop("files", (str(place / "vectors/base_step7.safetensors"),))
     target = reference(others.pop("target", place / "chat"))
     data = {"data_dir": place} | {
@@ -78,7 +79,7 @@ def rows(out):
 
 
 def lines(out):
-    paths = sorted((out / "steering").glob("*.jsonl"))
+    paths = sorted((out / "completions").glob("*.jsonl"))
     found = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return sorted(found, key=lambda line: [line[key] for key in ("vector_from", "layer", "strength", "index")])
 
@@ -88,7 +89,8 @@ def settings(found):
 
 
 def files(out):
-    return {path.name: path.read_bytes() for path in sorted((out / "steering").iterdir())}
+    paths = sorted([*(out / "steering").iterdir(), *(out / "completions").glob("*")])
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def values(table, metric, strength, **where):
@@ -114,7 +116,7 @@ def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
     )  # fmt: skip
     done = command(*flags, f"--data_dir={place}")
     assert done.returncode == 0, done.stderr
-    table = pd.concat([pd.read_parquet(path) for path in sorted((out / "steering").glob("*.parquet"))])
+    table = pd.read_parquet(out / "steering")
     assert table.columns.tolist() == COLUMNS
     assert set(table["task"]) == {"stereoset", "perplexity"}
     assert {(row.task, row.metric, row.n) for row in table.itertuples()} >= {
@@ -131,7 +133,7 @@ def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
         assert (line["task"], line["max_new_tokens"]) == ("stereoset", 2)
     assert len({line["completion"] for line in lines(out)}) > 1
     for expected in ("unsteered", "stereoset    paper base_step7 stereoset accuracy", "figures/steering_comparison",
-                     f"report   python launch/report.py --run={out}"):  # fmt: skip
+                     f"report       python launch/report.py --run={out}"):  # fmt: skip
         assert expected in done.stdout
     record = RunDirectory(out).record()
     assert "launch/steer.py" in record["steering_commands"][0]["command"]
@@ -280,9 +282,11 @@ def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path, no_fig
     assert values(turned, "margin", 1.0) != pytest.approx(values(turned, "margin", -1.0), rel=1e-2)
 
 
-def test_the_model_as_it_is_needs_no_vector(place, tmp_path, no_figures):
-    steer(place, tmp_path / "run", strengths=(0.0,), files=(), sets=())
+def test_the_model_as_it_is_needs_no_vector_and_is_one_row_whatever_the_layers(place, tmp_path, no_figures, capsys):
+    steer(place, tmp_path / "run", strengths=(0.0,), layers=None, files=(), sets=(), random=(0,))
     table = rows(tmp_path / "run")
+    assert table["metric"].tolist() == ["accuracy", "unparsable"]
+    assert "[1/1] stereoset (paper), as it is: accuracy 0." in capsys.readouterr().out
     assert (set(table["vector_from"]), set(table["vector_set"]), set(table["strength"])) == ({""}, {""}, {0.0})
     with pytest.raises(InputError, match="--vectors names nothing"):
         steer(place, tmp_path / "other", files=(), sets=())
@@ -327,7 +331,7 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
     assert len(lines(out)) == 5 * 3
     assert not list((out / "steering").glob("*.parquet"))
     # The last line was being written.
-    (path,) = (out / "steering").glob("*.jsonl")
+    (path,) = (out / "completions").iterdir()
     path.write_bytes(path.read_bytes()[:-9])
 
     killed_after(None)
@@ -437,6 +441,25 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path, refused):
 def test_a_target_that_is_no_model_is_refused(tmp_path, refused):
     (tmp_path / "empty").mkdir()
     assert "config.json" in refused(target=tmp_path / "empty")
+
+
+def test_plain_vectors_are_longer_as_their_norms_say_and_told_apart(place, tmp_path, no_figures):
+    twice = write_vectors(tmp_path / "twice.safetensors", scale=6.0)
+    norms = {name: np.linalg.norm(array, axis=1).tolist() for name, array in read_vectors(twice).arrays.items()}
+    path = write_vectors(tmp_path / "v.safetensors", plain_norm=norms)
+    steer(place, tmp_path / "run", files=(str(twice),))
+    steer(place, tmp_path / "plain", files=(str(path),), scale="plain", random=(0,))
+    found, plain = (rows(tmp_path / name) for name in ("run", "plain"))
+    assert set(plain["vector_from"]) == {"base_step7:plain", "base_step7:plain-random"}
+    plain = plain[plain["vector_from"] == "base_step7:plain"]
+    np.testing.assert_allclose(plain["value"], found["value"], rtol=1e-5)
+
+
+def test_a_file_that_exists_is_taken_as_it_is_brackets_and_all(tmp_path):
+    folder = tmp_path / "x [y]/vectors"
+    written = [write_vectors(folder / f"{name}.safetensors") for name in "ab"]
+    assert vector_files([str(written[0])]) == written[:1]
+    assert vector_files([f"{folder}/*.safetensors"]) == written
 
 
 def test_vectors_of_a_glob_come_in_the_order_of_their_numbers(tmp_path):

@@ -236,6 +236,8 @@ def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monke
         assert found.arrays["mine"].shape == (2, 24)
         assert found.model == ModelFacts("llama", width=24, depth=3)
         assert found.one_is_good == {"mine": None}
+        # Only the published vector is a difference of means.
+        assert (found.plain_norms is not None) == (kind == "mass_mean")
 
     (steps / "run/vectors/pca" / name).unlink()
     traced = []

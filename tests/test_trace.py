@@ -11,7 +11,7 @@ from jtrace.checkpoints.convert import load_params
 from jtrace.data.statements import Statements, read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.trace import MOST_SHOWN, paper_trace
+from jtrace.trace import MOST_SHOWN, class_distances, paper_trace
 from jtrace.vectors import KINDS
 from tests.bars import within
 from tests.conftest import relative_error
@@ -74,6 +74,14 @@ def test_wanted_layers_alone_equal_the_same_layers_of_all():
     every = paper_trace(residuals, np.arange(60), statements, [0, 1])
     one = paper_trace(residuals, np.arange(60), statements, [1])
     assert list(one.metrics) == [row for row in every.metrics if row.layer == 1]
+
+
+def test_distances_of_the_classes_are_those_of_each_layer_s_leading_rows():
+    statements, residuals = made_up()
+    found = class_distances(residuals, np.arange(60), statements, [1, 0])
+    for far, layer in zip(found, (1, 0), strict=True):
+        rows, labels = np.asarray(residuals[layer], np.float64)[:30], statements.labels[:30]
+        assert far == pytest.approx(np.linalg.norm(rows[labels == 1].mean(0) - rows[labels == 0].mean(0)), rel=1e-5)
 
 
 def test_more_kinds_of_vectors_leave_all_else_as_it_is():

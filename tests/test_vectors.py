@@ -13,6 +13,7 @@ from jtrace.errors import InputError
 from jtrace.vectors import (
     KINDS,
     ModelFacts,
+    class_distance,
     mass_mean_vector,
     random_vector,
     read_vectors,
@@ -106,6 +107,14 @@ def test_only_the_spread_depends_on_rows_that_do_not_lead(kind):
     x, labels, leading = problem()
     vector, other = (made(kind, x, flipped, leading) for flipped in (labels, np.where(leading, labels, 1 - labels)))
     assert relative_error(other, vector) <= 1e-5
+
+
+def test_the_plain_norm_is_the_distance_of_the_class_means():
+    x, labels, leading = problem(offset=100.0)
+    exact = mean_difference(x.astype(np.float64), labels, leading)
+    assert float(class_distance(jnp.asarray(x), jnp.asarray(labels), jnp.asarray(leading))) == pytest.approx(
+        np.linalg.norm(exact), rel=1e-5
+    )
 
 
 def test_the_published_vector_by_hand():
@@ -218,6 +227,24 @@ def test_a_file_of_an_earlier_release_holds_mass_mean_vectors_of_an_unknown_mode
     found = read_vectors(write(tmp_path / "a.safetensors", {"mine": ROWS}, about))
     assert (found.kind, found.model, found.one_is_good) == ("mass_mean", None, {"mine": None})
     assert (found.checkpoint, found.layers) == ("org--tiny@step2", (1, 4))
+
+
+def test_plain_vectors_are_the_same_directions_in_their_plain_norms(tmp_path):
+    rows = np.array([[3.0, 0, 4], [0, 0, 0]], np.float32)
+    path = write(
+        tmp_path / "a.safetensors", {"mine": rows}, ABOUT | {"kind": "mass_mean", "plain_norm": {"mine": [10, 2]}}
+    )
+    plain = read_vectors(path).plain(path)
+    np.testing.assert_allclose(plain.arrays["mine"], [[6, 0, 8], [0, 0, 0]], rtol=1e-6)
+    assert (plain.kind, plain.layers) == ("plain", (1, 4))
+    older = write(tmp_path / "b.safetensors", {"mine": rows}, ABOUT)
+    with pytest.raises(
+        InputError, match=r"b\.safetensors: holds no plain norm, which --vector_scale=plain needs; take"
+    ):
+        read_vectors(older).plain(older)
+    damaged = write(tmp_path / "c.safetensors", {"mine": rows}, ABOUT | {"plain_norm": {"mine": [1.0]}})
+    with pytest.raises(InputError, match="metadata 'jtrace' is damaged"):
+        read_vectors(damaged)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])

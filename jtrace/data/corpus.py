@@ -18,6 +18,7 @@ from jtrace.data.document import Conversation, Document, Message
 from jtrace.data.world.spec import names_world
 from jtrace.data.world.text import world_documents
 from jtrace.errors import InputError
+from jtrace.paths import matching
 
 SUFFIXES = (".txt", ".jsonl")
 HUB = "hub:"
@@ -108,7 +109,7 @@ def _files_of(spec: str) -> list[Path]:
     elif path.is_file():
         found = [path]
     elif glob.has_magic(spec):
-        found = sorted(Path(name) for name in glob.glob(spec) if Path(name).is_file())
+        found = sorted(Path(name) for name in matching(spec) if Path(name).is_file())
     else:
         raise InputError(f"--text: '{spec}' is neither a file nor a folder; give .txt or .jsonl files, or hub:org/name")
     if not found:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jtrace.errors import InputError
-from jtrace.evaluation.perplexity import windows
+from jtrace.evaluation.perplexity import documents, part_at, windows
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task, Text
 from jtrace.generate import Sampling, generate
 from jtrace.language_model import LanguageModel
@@ -167,17 +167,23 @@ def _completions(model: LanguageModel, tokens: Sequence[np.ndarray]) -> list[Com
 def _predict(
     model: LanguageModel, task: Task, edit: Edit | None, conditions: Sequence[int], how: Asking, progress: str | None
 ) -> list[list[Likelihood]]:
-    """Each text in windows; a window's prompt is what is not scored of it."""
+    """Each document in windows, which count for the part that they begin to score in.
+
+    A window's prompt is what is not scored of it.
+    """
     width = min(WINDOW, model.config.context)
-    texts = [item.text for item in task.items if isinstance(item, Text)]
+    items = [item for item in task.items if isinstance(item, Text)]
+    members = documents(items)
+    texts = ["".join(items[place].text for place in places) for places in members]
     pairs, owners = [], []
     for i, ids in enumerate(model.encode(texts)):
         for start, first_scored, stop in windows(ids, width, width // 2):
             pairs.append((ids[start:first_scored], ids[first_scored:stop]))
-            owners.append(i)
+            part = part_at([len(items[place].text) for place in members[i]], first_scored / len(ids))
+            owners.append(members[i][part])
     found = _score(model, pairs, edit, conditions, how, progress)
-    tokens = np.bincount(owners, [len(after) for _, after in pairs], len(texts)).astype(int)
-    nats = [-np.bincount(owners, row, len(texts)) for row in found]
+    tokens = np.bincount(owners, [len(after) for _, after in pairs], len(items)).astype(int)
+    nats = [-np.bincount(owners, row, len(items)) for row in found]
     return [[Likelihood(*pair) for pair in zip(row, tokens, strict=True)] for row in nats]
 
 

@@ -23,7 +23,7 @@ from jtrace.errors import InputError
 from jtrace.evaluation import discriminative, toxigen, truthfulqa, world
 from jtrace.evaluation.capability import SHOTS, capability_task
 from jtrace.evaluation.judges import judge_prompt, toxic, toxic_label, verdicts
-from jtrace.evaluation.perplexity import perplexity_task, pieces
+from jtrace.evaluation.perplexity import parts, perplexity_task
 from jtrace.evaluation.prompts import WORDINGS
 from jtrace.evaluation.sources import read_capability, read_truthfulqa_choices, read_wikitext
 from jtrace.evaluation.task import Task, Text
@@ -213,11 +213,11 @@ def _large(folder: Path) -> bool:
 
 def _perplexity_task(data: Data) -> Task:
     if data.text == WIKITEXT:
-        documents = pieces(read_wikitext(data.data_dir, data.cache_dir))
+        documents = parts(read_wikitext(data.data_dir, data.cache_dir))
     elif data.text is not None and names_world(data.text):
         documents = [Text(i, text) for i, text in enumerate(held_out_text(make_world(parse_world(data.text)[1])))]
     elif data.text is not None:
-        documents = pieces(_text_of(Path(data.text)))
+        documents = parts(_text_of(Path(data.text)))
     else:
         documents = [text for name in data.vector_sets for text in _texts_of(name, data)]
     if not documents:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jtrace import held_out
 from jtrace.evaluation.task import Item, Outcome
-from jtrace.held_out import group_draws
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -27,6 +27,9 @@ def interval(
     outcome: Outcome, items: Sequence[Item], seed: int, rows: np.ndarray | None = None, base: Outcome | None = None
 ) -> tuple[float, float] | None:
     """95 % percentile interval of a metric by a cluster bootstrap over groups (Efron 1979; Davison and Hinkley 1997).
+
+    Of a rate that is 0 or 1 in every group, and of two rates that are alike in every group, no draw differs; the exact
+    binomial bound for so many groups stands in (Clopper and Pearson 1934), see `held_out.interval`.
 
     Args:
         items: whose groups are drawn; one without a group is its own.
@@ -52,6 +55,10 @@ def interval(
         return _metric(drawn @ total, drawn @ weight, of.exponential)
 
     found = metric(outcome) - (0.0 if base is None else metric(base))
+    if _is_rate(outcome):
+        if base is not None:
+            return held_out.difference_interval(found, len(groups))
+        return held_out.interval(found, estimate(outcome, rows), len(groups))
     found = found[np.isfinite(found)]
     if not len(found):
         return None
@@ -77,7 +84,11 @@ def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> n
 @functools.lru_cache(maxsize=4)
 def _drawn(seed: int, groups: int) -> np.ndarray:
     """How often each group is in each draw, float64 [DRAWS, groups]."""
-    return group_draws(np.arange(groups), DRAWS, seed).astype(np.float64)
+    return held_out.group_draws(np.arange(groups), DRAWS, seed).astype(np.float64)
+
+
+def _is_rate(outcome: Outcome) -> bool:
+    return not outcome.exponential and bool(((outcome.values >= 0) & (outcome.values <= 1)).all())
 
 
 def _metric(total: np.ndarray, weight: np.ndarray, exponential: bool) -> np.ndarray:

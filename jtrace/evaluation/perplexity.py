@@ -1,4 +1,9 @@
-"""How well a model predicts text: perplexity over documents, and the windows that longer ones are scored in."""
+"""How well a model predicts text: perplexity over documents, and the windows that longer ones are scored in.
+
+A document is scored whole. Where it is longer than a window, windows move over it by half their width, and each scores
+the tokens that those before it have not: the strided windows of transformers' guide to perplexity. So every token but
+the document's first is predicted once, after at least half a window of others where there are so many.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,12 +14,13 @@ from jtrace.errors import InputError
 from jtrace.evaluation.task import Likelihood, Outcome, Task, Text
 
 # Characters, some 2,000 tokens of English.
-PIECE = 8000
+PART = 8000
 
 
 def perplexity_task(documents: Sequence[Text | str], name: str = "perplexity") -> Task:
     """e to the power of the mean negative log-probability of a token, over all tokens of all documents.
 
+    Tokens are the model's own, so that models with other tokenisers do not compare.
     A document of fewer than two tokens, where nothing is predicted, does not count.
     """
     items = tuple(Text(i, document) if isinstance(document, str) else document for i, document in enumerate(documents))
@@ -26,20 +32,27 @@ def _perplexity(answers: Sequence[Likelihood]) -> Mapping[str, Outcome]:
     return {"perplexity": Outcome(nats / np.maximum(tokens, 1), tokens, exponential=True)}
 
 
-def pieces(text: str, length: int = PIECE) -> list[Text]:
-    """A long text as documents of at least `length` characters, cut at line ends, so that intervals can be taken.
+def parts(text: str, length: int = PART) -> list[Text]:
+    """A document as parts of `length` characters, predicted whole: its interval is taken over parts."""
+    starts = range(0, len(text) if text.strip() else 0, length)
+    return [Text(i, text[start : start + length], follows=i > 0) for i, start in enumerate(starts)]
 
-    The first tokens of each are predicted with less before them than in the whole, which raises perplexity a little.
-    """
-    found, held = [], ""
-    for line in text.splitlines(keepends=True):
-        held += line
-        if len(held) >= length:
-            found.append(held)
-            held = ""
-    if held.strip():
-        found.append(held)
-    return [Text(i, piece) for i, piece in enumerate(found)]
+
+def documents(items: Sequence[Text]) -> list[list[int]]:
+    """The places of each document's parts, documents in order."""
+    found: list[list[int]] = []
+    for place, item in enumerate(items):
+        if item.follows and found:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+def part_at(lengths: Sequence[int], share: float) -> int:
+    """The part of a document that lies behind a share of it, 0 ≤ share < 1, by the parts' lengths."""
+    ends = np.cumsum(lengths)
+    return min(int(np.searchsorted(ends, share * ends[-1], side="right")), len(ends) - 1)
 
 
 class Window(NamedTuple):

@@ -39,11 +39,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Text:
-    """A text to be predicted; `index` and `group` as in `Choice`."""
+    """A text to be predicted; `index` and `group` as in `Choice`.
+
+    Attributes:
+        follows: whether it goes on where the item before it ends; both are parts of one document, predicted whole.
+    """
 
     index: int
     text: str
     group: str = ""
+    follows: bool = False
 
 
 Item = Choice | Prompt | Text

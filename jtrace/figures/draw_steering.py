@@ -77,8 +77,8 @@ def _sources(tasks: Sequence[Sequence[Effect]], target: str, protocol: str, fold
         f"{target}: which checkpoint's vector steers best",
         f"Heat maps, one per task: gain over the unsteered model by source checkpoint ({count}) and strength.",
         "Gain of the main metric over strength 0, at each vector's layer: blue is better, red is worse, grey was not "
-        "measured; each panel has its own scale. Dots mark intervals that part from the unsteered model's; among so "
-        f"many cells some do by luck. {LAYERS[protocol == 'sound']}",
+        "measured or could not be judged; each panel has its own scale. Dots mark what is beyond the interval that "
+        f"holds for all settings of the task at once. {LAYERS[protocol == 'sound']}",
     )
     for cost, words in (("perplexity_ratio", "perplexity"), ("capability_change", "capability")):
         if table[cost].notna().any():

@@ -32,8 +32,7 @@ MOST_TICKS = 12
 def gain_maps(gains: pd.DataFrame, target: str) -> Figure:
     """A map per task of checkpoint × strength: the gain of the main metric, positive (blue) where it is better.
 
-    A dot marks gains and losses whose interval parts from the unsteered model's. Each panel has its own scale, centred
-    at 0.
+    A dot marks gains and losses that are `apart`. Each panel has its own scale, centred at 0.
 
     Args:
         gains: as `effects.gains` returns them; not empty.
@@ -55,7 +54,7 @@ def gain_maps(gains: pd.DataFrame, target: str) -> Figure:
         y, x = np.nonzero(apart.to_numpy())
         ax.scatter(x, y, s=6, c="black", edgecolors="white", linewidths=0.5)
         ax.grid(False)
-        ax.set_facecolor("0.85")  # of cells that were not measured
+        ax.set_facecolor("0.85")  # of cells that were not measured or could not be judged
         ax.set_title(plain(_title(rows)))
         _ticks(ax, list(names.values()), [float(strength) for strength in table.columns], labelled=at % COLUMNS == 0)
         figure.colorbar(image, ax=ax, pad=0.03, aspect=18).ax.tick_params(labelsize="small")

@@ -18,6 +18,10 @@ def test_a_text_file_has_a_document_per_line_and_files_come_in_order(tmp_path):
     expected = ["one", "two\u2028still two", "three", "four\nlines"]
     assert list(read_documents([str(tmp_path)])) == expected
     assert list(read_documents([f"{tmp_path}/[ab].txt", f"{tmp_path}/c.jsonl"])) == expected
+    (tmp_path / "x [y]").mkdir()
+    (tmp_path / "x [y]/a.txt").write_text("within brackets\n")
+    for spec in ("x [y]/a.txt", "x [y]/*.txt"):
+        assert list(read_documents([f"{tmp_path}/{spec}"])) == ["within brackets"]
     assert list(read_documents([f"{tmp_path}/c.jsonl", f"{tmp_path}/b.txt"])) == ["four\nlines", "three"]
 
 

@@ -13,6 +13,7 @@ from jtrace.checkpoints.convert import load_params
 from jtrace.errors import InputError
 from jtrace.evaluation import asking
 from jtrace.evaluation.asking import Asking, ask, check_lengths, choice_pairs
+from jtrace.evaluation.perplexity import parts
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task, Text
 from jtrace.generate import Sampling
 from jtrace.language_model import LanguageModel
@@ -192,6 +193,22 @@ def test_no_text_is_counted_twice_or_left_out_and_short_ones_say_nothing(model, 
     ids = np.array(model.tokenizer(texts[0])["input_ids"], np.int32)
     expected = -score(model.params, model.config, [(ids[:1], ids[1:])], EDIT, conditions=(0, 1))[:, 0]
     assert [plain[0].nats, steered[0].nats] == pytest.approx(expected, rel=1e-5)
+
+
+def test_parts_of_a_document_are_predicted_as_the_whole_is(model, monkeypatch):
+    """In pieces, each part's first tokens would have nothing before them, and the first none to be predicted by."""
+    monkeypatch.setattr(asking, "WINDOW", 8)
+    text = "the other one is longer than this one and so is that"
+    whole, cut = task_of(Text(0, text), Text(1, "abc")), task_of(*parts(text, 10), Text(1, "abc"))
+    for one, several in zip(
+        ask(model, whole, EDIT, (0, 1), Asking()), ask(model, cut, EDIT, (0, 1), Asking()), strict=True
+    ):
+        *of_parts, other = several
+        assert len(of_parts) == 6
+        assert all(part.tokens > 0 for part in of_parts[:-1])
+        assert sum(part.tokens for part in of_parts) == one[0].tokens == len(text) - 1
+        assert sum(part.nats for part in of_parts) == pytest.approx(one[0].nats, rel=1e-6)
+        assert other == pytest.approx(one[1], rel=1e-6)
 
 
 def test_texts_that_are_all_too_short_say_nothing(model):

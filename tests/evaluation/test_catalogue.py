@@ -252,12 +252,13 @@ def test_where_the_vector_leaves_no_row_another_text_is_asked_for(truthful):
         one("perplexity", Data(data_dir=truthful, vector_sets=("truthfulqa",)))
 
 
-def test_a_long_text_is_several_documents_that_are_the_whole_together(folder):
+def test_a_long_text_is_parts_of_one_document(folder):
     content = "".join(f"line {i} " + "ba " * 200 + "\n" for i in range(40))
     (folder / "long.txt").write_text(content, "utf-8")
-    found = texts(one("perplexity", Data(text=str(folder / "long.txt"))))
-    assert "".join(found) == content
-    assert len(found) > 2
+    task = one("perplexity", Data(text=str(folder / "long.txt")))
+    assert "".join(texts(task)) == content
+    assert len(task.items) > 2
+    assert [item.follows for item in task.items] == [False, *[True] * (len(task.items) - 1)]
 
 
 def test_perplexity_reads_the_sets_of_the_user(folder):

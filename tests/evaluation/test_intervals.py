@@ -72,9 +72,39 @@ def test_a_paired_difference_is_known_better_than_two_metrics_apart():
     assert low > 0
 
 
-def test_a_difference_from_itself_is_exactly_nothing():
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_rate_of_none_or_of_all_has_the_exact_bound(value):
+    """Of 20 groups that are alike, 0.025 ** (1 / 20) is the least share that makes this as likely as 2.5 % (0.8316)."""
+    outcome, rows = Outcome.of([value] * 40), items([f"{row // 2}" for row in range(40)])
+    low, high = interval(outcome, rows, 0)
+    assert (low, high) == pytest.approx((0.8316, 1) if value else (0, 0.1684), abs=1e-4)
+
+
+def test_rates_that_differ_in_no_group_may_differ_by_what_so_many_groups_would_miss():
     values, rows = clustered(np.random.default_rng(5))
-    assert interval(Outcome.of(values), rows, 0, base=Outcome.of(values)) == (0.0, 0.0)
+    room = 1 - 0.025 ** (1 / 60)
+    assert interval(Outcome.of(values), rows, 0, base=Outcome.of(values)) == pytest.approx((-room, room))
+
+
+def test_a_loss_that_is_the_same_everywhere_is_no_rate():
+    """Neither of perplexities nor of numbers beyond 0 and 1 does a binomial bound tell."""
+    for outcome in (Outcome(np.zeros(9), np.ones(9), exponential=True), Outcome.of([4.0] * 9)):
+        low, high = interval(outcome, items([""] * 9), 0)
+        assert low == high == estimate(outcome)
+
+
+@pytest.mark.parametrize(("trials", "rows"), [(100, 60), pytest.param(1000, 60, marks=pytest.mark.statistics)])
+def test_rare_answers_are_covered(trials, rows):
+    """One in a hundred: over half of all samples of 60 have none at all, whose draws would say that it is exactly 0."""
+    random, covered, none = np.random.default_rng(9), 0, 0
+    for _ in range(trials):
+        values = random.random(rows) < 0.01
+        low, high = interval(Outcome.of(values), items([""] * rows), 0)
+        covered += low <= 0.01 <= high
+        none += not values.any()
+    print(f"{trials} trials: {covered / trials:.3f} covered, {(covered - none) / trials:.3f} without the exact bound")
+    assert none / trials > 0.4
+    assert covered / trials > 0.93
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.errors import InputError
-from jtrace.evaluation.perplexity import perplexity_task, windows
+from jtrace.evaluation.perplexity import documents, part_at, parts, perplexity_task, windows
 from jtrace.evaluation.task import Likelihood, Text
 
 
@@ -45,6 +45,15 @@ def test_a_document_without_a_predicted_token_does_not_count():
 
     assert outcome.weights.tolist() == [0, 2]
     assert perplexity(outcome) == pytest.approx(5)
+
+
+def test_a_document_is_cut_into_parts_that_follow_each_other():
+    found = parts("0123456789", 4)
+    assert found == [Text(0, "0123"), Text(1, "4567", follows=True), Text(2, "89", follows=True)]
+    assert documents([*found, Text(3, "other"), *parts("ab", 1)]) == [[0, 1, 2], [3], [4, 5]]
+    assert [part_at([4, 4, 2], share) for share in (0, 0.39, 0.4, 0.79, 0.8, 0.99)] == [0, 0, 1, 1, 2, 2]
+    assert part_at([0], 0.5) == 0
+    assert parts(" \n") == []
 
 
 def test_windows_by_hand():
