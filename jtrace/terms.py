@@ -72,11 +72,18 @@ DYNAMICS = (
         "The checkpoint from which on a curve stays above its line, with an interval: the larger of text only, chance "
         "and (sound) random initialisation for accuracy, 0 for I(Y;T) above its null.",
     ),
-    ("change point", "Where a straight line through the curve has to break off and go on otherwise, if it does."),
+    (
+        "change point",
+        "Where a straight line through the curve has to break off and go on otherwise, if it does. Noise may go on "
+        "from one checkpoint to the next; its autocorrelation is estimated with the curve, and what may be such noise is "
+        "no change.",
+    ),
     (
         "turn",
         "Where a curve that rises and then falls has its peak; p is how often noise makes a curve that never turns "
-        "look like that. A turn of I(X;T) is what is read as fitting, then compression.",
+        "look like that. The noise goes on from one checkpoint to the next (autoregressive of order 1) as much as the "
+        "curve's own, which few checkpoints hardly show: under a dozen of them only a turn far beyond the noise has a "
+        "small p. A turn of I(X;T) is what is read as fitting, then compression.",
     ),
     (
         "principal angles",

@@ -92,8 +92,8 @@ def _turns(
         f"Line charts, one per statement set ({len(layers)}): {label} at the layer of the best probe, with the peak of "
         "the fitted rise and fall.",
         "The vertical line is the peak of the best rise and fall, its shade the 95 % interval; p is the chance of as "
-        "much of a turn in a curve that never turns, and above 0.05 the peak is grey. Triangles mark where the course "
-        "changes, with intervals.",
+        "much of a turn in a curve that never turns, in noise that goes on from checkpoint to checkpoint as the "
+        "curve's does, and above 0.05 the peak is grey. Triangles mark where the course changes, with intervals.",
     )
 
 
