@@ -91,7 +91,7 @@ def _correlations(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing])
         x, y = measure(row["x"]), measure(row["y"])
         rows.append([standing.dataset, standing.model, standing.protocol, standing.layer, x, y, row["n"], *kinds])
     return _table(
-        "Correlations over checkpoints at the layer of the best probe, with 95 % intervals",
+        "Correlations over checkpoints at the layer of the best probe, with 95 % intervals where a trend allows any",
         ["set", "model", "protocol", "layer", "of", "and", "checkpoints", "Pearson", "Spearman", "of changes"],
         rows,
     )

@@ -75,8 +75,8 @@ DYNAMICS = (
     (
         "change point",
         "Where a straight line through the curve has to break off and go on otherwise, if it does. Noise may go on "
-        "from one checkpoint to the next; its autocorrelation is estimated with the curve, and what may be such noise is "
-        "no change.",
+        "from one checkpoint to the next; its autocorrelation is estimated with the curve, and what may be such noise "
+        "is no change.",
     ),
     (
         "turn",
@@ -92,7 +92,9 @@ DYNAMICS = (
     (
         "correlation of changes",
         "Pearson's r of the differences from checkpoint to checkpoint. Curves that rise always correlate; their "
-        "changes need not.",
+        "changes need not. An interval counts neighbours that are alike as fewer than they are, and none is given "
+        "where one of the two has a trend, as most curves of pre-training have themselves, or for too few checkpoints: "
+        "such a correlation says nothing of whether the two belong together.",
     ),
 )
 TRANSFER = (

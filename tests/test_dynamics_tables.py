@@ -102,10 +102,12 @@ def test_every_table_has_its_columns(found):
     assert all(len(frame) for frame in found.values())
 
 
-def test_tables_have_no_nan(found):
-    for frame in found.values():
-        assert np.isfinite(numbers(frame)).all()
-        assert not frame.isna().any(axis=None)
+def test_tables_have_no_nan_but_intervals_that_cannot_be_given(found):
+    for name, frame in found.items():
+        # A correlation of curves that rise has no interval.
+        known = frame.drop(columns=frame.filter(regex="_low$|_high$").columns) if name == "correlations" else frame
+        assert np.isfinite(numbers(known)).all()
+        assert not known.isna().any(axis=None)
 
 
 def test_an_onset_is_held_against_the_highest_of_what_knows_nothing(found):

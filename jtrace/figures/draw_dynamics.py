@@ -114,8 +114,8 @@ def _correlations(
         f"What goes together over checkpoints{of}, protocol {protocol}",
         f"Correlations with intervals, {counted(len(rows), 'pair')} of measures, three kinds each.",
         "At the layer of the best probe. Two curves that both rise always correlate; the correlation of their changes "
-        "from checkpoint to checkpoint asks whether they move together. Bars are 95 % intervals, too narrow where "
-        "checkpoints of one training are alike.",
+        "from checkpoint to checkpoint asks whether they move together. Bars are 95 % intervals over the effective "
+        "number of checkpoints; a mark without a bar has a trend in it, or too few checkpoints, and proves nothing.",
     )
 
 
