@@ -13,6 +13,7 @@ from jtrace.persistence import FEWEST_IN_A_PIECE, persistence
 
 # An interval of 95 % is this many standard errors to either side.
 STANDARD_ERRORS = 1.96
+FEWEST_ABOVE = 2
 # −2 log(1 − √0.95): 95 % critical value of the likelihood ratio of a change point's location (Hansen 2000, table 1).
 LOCATION_CRITICAL = 7.35
 FEWEST_POINTS = 2 * FEWEST_IN_A_PIECE
@@ -66,9 +67,9 @@ def onset(
     """The first checkpoint of the time above the line.
 
     A checkpoint is above where its 95 % interval is. The onset is that one step from "not above" to "above" which fits
-    most checkpoints, the later one of equals, and it comes after the last checkpoint whose interval lies below the
-    line. So one lucky checkpoint is no onset and one unlucky one ends none; a rise at the last checkpoint counts. It is
-    where the curve can be told from the line: smaller errors show it earlier.
+    most checkpoints, the later one of equals; it comes after the last checkpoint whose interval lies below the line,
+    and `FEWEST_ABOVE` checkpoints from it on are above. So one lucky checkpoint is no onset, the last one among them,
+    and one unlucky one ends none. It is where the curve can be told from the line: smaller errors show it earlier.
 
     The interval is a parametric bootstrap (normal errors). Errors of checkpoints that are measured on the same
     statements go together to an unknown degree, so each end is the wider one of two cases: errors that are independent
@@ -106,7 +107,9 @@ def _first_above(
     steps = np.cumsum(np.where(above, 1, -1), axis=-1)
     misfits = np.concatenate([np.zeros_like(steps[..., :1]), steps], axis=-1)
     after = np.max(np.where(below, np.arange(1, count + 1), 0), axis=-1)
-    misfits = np.where(np.arange(count + 1) < after[..., None], count + 1, misfits)
+    still = np.cumsum(above[..., ::-1], axis=-1)[..., ::-1]
+    few = np.pad(still < FEWEST_ABOVE, ((0, 0), (0, 1)))  # none at all needs none
+    misfits = np.where(few | (np.arange(count + 1) < after[..., None]), count + 1, misfits)
     return count - np.argmin(misfits[..., ::-1], axis=-1)
 
 

@@ -69,8 +69,9 @@ SOUND = (
 DYNAMICS = (
     (
         "onset",
-        "The checkpoint from which on a curve stays above its line, with an interval: the larger of text only, chance "
-        "and (sound) random initialisation for accuracy, 0 for I(Y;T) above its null.",
+        "The checkpoint from which on a probe stays above its line, the largest of text only, chance and random "
+        "initialisation, with an interval. It is told of the paired difference, with layers chosen on rows apart, and "
+        "where that lies above 0 at two checkpoints or more; under paper, which has no such intervals, it is not told.",
     ),
     (
         "change point",

@@ -54,7 +54,6 @@ def _onsets(
     table = table[table["metric"] == "probe_accuracy"]
     if table.empty:
         return
-    protocols = " and ".join(dict.fromkeys(table["protocol"]))
     titles = _titles(shown)
     count = counted(len(set(table["dataset"])), "statement set")
     yield Drawn(
@@ -62,10 +61,11 @@ def _onsets(
         "dynamics",
         f"Onset of each layer{of}",
         f"Dots with bars by layer, one panel per statement set ({count}): where probe accuracy comes to stay above its "
-        f"line, protocol {protocols}.",
-        "The checkpoint from which on a layer's probe stays above what needs no training, with its 95 % interval; open "
-        "marks at the right rim never come there. The line is the largest of text only and chance, under sound of "
-        "random initialisation as well.",
+        "line, protocol sound.",
+        "The checkpoint from which on a layer's probe stays above what needs no training, by the paired difference, "
+        "with its 95 % interval; open marks at the right rim are of layers where that is not clear. The line is the "
+        "largest of text only, chance and random initialisation. Each layer is judged by itself: of many that are not "
+        "above, some 3 % seem so.",
     )
 
 
