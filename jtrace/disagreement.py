@@ -213,15 +213,15 @@ def _turn(pair: Pair) -> Iterator[Remark]:
     turned = paper["p"] <= LEVEL, sound["p"] <= LEVEL
     both = f"({of_paper}; {of_sound})"
     if turned == (True, False):
-        yield Remark(False, f"I(X;T) rises and then falls under paper, above its null under sound it does not {both}.")
+        yield Remark(False, f"I(X;T) clearly turns under paper, not clearly above its null under sound {both}.")
     elif turned == (False, True):
-        yield Remark(False, f"I(X;T) above its null rises and then falls under sound, under paper it does not {both}.")
+        yield Remark(False, f"I(X;T) above its null clearly turns under sound, not clearly under paper {both}.")
     elif turned == (True, True) and _apart(paper, sound):
         yield Remark(False, f"I(X;T) turns at different places {both}.")
     elif turned == (True, True):
         yield Remark(True, f"I(X;T) rises and then falls under both {both}")
     else:
-        yield Remark(True, f"I(X;T) has no turn that noise would not make, under either {both}")
+        yield Remark(True, f"I(X;T) has no turn that noise would not make as well, under either {both}")
 
 
 def _along(pair: Pair) -> Iterator[Remark]:

@@ -63,7 +63,7 @@ def _turns(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str
         for standing, row in _rows(tables, "turns", along)
     ]
     return _table(
-        "Turns of I(X;T) at the layer of the best probe: the peak of the best rise and fall; p above 0.05 is no turn",
+        "Turns of I(X;T) at the layer of the best probe: the peak of the best rise and fall, clear where p ≤ 0.05",
         ["set", "model", "protocol", "layer", "measure", "peak", "95 %", "rise", "fall", "p"],
         rows,
     )

@@ -1,5 +1,6 @@
 """What a person reads at the end of a run: each set at its best layer, checkpoint by checkpoint."""
 
+import numpy as np
 import pandas as pd
 
 from jtrace.behaviour import vectors
@@ -61,7 +62,8 @@ def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
         for standing in standings(metrics[metrics["protocol"] == protocol])
         for name in (*standing.rows["checkpoint"].unique(), *(standing.curve.left_out if standing.curve else ()))
     }
-    best = wide[[layers.get((dataset, name)) == layer for dataset, name, layer in wide[index].to_numpy()]]
+    held = [layers.get((dataset, name)) == layer for dataset, name, layer in wide[index].to_numpy()]
+    best = wide.loc[np.array(held, bool)]
     return best.set_axis(list(columns), axis=1).reset_index(drop=True)
 
 

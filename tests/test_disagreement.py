@@ -112,8 +112,8 @@ def test_information_that_permuted_rows_give_as_well(metric, name):
 @pytest.mark.parametrize(
     ("paper", "sound", "words"),
     [
-        ((20, 0.005), (20, 0.4), "I(X;T) rises and then falls under paper, above its null under sound it does not"),
-        ((20, 0.4), (20, 0.005), "I(X;T) above its null rises and then falls under sound, under paper it does not"),
+        ((20, 0.005), (20, 0.4), "I(X;T) clearly turns under paper, not clearly above its null under sound"),
+        ((20, 0.4), (20, 0.005), "I(X;T) above its null clearly turns under sound, not clearly under paper"),
         ((20, 0.005), (100, 0.005), "I(X;T) turns at different places"),
     ],
 )
