@@ -4,20 +4,24 @@ Axes: T checkpoints in order, B draws.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 from jaxtyping import Float, Int, Real
 
+from jtrace.persistence import FEWEST_IN_A_PIECE, persistence
+
 # An interval of 95 % is this many standard errors to either side.
 STANDARD_ERRORS = 1.96
+FEWEST_ABOVE = 2
 # −2 log(1 − √0.95): 95 % critical value of the likelihood ratio of a change point's location (Hansen 2000, table 1).
 LOCATION_CRITICAL = 7.35
-FEWEST_IN_A_SEGMENT = 3
-FEWEST_POINTS = 2 * FEWEST_IN_A_SEGMENT
+FEWEST_POINTS = 2 * FEWEST_IN_A_PIECE
 MOST_CHANGES = 4
 # A location counts as three parameters in BIC (Ninomiya 2005; Hall, Osborn and Sakkas 2013).
 PARAMETERS_OF_A_CHANGE = 3
+# An upper 70 % bound: noise that goes on more than is allowed for passes for changes.
+MISSED = 0.3
 # Scatter around a line that is smaller than this share of the curve's largest value is rounding.
 ROUNDING = 1e-9
 
@@ -63,9 +67,9 @@ def onset(
     """The first checkpoint of the time above the line.
 
     A checkpoint is above where its 95 % interval is. The onset is that one step from "not above" to "above" which fits
-    most checkpoints, the later one of equals, and it comes after the last checkpoint whose interval lies below the
-    line. So one lucky checkpoint is no onset and one unlucky one ends none; a rise at the last checkpoint counts. It is
-    where the curve can be told from the line: smaller errors show it earlier.
+    most checkpoints, the later one of equals; it comes after the last checkpoint whose interval lies below the line,
+    and `FEWEST_ABOVE` checkpoints from it on are above. So one lucky checkpoint is no onset, the last one among them,
+    and one unlucky one ends none. It is where the curve can be told from the line: smaller errors show it earlier.
 
     The interval is a parametric bootstrap (normal errors). Errors of checkpoints that are measured on the same
     statements go together to an unknown degree, so each end is the wider one of two cases: errors that are independent
@@ -103,7 +107,9 @@ def _first_above(
     steps = np.cumsum(np.where(above, 1, -1), axis=-1)
     misfits = np.concatenate([np.zeros_like(steps[..., :1]), steps], axis=-1)
     after = np.max(np.where(below, np.arange(1, count + 1), 0), axis=-1)
-    misfits = np.where(np.arange(count + 1) < after[..., None], count + 1, misfits)
+    still = np.cumsum(above[..., ::-1], axis=-1)[..., ::-1]
+    few = np.pad(still < FEWEST_ABOVE, ((0, 0), (0, 1)))  # none at all needs none
+    misfits = np.where(few | (np.arange(count + 1) < after[..., None]), count + 1, misfits)
     return count - np.argmin(misfits[..., ::-1], axis=-1)
 
 
@@ -111,11 +117,11 @@ def change_points(value: Float[np.ndarray, " T"], se: Float[np.ndarray, " T"] | 
     """Where the straight pieces meet that fit a curve best.
 
     Pieces are lines over the checkpoints' order, each fitted by least squares (weights 1/se² where the errors are
-    known), of at least `FEWEST_IN_A_SEGMENT` checkpoints; they may jump where they meet. Order and not place, since
+    known), of at least `FEWEST_IN_A_PIECE` checkpoints; they may jump where they meet. Order and not place, since
     checkpoints are mostly saved at places that grow geometrically; for evenly spaced ones both are the same. The best
     pieces of each number are found exactly (dynamic programming), the number by BIC with the error's size estimated,
-    since errors that checkpoints share do not scatter. Scatter that goes on over neighbouring checkpoints is taken for
-    pieces.
+    since errors that checkpoints share do not scatter. Errors go on over neighbouring checkpoints as much as the curve
+    allows (`persistence`; autoregressive of order 1), so that what wanders by itself has no pieces.
 
     The interval inverts the likelihood ratio of a location, the others held (Hansen 2000, Econometrica 68; Yao 1987).
 
@@ -136,8 +142,10 @@ def change_points(value: Float[np.ndarray, " T"], se: Float[np.ndarray, " T"] | 
     size = np.abs(scatter).max()
     if size <= ROUNDING * np.abs(value).max():
         return []
-    error = _segment_errors(x, scatter / size, weight)
-    starts = _best_starts(error)
+    scatter = scatter / size
+    phi = persistence(np.sqrt(weight) * scatter, MISSED)
+    error = _segment_errors(x, scatter, weight, phi)
+    starts = _best_starts(error, phi)
     inner = starts[1:-1]
     fits = [np.polyfit(x[a:b], value[a:b], 1, w=np.sqrt(weight[a:b])) for a, b in pairwise(starts)]
     total = sum(error[a, b - 1] for a, b in pairwise(starts))
@@ -145,7 +153,7 @@ def change_points(value: Float[np.ndarray, " T"], se: Float[np.ndarray, " T"] | 
     found = []
     for number, start in enumerate(inner, 1):
         left, right = starts[number - 1], starts[number + 1]
-        places = np.arange(left + FEWEST_IN_A_SEGMENT, right - FEWEST_IN_A_SEGMENT + 1)
+        places = np.arange(left + FEWEST_IN_A_PIECE, right - FEWEST_IN_A_PIECE + 1)
         errors = error[left, places - 1] + error[places, right - 1]
         likely = places[errors - errors.min() <= LOCATION_CRITICAL * variance]
         low, high = min(likely.min(), start), max(likely.max(), start)
@@ -154,22 +162,31 @@ def change_points(value: Float[np.ndarray, " T"], se: Float[np.ndarray, " T"] | 
 
 
 def _segment_errors(
-    x: Float[np.ndarray, " T"], y: Float[np.ndarray, " T"], weight: Float[np.ndarray, " T"]
+    x: Float[np.ndarray, " T"], y: Float[np.ndarray, " T"], weight: Float[np.ndarray, " T"], phi: float
 ) -> Float[np.ndarray, "T T"]:
-    """Weighted squares that a line leaves of checkpoints i to j, both included; infinite for too few."""
-    sums = [np.append(0, np.cumsum(weight * power)) for power in (np.ones_like(x), x, y, x * x, x * y, y * y)]
-    w, wx, wy, wxx, wxy, wyy = (total[None, 1:] - total[:-1, None] for total in sums)
-    long_enough = np.arange(len(x))[None] - np.arange(len(x))[:, None] >= FEWEST_IN_A_SEGMENT - 1
+    """Generalised least squares that a line leaves of checkpoints i to j, both included; infinite for too few.
+
+    In autoregressive noise the first place of a piece counts 1 − φ², each later one its step from φ times the last.
+    """
+    columns = np.sqrt(weight) * np.stack([np.ones_like(x), x, y])
+    steps = columns - phi * np.roll(columns, 1, axis=1)
+
+    def sums(one: int, other: int) -> Float[np.ndarray, "T T"]:
+        total = np.cumsum(steps[one] * steps[other])
+        return total - total[:, None] + (1 - phi**2) * (columns[one] * columns[other])[:, None]
+
+    long_enough = np.arange(len(x))[None] - np.arange(len(x))[:, None] >= FEWEST_IN_A_PIECE - 1
+    w, wx, wy, wxx, wxy, wyy = (sums(*pair) for pair in combinations_with_replacement(range(3), 2))
     w = np.where(long_enough, w, 1)
     spread = np.where(long_enough, wxx - wx * wx / w, 1)
     error = wyy - wy * wy / w - (wxy - wx * wy / w) ** 2 / spread
     return np.where(long_enough, np.maximum(error, 0), np.inf)
 
 
-def _best_starts(error: Float[np.ndarray, "T T"]) -> list[int]:
+def _best_starts(error: Float[np.ndarray, "T T"], phi: float) -> list[int]:
     """Where the pieces start that BIC chooses, 0 first, and T at the end."""
     count = len(error)
-    most = min(MOST_CHANGES, count // FEWEST_IN_A_SEGMENT - 1)
+    most = min(MOST_CHANGES, count // FEWEST_IN_A_PIECE - 1)
     best, last_starts = [error[0]], []
     for _ in range(most):
         # The piece that ends at j starts at i, after the best pieces of 0 to i − 1.
@@ -183,6 +200,8 @@ def _best_starts(error: Float[np.ndarray, "T T"]) -> list[int]:
     parameters = coefficients + PARAMETERS_OF_A_CHANGE * np.arange(len(coefficients))
     # The factor keeps short curves from being cut too often (McQuarrie 1999).
     penalty = parameters * np.log(count) * count / (count - coefficients)
+    # Each piece begins with a place that tells less of the noise, by the determinant of its covariance.
+    penalty -= np.arange(1, len(coefficients) + 1) * np.log(1 - phi**2)
     number = int(np.argmin(count * np.log(left / count) + penalty))
     starts = [count]
     for starting in last_starts[:number][::-1]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jtrace.behaviour import Estimate
 from jtrace.figures.style import at_text, span_text
-from jtrace.findings import PAIRED, Z95, Finding, findings, line_text
+from jtrace.findings import PAIRED, Z95, Finding, findings
 from jtrace.standing import Standing, standings
 from jtrace.words import listed, number, spread, with_spread
 
@@ -54,24 +54,21 @@ class SideBySide:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One set of one model under both protocols, with the tables of dynamics."""
+    """One set of one model under both protocols, with the table of turns."""
 
     paper: Standing
     sound: Standing
     paper_finding: Finding
     sound_finding: Finding
-    onsets: pd.DataFrame | None
     turns: pd.DataFrame | None
 
 
-def side_by_side(
-    metrics: pd.DataFrame, onsets: pd.DataFrame | None = None, turns: pd.DataFrame | None = None
-) -> list[SideBySide]:
+def side_by_side(metrics: pd.DataFrame, turns: pd.DataFrame | None = None) -> list[SideBySide]:
     """Each set that both protocols measured, at the last checkpoint and along the curve.
 
     Args:
         metrics: of both protocols, columns as in the run directory's tables.
-        onsets, turns: as in the run directory's dynamics; None where there are none.
+        turns: as in the run directory's dynamics; None where there are none.
     """
     return [
         SideBySide(
@@ -80,11 +77,11 @@ def side_by_side(
             pair.paper.called,
             tuple(remark for compare in COMPARISONS for remark in compare(pair)),
         )
-        for pair in _pairs(metrics, onsets, turns)
+        for pair in _pairs(metrics, turns)
     ]
 
 
-def _pairs(metrics: pd.DataFrame, onsets: pd.DataFrame | None, turns: pd.DataFrame | None) -> Iterator[Pair]:
+def _pairs(metrics: pd.DataFrame, turns: pd.DataFrame | None) -> Iterator[Pair]:
     by_protocol = {}
     for protocol in ("paper", "sound"):
         rows = metrics[metrics["protocol"] == protocol]
@@ -93,7 +90,7 @@ def _pairs(metrics: pd.DataFrame, onsets: pd.DataFrame | None, turns: pd.DataFra
     for key, (paper, paper_finding) in by_protocol["paper"].items():
         if key in by_protocol["sound"]:
             sound, sound_finding = by_protocol["sound"][key]
-            yield Pair(paper, sound, paper_finding, sound_finding, onsets, turns)
+            yield Pair(paper, sound, paper_finding, sound_finding, turns)
 
 
 def _best_layer(pair: Pair) -> Iterator[Remark]:
@@ -216,36 +213,15 @@ def _turn(pair: Pair) -> Iterator[Remark]:
     turned = paper["p"] <= LEVEL, sound["p"] <= LEVEL
     both = f"({of_paper}; {of_sound})"
     if turned == (True, False):
-        yield Remark(False, f"I(X;T) rises and then falls under paper, above its null under sound it does not {both}.")
+        yield Remark(False, f"I(X;T) clearly turns under paper, not clearly above its null under sound {both}.")
     elif turned == (False, True):
-        yield Remark(False, f"I(X;T) above its null rises and then falls under sound, under paper it does not {both}.")
+        yield Remark(False, f"I(X;T) above its null clearly turns under sound, not clearly under paper {both}.")
     elif turned == (True, True) and _apart(paper, sound):
         yield Remark(False, f"I(X;T) turns at different places {both}.")
     elif turned == (True, True):
         yield Remark(True, f"I(X;T) rises and then falls under both {both}")
     else:
-        yield Remark(True, f"I(X;T) has no turn that noise would not make, under either {both}")
-
-
-def _onset(pair: Pair) -> Iterator[Remark]:
-    """From where on the probe stays above its line, each protocol at its own best layer."""
-    paper, sound = _row(pair.onsets, pair.paper, "probe_accuracy"), _row(pair.onsets, pair.sound, "probe_accuracy")
-    if paper is None or sound is None or pair.paper.curve is None or pair.sound.curve is None:
-        return
-    of_paper, of_sound = (
-        f"{at_text(curve, row['at'])} ({span_text(curve, row['ci_low'], row['ci_high'])}, layer {row['layer']})"
-        if row["checkpoint"]
-        else f"never (layer {row['layer']})"
-        for curve, row in ((pair.paper.curve, paper), (pair.sound.curve, sound))
-    )
-    both = f"paper {of_paper}, sound {of_sound}"
-    comes = bool(paper["checkpoint"]), bool(sound["checkpoint"])
-    if comes[0] != comes[1] or (all(comes) and _apart(paper, sound)):
-        lines = [line_text(row["line"]) for row in (paper, sound)]
-        yield Remark(False, f"The onset differs: {both}; paper is held against {lines[0]}, sound against {lines[1]}.")
-    else:
-        what = "the onsets' intervals meet" if all(comes) else "the probe never comes to stay above its line"
-        yield Remark(True, f"{what} ({both})")
+        yield Remark(True, f"I(X;T) has no turn that noise would not make as well, under either {both}")
 
 
 def _along(pair: Pair) -> Iterator[Remark]:
@@ -296,4 +272,4 @@ def _apart(one: pd.Series, other: pd.Series) -> bool:
     return bool(one["ci_low"] > other["ci_high"] or other["ci_low"] > one["ci_high"])
 
 
-COMPARISONS = (_best_layer, _accuracy, _verdict, _null, _turn, _onset, _along)
+COMPARISONS = (_best_layer, _accuracy, _verdict, _null, _turn, _along)

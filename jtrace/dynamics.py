@@ -149,7 +149,7 @@ def agreement(trajectory: Trajectory, steering: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row per set and measure of behaviour: `dataset, layer, task, metric, r, ci_low, ci_high, n`, the layer being
-        `best_layer`.
+        `best_layer`; ends NaN where no interval can be given.
     """
     measures = _behaviour(trajectory, steering)
     found = []
@@ -172,7 +172,7 @@ def correlations(trajectory: Trajectory, steering: pd.DataFrame, metrics: Sequen
 
     Returns:
         The columns `CORRELATIONS`: a row where Pearson, Spearman and Pearson of first differences
-        all exist, which takes five checkpoints that have both.
+        all exist, which takes five checkpoints that have both; ends NaN where no interval can be given.
     """
     measures = {f"{task}:{metric}": values for (task, metric), values in _behaviour(trajectory, steering).items()}
     found: list[tuple[object, ...]] = []

@@ -8,6 +8,7 @@ import pandas as pd
 
 from jtrace.behaviour import Estimate
 from jtrace.dynamics import evenly_chosen
+from jtrace.dynamics_tables import CHOSEN
 from jtrace.figures.style import at_text, brief_names, span_text
 from jtrace.findings import line_text
 from jtrace.page import Section, table
@@ -44,15 +45,14 @@ def dynamics_sections(
 
 def _onsets(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
     rows = []
-    for standing, row in _rows(tables, "onsets", along):
-        curve = standing.curve
-        comes = bool(row["checkpoint"]) and curve is not None
-        at = at_text(curve, row["at"]) if comes and curve else "never"
-        between = span_text(curve, row["ci_low"], row["ci_high"]) if comes and curve else None
-        rows.append([*_named(standing, row), at, between, f"above {line_text(row['line'])}"])
+    for standing in along:
+        found = standing.of_set(tables["onsets"]) if "onsets" in tables else pd.DataFrame(columns=["metric"])
+        for row in found[found["metric"] == CHOSEN].to_dict("records"):
+            place = _place(standing, row) if row["checkpoint"] else ["not clear", None]
+            rows.append([standing.dataset, standing.model, *place, f"above {line_text(row['line'])}"])
     return _table(
-        "Onsets at the layer of the best probe: from where on a curve stays above its line",
-        ["set", "model", "protocol", "layer", "measure", "from", "95 %", "line"],
+        "Onsets: from where on the probe stays above its line, by the paired difference, layers chosen on rows apart",
+        ["set", "model", "from", "95 %", "line"],
         rows,
     )
 
@@ -63,7 +63,7 @@ def _turns(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str
         for standing, row in _rows(tables, "turns", along)
     ]
     return _table(
-        "Turns of I(X;T) at the layer of the best probe: the peak of the best rise and fall; p above 0.05 is no turn",
+        "Turns of I(X;T) at the layer of the best probe: the peak of the best rise and fall, clear where p ≤ 0.05",
         ["set", "model", "protocol", "layer", "measure", "peak", "95 %", "rise", "fall", "p"],
         rows,
     )
@@ -91,7 +91,7 @@ def _correlations(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing])
         x, y = measure(row["x"]), measure(row["y"])
         rows.append([standing.dataset, standing.model, standing.protocol, standing.layer, x, y, row["n"], *kinds])
     return _table(
-        "Correlations over checkpoints at the layer of the best probe, with 95 % intervals",
+        "Correlations over checkpoints at the layer of the best probe, with 95 % intervals where a trend allows any",
         ["set", "model", "protocol", "layer", "of", "and", "checkpoints", "Pearson", "Spearman", "of changes"],
         rows,
     )

@@ -19,9 +19,11 @@ CURVE = ("model", "axis", "protocol", "dataset", "dimension", "layer", "metric")
 ONSETS = (*CURVE, "line", "checkpoint", "at", "ci_low", "ci_high")
 CHANGE_POINTS = (*CURVE, "number", "checkpoint", "at", "ci_low", "ci_high", "slope_before", "slope_after")
 TURNS = (*CURVE, "checkpoint", "at", "ci_low", "ci_high", "rise", "fall", "p")
-# What a model that knows nothing of the labels reaches, besides guessing between two of them.
-LEVELS = ("text_accuracy", "majority_accuracy", "random_init_accuracy")
-GUESSING = 0.5
+# Accuracy above what knows nothing of the labels, as paired differences: of the layers that each fold chose on rows
+# apart; and of one layer, both of these.
+CHOSEN = "chosen_layer_gain"
+OF_A_LAYER = ("gain_over_text", "gain_over_random_init")
+LINE = "the largest of text_accuracy, majority_accuracy, random_init_accuracy and 0.5"
 
 
 class Measures(NamedTuple):
@@ -72,7 +74,7 @@ def dynamics(
 
     Returns:
         By table name. Places are NaN in onsets alone, where a curve does not come to stay above its line, or where
-        the interval is open on the right.
+        the interval is open on the right. Onsets need intervals, which `paper` has none of.
     """
     found: dict[str, list[pd.DataFrame]] = {
         "onsets": [pd.DataFrame(columns=list(ONSETS))],
@@ -87,8 +89,9 @@ def dynamics(
         protocol = str(name)
         information = MEASURES[protocol].information
         for trajectory in trajectories(rows):
-            curves = list(_curves(trajectory, protocol, ("probe_accuracy", *information)))
-            found["onsets"].append(pd.DataFrame(_onsets(trajectory, protocol, curves, seed), columns=list(ONSETS)))
+            of_metrics = trajectory.rows["metric"].isin(("probe_accuracy", *information))
+            curves = list(_curves(trajectory, protocol, trajectory.rows[of_metrics]))
+            found["onsets"].append(pd.DataFrame(_onsets(trajectory, protocol, seed), columns=list(ONSETS)))
             found["change_points"].append(pd.DataFrame(_change_points(curves), columns=list(CHANGE_POINTS)))
             fitting = [curve for curve in curves if curve.named[-1] == information[0]]
             found["turns"].append(pd.DataFrame(_turns(fitting, seed), columns=list(TURNS)))
@@ -117,9 +120,9 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True) if filled else tables[0]
 
 
-def _curves(trajectory: Trajectory, protocol: str, metrics: tuple[str, ...]) -> Iterator[Curve]:
-    rows = trajectory.rows[trajectory.rows["metric"].isin(metrics)].dropna(subset="value")
-    rows = rows.sort_values("checkpoint", kind="stable")
+def _curves(trajectory: Trajectory, protocol: str, rows: pd.DataFrame) -> Iterator[Curve]:
+    """Those that some of the trajectory's rows make."""
+    rows = rows.dropna(subset="value").sort_values("checkpoint", kind="stable")
     for names, curve in rows.groupby(["dataset", "dimension", "layer", "metric"], sort=False):
         named = (trajectory.model, trajectory.axis, protocol, *names)
         value, at = curve["value"].to_numpy(np.float64), curve["at"].to_numpy(np.float64)
@@ -129,41 +132,39 @@ def _curves(trajectory: Trajectory, protocol: str, metrics: tuple[str, ...]) -> 
 
 
 def _standard_errors(curve: pd.DataFrame, metric: str) -> np.ndarray | None:
-    """From the intervals, or else, for an accuracy, from the number of statements."""
+    """From the intervals."""
     halves = metric.startswith("mi_") and metric != "mi_yt_bound"
     width = 2 * (student_95(HALVES - 1) if halves else STANDARD_ERRORS)
     se = (curve["ci_high"] - curve["ci_low"]).to_numpy(np.float64) / width
-    if metric.endswith("_accuracy") and not np.all(se > 0):
-        n = curve["n"].to_numpy(np.float64)
-        # Two more right and two more wrong: all right is no proof of no errors (Agresti and Coull 1998).
-        share = (curve["value"].to_numpy(np.float64) * n + 2) / (n + 4)
-        se = np.where(se > 0, se, np.sqrt(share * (1 - share) / (n + 4)))
     return se if np.all(se > 0) else None
 
 
-def _onsets(trajectory: Trajectory, protocol: str, curves: list[Curve], seed: int) -> Iterator[tuple[object, ...]]:
-    rows = trajectory.rows[trajectory.rows["metric"].isin(LEVELS)]
-    levels = rows.pivot_table("value", ["dataset", "layer", "checkpoint"], "metric", observed=True)
-    for curve in curves:
-        *_, dataset, _, layer, metric = curve.named
-        if curve.se is None:
-            continue
-        if metric == "probe_accuracy":
-            places = pd.MultiIndex.from_product([[dataset], [layer], curve.checkpoints])
-            there = levels.reindex(places).dropna(axis=1)
-            names = [name for name in LEVELS if name in there.columns]
-            line = np.maximum(there[names].max(axis=1).fillna(GUESSING).to_numpy(np.float64), GUESSING)
-            against = f"the largest of {', '.join(names)} and {GUESSING}" if names else f"{GUESSING}"
-        elif metric in MEASURES[protocol].zero_is_nothing:
-            line, against = np.zeros_like(curve.value), "0"
-        else:
-            continue
-        found = onset(curve.at, curve.value, curve.se, line, seed)
-        if found is None:
-            yield (*curve.named, against, "", np.nan, np.nan, np.nan)
-        else:
-            high = found.high if np.isfinite(found.high) else np.nan
-            yield (*curve.named, against, curve.checkpoints[found.index], curve.at[found.index], found.low, high)
+def _onsets(trajectory: Trajectory, protocol: str, seed: int) -> Iterator[tuple[object, ...]]:
+    """Of paired gains, and of information that is 0 where there is no dependence."""
+    rows = trajectory.rows
+    information = rows[rows["metric"].isin(MEASURES[protocol].zero_is_nothing)]
+    for line, some in ((LINE, _at_chosen_layers(rows)), (LINE, _least_gains(rows)), ("0", information)):
+        for curve in _curves(trajectory, protocol, some):
+            if curve.se is None:
+                continue
+            found = onset(curve.at, curve.value, curve.se, 0.0, seed)
+            if found is None:
+                yield (*curve.named, line, "", np.nan, np.nan, np.nan)
+            else:
+                high = found.high if np.isfinite(found.high) else np.nan
+                yield (*curve.named, line, curve.checkpoints[found.index], curve.at[found.index], found.low, high)
+
+
+def _at_chosen_layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """One curve per set. Each checkpoint names the layer that most of its folds chose; the curve has the last one's."""
+    gains = rows[rows["metric"] == CHOSEN].sort_values("checkpoint")
+    return gains.assign(layer=gains.groupby("dataset")["layer"].transform("last"))
+
+
+def _least_gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each layer's gains that which is least clear, as probe accuracy's: all are above 0 where it is."""
+    gains = rows[rows["metric"].isin(OF_A_LAYER)].dropna(subset="ci_low").sort_values("ci_low", kind="stable")
+    return gains.drop_duplicates(["dataset", "layer", "checkpoint"]).assign(metric="probe_accuracy")
 
 
 def _change_points(curves: list[Curve]) -> Iterator[tuple[object, ...]]:

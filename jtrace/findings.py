@@ -8,6 +8,7 @@ import pandas as pd
 
 from jtrace.behaviour import Estimate
 from jtrace.dynamics import Trajectory
+from jtrace.dynamics_tables import CHOSEN
 from jtrace.figures.style import at_text, place_text, span_text
 from jtrace.standing import Standing, standings
 from jtrace.words import listed, number, spread, with_spread
@@ -237,16 +238,16 @@ def _courses(standing: Standing, curve: Trajectory) -> dict[str, Course]:
 
 
 def _onset(standing: Standing, curve: Trajectory, onsets: pd.DataFrame) -> str:
-    rows = standing.part_of(onsets)
-    rows = rows[rows["metric"] == "probe_accuracy"]
-    if rows.empty:
+    """Of the gain where layers are chosen on rows apart; nothing is said of one that is not clear."""
+    rows = standing.of_set(onsets)
+    rows = rows[(rows["metric"] == CHOSEN) & (rows["checkpoint"] != "")]
+    last = standing.only(CHOSEN)
+    if rows.empty or (last is not None and not last[1].ci_low > 0):
         return ""
     row = rows.iloc[0]
-    if not row["checkpoint"]:
-        return f"It never comes to stay above {line_text(row['line'])}."
     at, span = at_text(curve, float(row["at"])), span_text(curve, float(row["ci_low"]), float(row["ci_high"]))
     between = "" if span == at else f" ({span})"
-    return f"It stays above {line_text(row['line'])} from {at} on{between}."
+    return f"With layers chosen on rows apart it stays above {line_text(row['line'])} from {at} on{between}."
 
 
 def line_text(line: str) -> str:

@@ -71,7 +71,7 @@ def _sound_table(found: Sequence[Finding], protocol: str) -> str:
 
 
 def _best_tables(rows: pd.DataFrame, protocol: str) -> str:
-    """One table per set: the best layer at each checkpoint, or at evenly chosen ones."""
+    """One table per set: its best layer at each checkpoint, or at evenly chosen ones."""
     best = best_layers(rows, protocol)
     columns = [column for column in best.columns if column not in ("dataset", "checkpoint", "best layer")]
     ordered = with_checkpoints(rows)
@@ -89,13 +89,13 @@ def _best_tables(rows: pd.DataFrame, protocol: str) -> str:
         parts.append(
             f"<details open><summary>{escape(str(dataset))}</summary>"
             + table(
-                f"The layer of the highest probe accuracy at each checkpoint, protocol {protocol}{some}",
-                ["checkpoint", "step", "tokens", "best layer", *columns],
+                f"At the layer of the highest probe accuracy at the last checkpoint, protocol {protocol}{some}",
+                ["checkpoint", "step", "tokens", "layer", *columns],
                 chosen,
             )
             + "</details>\n"
         )
-    return "<h3>Best layer of each checkpoint</h3>\n" + "".join(parts)
+    return "<h3>Over pre-training, at the best layer of the last checkpoint</h3>\n" + "".join(parts)
 
 
 def _information_table(found: Sequence[Finding], protocol: str) -> str:

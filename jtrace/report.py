@@ -84,7 +84,7 @@ def _page(directory: RunDirectory) -> str:
     found = {protocol: findings(rows, dynamics.get("onsets")) for protocol, rows in by_protocol.items()}
     # The page leads with what can be believed.
     leading = found.get("sound") or [finding for several in found.values() for finding in several]
-    compared = side_by_side(metrics, dynamics.get("onsets"), dynamics.get("turns"))
+    compared = side_by_side(metrics, dynamics.get("turns"))
     missing = untraced(record["checkpoints"], metrics, failures)
     wary = [*directory.audit(), *directory.warnings(), *oddities(record), *warnings(leading)]
 

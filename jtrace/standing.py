@@ -64,10 +64,15 @@ class Standing:
         rows = self.rows[(self.rows["metric"] == metric) & (self.rows["layer"] == wanted)]
         return rows.sort_values("checkpoint")
 
-    def part_of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Rows of a table of dynamics that are of this model, protocol, set and layer."""
+    def of_set(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a table of dynamics that are of this model, protocol and set."""
         same = (table["protocol"] == self.protocol) & (table["dataset"] == self.dataset)
-        return table[same & (table["model"] == self.model) & (table["layer"] == self.layer)]
+        return table[same & (table["model"] == self.model)]
+
+    def part_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`of_set`, at this layer."""
+        rows = self.of_set(table)
+        return rows[rows["layer"] == self.layer]
 
     def _at_last(self, metric: str) -> pd.DataFrame:
         return self.rows[(self.rows["metric"] == metric) & (self.rows["checkpoint"] == self.checkpoint)]

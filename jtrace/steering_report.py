@@ -77,7 +77,7 @@ def agreement_table(metrics: Iterable[pd.DataFrame], steering: pd.DataFrame) -> 
     if not rows:
         return ""
     columns = ["set", "layer", "task", "measure", "r", "95 % from", "to", "checkpoints"]
-    return table("Pearson's r over checkpoints, with Fisher's interval", columns, rows)
+    return table("Pearson's r over checkpoints; no interval where trends leave none", columns, rows)
 
 
 def _folded(sweeps: str, there: Sequence[Vector], open_: bool) -> str:

@@ -1,5 +1,6 @@
-"""What a person reads at the end of a run: per set and checkpoint the best layer and what was measured there."""
+"""What a person reads at the end of a run: each set at its best layer, checkpoint by checkpoint."""
 
+import numpy as np
 import pandas as pd
 
 from jtrace.behaviour import vectors
@@ -34,7 +35,9 @@ SPREAD = ("accuracy", "I(X;T) − null", "I(Y;T) − null", "bound (nats)")
 
 
 def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """One row per set and checkpoint: the layer of the highest probe accuracy (the lowest such layer), and its values.
+    """One row per set and checkpoint, always at the layer of the highest probe accuracy at the last checkpoint.
+
+    A layer of each checkpoint's own would make a course that jumps because the layer does.
 
     Args:
         metrics: columns as in the run directory's tables.
@@ -54,7 +57,13 @@ def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
     else:
         columns, shown = COLUMNS, ["probe_accuracy", "probe_auroc", "mi_xt", "mi_yt"]
     wide = wide.reset_index().reindex(columns=[*index, *shown]).sort_values(index)
-    best = wide.loc[wide.groupby(["dataset", "checkpoint"], observed=True)["probe_accuracy"].idxmax()]
+    layers = {
+        (standing.dataset, name): standing.layer
+        for standing in standings(metrics[metrics["protocol"] == protocol])
+        for name in (*standing.rows["checkpoint"].unique(), *(standing.curve.left_out if standing.curve else ()))
+    }
+    held = [layers.get((dataset, name)) == layer for dataset, name, layer in wide[index].to_numpy()]
+    best = wide.loc[np.array(held, bool)]
     return best.set_axis(list(columns), axis=1).reset_index(drop=True)
 
 

@@ -121,7 +121,7 @@ def _conclude(run: RunDirectory, config: SweepConfig) -> None:
     if not len(metrics):
         return
     for protocol in config.protocols:
-        print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy:\n")
+        print(f"\nprotocol {protocol}, at the layer of the highest probe accuracy at the last checkpoint:\n")
         print(as_text(best_layers(metrics, protocol)))
     if len(config.protocols) > 1:
         print(f"\nside by side, at the last checkpoint:\n\n{comparison_text(metrics)}")

@@ -69,14 +69,22 @@ SOUND = (
 DYNAMICS = (
     (
         "onset",
-        "The checkpoint from which on a curve stays above its line, with an interval: the larger of text only, chance "
-        "and (sound) random initialisation for accuracy, 0 for I(Y;T) above its null.",
+        "The checkpoint from which on a probe stays above its line, the largest of text only, chance and random "
+        "initialisation, with an interval. It is told of the paired difference, with layers chosen on rows apart, and "
+        "where that lies above 0 at two checkpoints or more; under paper, which has no such intervals, it is not told.",
     ),
-    ("change point", "Where a straight line through the curve has to break off and go on otherwise, if it does."),
+    (
+        "change point",
+        "Where a straight line through the curve has to break off and go on otherwise, if it does. Noise may go on "
+        "from one checkpoint to the next; its autocorrelation is estimated with the curve, and what may be such noise "
+        "is no change.",
+    ),
     (
         "turn",
         "Where a curve that rises and then falls has its peak; p is how often noise makes a curve that never turns "
-        "look like that. A turn of I(X;T) is what is read as fitting, then compression.",
+        "look like that. The noise goes on from one checkpoint to the next (autoregressive of order 1) as much as the "
+        "curve's own, which few checkpoints hardly show: under a dozen of them only a turn far beyond the noise has a "
+        "small p. A turn of I(X;T) is what is read as fitting, then compression.",
     ),
     (
         "principal angles",
@@ -85,7 +93,9 @@ DYNAMICS = (
     (
         "correlation of changes",
         "Pearson's r of the differences from checkpoint to checkpoint. Curves that rise always correlate; their "
-        "changes need not.",
+        "changes need not. An interval counts neighbours that are alike as fewer than they are, and none is given "
+        "where one of the two has a trend, as most curves of pre-training have themselves, or for too few checkpoints: "
+        "such a correlation says nothing of whether the two belong together.",
     ),
 )
 TRANSFER = (

@@ -11,9 +11,12 @@ from jaxtyping import Float, Int
 from scipy.optimize import isotonic_regression
 
 from jtrace.change_points import FEWEST_POINTS, ROUNDING
+from jtrace.persistence import noise, persistence
 
 # Of normally distributed values: standard deviation / median of |value|.
 NORMAL_MAD = 1.4826
+# Median-unbiased: the flat null leaves room for an error in the noise's persistence.
+MISSED = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ def turn(
     falling one of every suffix), weights 1/se² where the errors are known. The noise is `se`, or more where second
     differences scatter more than that; where errors are not known, it is the scatter of second differences.
     Checkpoints that are measured on the same statements share errors, which moves the whole curve and turns nothing:
-    `se` is then too large and the test cautious. Scatter that goes on over neighbours may pass for a turn.
+    `se` is then too large and the test cautious.
 
     Tested are two nulls, "rises throughout" and "falls throughout", by what the monotone fit leaves beyond the turning
     one; the flat curve is the hardest case of both (Robertson, Wright and Dykstra 1988), so noise around it gives the
     two null distributions, its scatter estimated like the curve's. p is the larger of both, (1 + #) / (1 + B) each.
-    The peak's interval is a parametric bootstrap around the fit.
+    The noise goes on over neighbours as much as the curve's own does (`persistence`), a random walk at most, so a curve
+    of few checkpoints has a small p only where its turn stands far out. The peak's interval is a parametric bootstrap
+    around the fit.
 
     Args:
         value: the curve.
@@ -69,14 +74,15 @@ def turn(
         return None
     random = np.random.default_rng(seed)
     weight = 1 / unit**2
-    null, noise = unit * random.standard_normal((2, draws, count))
+    phi = persistence(curve / unit, MISSED)
+    null, scatter = (unit * noise(phi, (draws, count), random) for _ in range(2))
     errors = _errors(np.concatenate([curve[None], null]), weight)
     beyond = errors.monotone - errors.unimodal[:, None]
     expected = beyond[1:] / _noise(null, unit, known)[:, None] ** 2
     p = (1 + np.sum(expected >= beyond[0] / scale**2 - ROUNDING, axis=0)) / (draws + 1)
     index = int(errors.peak[0])
     fitted = _up_to_and_down_from(index, curve, weight)
-    peaks = _errors(fitted + scale * noise, weight).peak
+    peaks = _errors(fitted + scale * scatter, weight).peak
     low, high = (int(end) for end in np.quantile(peaks, [0.025, 0.975], method="nearest"))
     rise, fall = (max(float(fitted[index] - fitted[end]), 0.0) for end in (0, -1))
     return Turn(index, min(low, index), max(high, index), rise, fall, float(p.max()))

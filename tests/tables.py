@@ -113,11 +113,11 @@ def of_curve(protocol, metric, checkpoint, at, **others):
     } | others
 
 
-def onset_row(protocol, at, **others):
-    """Of probe accuracy; NaN for one that never comes."""
-    line = "the largest of text_accuracy, majority_accuracy and 0.5"
+def onset_row(at, **others):
+    """Of the gain at layers chosen on rows apart; NaN for one that is not clear."""
+    line = "the largest of text_accuracy, majority_accuracy, random_init_accuracy and 0.5"
     checkpoint = f"llama@step{at}" if at == at else ""
-    return of_curve(protocol, "probe_accuracy", checkpoint, at, line=line) | others
+    return of_curve("sound", "chosen_layer_gain", checkpoint, at, line=line) | others
 
 
 def turn_row(protocol, at, p, **others):
@@ -142,8 +142,9 @@ def dynamics_tables(steps, datasets=("mine",), layers=4):
     curves = [(protocol, *place) for protocol in ("paper", "sound") for place in per_set]
     return {
         "onsets": pd.DataFrame([
-            onset_row(protocol, middle if layer else np.nan, dataset=dataset, layer=layer)
-            for protocol, dataset, layer in curves
+            *(onset_row(middle, dataset=dataset) for dataset in datasets),
+            *(onset_row(middle if layer else np.nan, dataset=dataset, layer=layer, metric="probe_accuracy")
+              for dataset, layer in per_set),
         ]),
         "turns": pd.DataFrame([
             turn_row(protocol, middle, 0.005, dataset=dataset, layer=layer) for protocol, dataset, layer in curves

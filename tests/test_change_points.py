@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jtrace.change_points import change_points, onset
+from tests.curves import wandering
 
 STEPS = np.arange(24)
 
@@ -46,15 +47,15 @@ def test_a_curve_on_the_line_seldom_has_an_onset():
     curves = simulated(np.full(24, 0.5), 0.02, 1000)
     false = np.mean([onset(STEPS, value, np.full(24, 0.02), 0.5, draws=1) is not None for value in curves])
     print(f"\nonset of a curve on the line: {false:.1%}")
-    # The last checkpoint alone may lie above, with 2.5 %.
-    assert false <= 0.05
+    assert false <= 0.01
 
 
 def test_one_lucky_checkpoint_is_no_onset_and_one_unlucky_one_ends_none():
     se = np.full(24, 0.01)
-    lucky, unlucky = rose(9), rose(9)
-    lucky[3], unlucky[15] = 0.6, 0.5
+    lucky, unlucky, last = rose(9), rose(9), np.full(24, 0.5)
+    lucky[3], unlucky[15], last[23] = 0.6, 0.5, 0.6
     assert [onset(STEPS, value, se, 0.5).index for value in (lucky, unlucky)] == [9, 9]
+    assert onset(STEPS, last, se, 0.5) is None
 
 
 def test_what_falls_below_the_line_again_did_not_stay_above_it():
@@ -73,13 +74,14 @@ def test_places_are_on_the_axis_and_the_line_may_vary():
 
 
 def test_an_onset_that_errors_may_undo_is_open_on_the_right():
-    found = onset(np.arange(3), np.array([0.5, 0.5, 0.55]), np.full(3, 0.02), 0.5)
+    found = onset(np.arange(4), np.array([0.5, 0.5, 0.55, 0.55]), np.full(4, 0.02), 0.5)
     assert (found.index, found.high) == (2, np.inf)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_curves_have_onsets_too_but_no_change_points(count):
-    assert onset(np.arange(count), np.ones(count), np.full(count, 0.1), 0.5).index == 0
+    found = onset(np.arange(count), np.ones(count), np.full(count, 0.1), 0.5)
+    assert found is None if count == 1 else found.index == 0
     assert change_points(np.arange(count) % 2.0) == []
 
 
@@ -102,7 +104,8 @@ def test_one_change_is_found_where_it_was_planted(kind, size):
     covered = np.mean([one.low <= 16 <= one.high for one in once])
     width = np.mean([one.high - one.low for one in once])
     print(f"\n{kind}, errors {size}: one change {len(once) / 2:.1f} %, covers {covered:.1%}, width {width:.1f}")
-    assert len(once) >= 190
+    # A slope that the noise is five times as large as may be noise that wanders.
+    assert len(once) >= (150 if (kind, size) == ("bend", 0.05) else 190)
     assert covered >= 0.91
     if kind == "jump":
         assert all(abs(one.index - 16) <= 1 for one in once)
@@ -121,6 +124,35 @@ def test_a_line_under_noise_seldom_has_a_change(count):
     false = np.mean([bool(change_points(value)) for value in simulated(0.1 * np.arange(count), 1.0, 200)])
     print(f"\nline of {count} checkpoints: {false:.1%} have a false change")
     assert false <= 0.05
+
+
+def false_changes(curves):
+    """The share of curves without a change that are given one."""
+    return np.mean([bool(change_points(value)) for value in curves])
+
+
+def test_noise_that_goes_on_over_neighbours_seldom_passes_for_changes():
+    assert false_changes(wandering(0.9, 100, 60)) <= 0.15
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize("count", [6, 12, 24, 60, 154])
+@pytest.mark.parametrize("phi", [0.0, 0.6, 0.9, 1.0])
+def test_rate_of_false_changes_under_autocorrelation(phi, count):
+    false = false_changes(wandering(phi, 300, count))
+    print(f"\nno change, {count} checkpoints, autocorrelation {phi}: {false:.1%} have a false change")
+    # A random walk is the edge of what is modelled, and not told from noise that returns in the end.
+    assert false <= (0.1 if phi == 1 else 0.075)
+
+
+@pytest.mark.statistics
+def test_a_jump_in_noise_that_goes_on_is_found_and_covered():
+    curves = 8 * (np.arange(60) >= 25) + wandering(0.6, 300, 60)
+    once = [changes[0] for changes in map(change_points, curves) if len(changes) == 1]
+    covered = np.mean([one.low <= 25 <= one.high for one in once])
+    print(f"\njump in noise of autocorrelation 0.6: one change {len(once) / 3:.1f} %, covers {covered:.1%}")
+    assert len(once) >= 270
+    assert covered >= 0.92
 
 
 def test_a_line_has_no_change_and_rounding_is_none():
@@ -145,7 +177,7 @@ def test_checkpoints_known_badly_weigh_little():
 
 
 def test_the_pieces_are_those_of_an_exhaustive_search():
-    value = simulated(bent(7, 0.05, count=15), 0.02, 1, seed=5)[0]
+    value = simulated(bent(7, 0.2, count=15), 0.02, 1, seed=5)[0]
 
     def left(start, stop):
         x = np.arange(start, stop)

@@ -3,11 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
-from jtrace.correlation import of_changes, pearson, spearman
 from jtrace.dynamics import (
     BY_CHECKPOINT,
     agreement,
@@ -89,80 +86,6 @@ def test_the_best_layer_is_that_of_the_last_checkpoint():
     assert best_layer(curve.rows, "nothing") is None
 
 
-def test_pearson_s_interval_is_that_of_fisher_s_z():
-    x = np.arange(28.0)
-    noise = np.random.default_rng(0).normal(size=28) * 12
-    found = pearson(x, x + noise)
-    assert found is not None
-    assert found.r == pytest.approx(np.corrcoef(x, x + noise)[0, 1])
-    # With n = 28 the standard error of z is a fifth.
-    np.testing.assert_allclose(
-        np.arctanh([found.ci_low, found.ci_high]) - np.arctanh(found.r), [-0.392, 0.392], atol=1e-4
-    )
-    assert found.n == 28
-
-
-@given(st.lists(st.floats(-10, 10), min_size=4, max_size=20))
-def test_pearson_lies_in_its_interval_and_that_within_one(values):
-    found = pearson(np.arange(float(len(values))), np.array(values))
-    if found is not None:
-        assert -1 <= found.ci_low <= found.r <= found.ci_high <= 1
-
-
-def test_what_never_varies_or_is_too_short_has_no_correlation():
-    assert pearson(np.arange(5.0), np.ones(5)) is None
-    assert pearson(np.arange(3.0), np.arange(3.0)) is None
-
-
-@given(st.lists(st.integers(0, 6), min_size=5, max_size=20), st.randoms(use_true_random=False))
-def test_pearson_and_spearman_equal_scipy_s_ties_included(values, random):
-    x, y = np.array(values, float), np.array([value + random.randint(0, 6) for value in values], float)
-    if np.ptp(x) and np.ptp(y):
-        assert pearson(x, y).r == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
-        assert spearman(x, y).r == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
-
-
-def test_the_interval_of_spearman_is_wider_by_the_variance_of_ranks():
-    x = np.arange(28.0)
-    y = x + np.random.default_rng(0).normal(size=28) * 12
-    found = spearman(x, y)
-    half = (np.arctanh(found.ci_high) - np.arctanh(found.ci_low)) / 2
-    assert half == pytest.approx(1.959964 * np.sqrt((1 + found.r**2 / 2) / 25))
-
-
-@pytest.mark.parametrize("correlated", [pearson, spearman])
-def test_intervals_cover(correlated):
-    random = np.random.default_rng(0)
-    r = 0.6
-    # Of two normal variables.
-    true = r if correlated is pearson else 6 / np.pi * np.arcsin(r / 2)
-    draws = random.multivariate_normal([0, 0], [[1, r], [r, 1]], size=(600, 30))
-    found = [correlated(pair[:, 0], pair[:, 1]) for pair in draws]
-    covered = np.mean([one.ci_low <= true <= one.ci_high for one in found])
-    print(f"\n{correlated.__name__} of 30 pairs: interval covers {covered:.1%}")
-    # 600 draws of 95 % have a standard error of 0.9 %.
-    assert 0.925 <= covered <= 0.98
-
-
-def test_curves_that_both_rise_correlate_and_their_changes_do_not():
-    noise = np.random.default_rng(0).normal(size=(2, 40))
-    rising, also = np.arange(40.0) + noise
-    assert pearson(rising, also).ci_low > 0.9
-    changes = of_changes(rising, also)
-    assert changes.ci_low < 0 < changes.ci_high
-    assert changes.n == 39
-    together = np.arange(40.0) + noise[0] + 0.3 * noise[1]
-    assert of_changes(rising, together).ci_low > 0.5
-
-
-def test_a_straight_line_has_no_changes_to_correlate():
-    wavy = np.sin(np.arange(20.0))
-    assert of_changes(0.1 * np.arange(20.0), wavy) is None
-    assert of_changes(wavy, np.ones(20)) is None
-    assert of_changes(wavy[:4], wavy[:4]) is None
-    assert of_changes(wavy[:1], wavy[:1]) is None
-
-
 def test_probes_agree_with_the_behaviour_of_unsteered_checkpoints_alone():
     (curve,) = trajectories(metrics_table([0, 5, 20, 100, 400], model="org/llama"))
     names = [name.replace("/", "--") for name in curve.checkpoints]
@@ -173,6 +96,7 @@ def test_probes_agree_with_the_behaviour_of_unsteered_checkpoints_alone():
     assert set(table["layer"]) == {2}
     expected = np.corrcoef([0, 5, 20, 100, 400], np.arange(5))[0, 1]
     np.testing.assert_allclose(table["r"], expected)
+    assert table[["ci_low", "ci_high"]].isna().all(axis=None)  # both rise
 
 
 def test_without_behaviour_there_is_no_agreement():
@@ -210,8 +134,8 @@ def test_correlations_are_of_the_best_layer_s_curves_in_order():
             stats.pearsonr(np.diff(probe), np.diff(mi)).statistic,
         ],
     )
-    assert (table["changes_low"] <= table["changes"]).all()
-    assert (table["changes"] <= table["changes_high"]).all()
+    # Eight checkpoints of one wave have no eight independent changes.
+    assert table.filter(regex="_low$|_high$").isna().all(axis=None)
 
 
 def test_correlations_take_in_behaviour_and_leave_out_what_is_too_short():

@@ -51,15 +51,14 @@ def curve_of(steps=(0, 20, 100)):
 
 
 def test_onsets_are_dots_with_bars_and_open_at_the_rim_where_they_never_come():
-    rows = [onset_row("sound", 20, layer=1), onset_row("sound", np.nan, layer=2),
-            onset_row("paper", 20, layer=1, ci_high=np.nan)]  # fmt: skip
+    rows = [onset_row(20, layer=1), onset_row(np.nan, layer=2), onset_row(20, layer=3, ci_high=np.nan)]
     (ax,) = onsets_by_layer(pd.DataFrame(rows), curve_of(), {"mine": "mine"}).axes
     drawn = {line.get_label(): line for line in ax.get_lines()}
-    np.testing.assert_allclose(drawn["sound"].get_xdata(), [20])
-    assert drawn["sound, never"].get_fillstyle() == "none"
-    assert drawn["sound, never"].get_xdata()[0] > 1  # in shares of the panel
-    bars = [bar.get_segments()[0][:, 0].tolist() for bar in ax.collections if bar.get_segments()]
-    assert bars == [[10, 100], [10, 30]]  # open on the right to the last checkpoint
+    np.testing.assert_allclose(drawn["onset"].get_xdata(), [20, 20])
+    assert drawn["not clear"].get_fillstyle() == "none"
+    assert drawn["not clear"].get_xdata()[0] > 1  # in shares of the panel
+    (bars,) = ax.collections
+    assert [bar[:, 0].tolist() for bar in bars.get_segments()] == [[10, 30], [10, 100]]  # open to the last checkpoint
 
 
 @pytest.mark.parametrize(("p", "label"), [(0.005, "peak"), (0.4, "peak, no clear turn")])

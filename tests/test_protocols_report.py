@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 
+import pandas as pd
+import pytest
+
 from jtrace.disagreement import side_by_side
 from jtrace.dynamics_report import MOST_OPEN, dynamics_sections
 from jtrace.protocols_report import protocols_section
 from jtrace.standing import standings
-from tests.tables import both_protocols, dynamics_tables, metrics_table
+from tests.tables import both_protocols, dynamics_tables, metrics_table, onset_row
 from tests.test_report import Page
 
 STEPS = [0, 20, 100]
@@ -47,7 +50,7 @@ def test_what_they_disagree_in_is_said_set_by_set():
 def test_the_course_of_pre_training_is_told_in_tables():
     words = course()["The course of pre-training"]
     for expected in (
-        "one llama sound 2 probe accuracy step 20 step 10 to step 30 above the largest of text only, chance and 0.5",
+        "one llama step 20 step 10 to step 30 above the largest of text only, chance, random initialisation and 0.5",
         "one llama paper 2 I(X;T) step 20 step 10 to step 30 2.000 1.500 0.005",
         "one llama sound 2 I(X;T) above its null step 20 step 10 to step 30 0.300 -0.200",
         "one llama sound 2 probe accuracy I(X;T) 3 0.90 (0.70 to 0.95) 0.80 (0.60 to 0.85) 0.10 (−0.10 to 0.15)",
@@ -68,15 +71,16 @@ def test_transfer_is_told_between_sets_and_between_checkpoints():
     assert "one llama 2 0.900 0.700 0.700 0.900" in words
 
 
-def test_an_onset_that_never_comes_is_told():
+@pytest.mark.parametrize(("at", "told"), [(20, "step 20 step 10 to step 30"), (float("nan"), "not clear –")])
+def test_an_onset_is_told_where_it_is_clear_whatever_layer_looks_best(at, told):
     metrics = both_protocols(STEPS, layers=1, datasets=["mine"])
-    (found,) = dynamics_sections({"onsets": dynamics_tables(STEPS)["onsets"]}, standings(metrics), NO_FIGURES)
-    assert "mine llama sound 0 probe accuracy never –" in Page(found.content).words
+    (found,) = dynamics_sections({"onsets": pd.DataFrame([onset_row(at)])}, standings(metrics), NO_FIGURES)
+    assert f"mine llama {told} above the largest of text only" in Page(found.content).words
 
 
 def test_long_tables_are_folded():
     words = course([f"set{number}" for number in range(MOST_OPEN // 2 + 1)])["The course of pre-training"]
-    assert f"Onsets at the layer of the best probe ({MOST_OPEN + 2} rows)" in words
+    assert f"Turns of I(X;T) at the layer of the best probe ({MOST_OPEN + 2} rows)" in words
 
 
 def test_without_dynamics_there_is_no_section():

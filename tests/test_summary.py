@@ -16,6 +16,25 @@ from jtrace.summary import (
 from tests.tables import both_protocols, metrics_table, sound_table, steered
 
 
+def test_the_summary_keeps_to_the_layer_that_is_best_at_the_last_checkpoint():
+    table = metrics_table([20, 3], datasets=["mine"])
+    early = (table["step"] == 3) & (table["layer"] == 1) & (table["metric"] == "probe_accuracy")
+    table.loc[early, "value"] = 0.95
+    best = best_layers(table, "paper")
+    assert list(best["best layer"]) == [2, 2]
+    np.testing.assert_allclose(best["accuracy"], [0.803, 0.82])
+
+
+def test_a_protocol_that_was_not_run_has_no_rows():
+    best = best_layers(metrics_table([3]), "sound")
+    assert (tuple(best.columns), len(best)) == (SOUND_COLUMNS, 0)
+
+
+def test_a_checkpoint_whose_place_is_not_known_is_summed_up_too():
+    table = pd.concat([metrics_table([3, 20], datasets=["mine"]), metrics_table([None], datasets=["mine"])])
+    assert set(best_layers(table, "paper")["checkpoint"]) == {"llama", "llama@step3", "llama@step20"}
+
+
 def test_the_summary_names_the_best_layer_of_each_set_and_checkpoint():
     best = best_layers(metrics_table([20, 3]), "paper")
     assert tuple(best.columns) == COLUMNS

@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import isotonic_regression
 
 from jtrace.turns import turn
+from tests.curves import wandering
 
 PLACES = np.arange(24) / 23
 NEVER = {
@@ -37,6 +38,34 @@ def test_what_never_turns_seldom_has_a_small_p(name, known):
     assert p.mean() >= 0.5
 
 
+def false_turns(curves):
+    """The share of curves that never turn whose p says that they do."""
+    return np.mean([turn(value, draws=99).p <= 0.05 for value in curves])
+
+
+def test_noise_that_goes_on_over_neighbours_seldom_passes_for_a_turn():
+    assert false_turns(wandering(0.9, 60, 24)) <= 0.1
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize("count", [6, 12, 24, 60])
+@pytest.mark.parametrize("phi", [0.0, 0.6, 0.9, 1.0])
+def test_rate_of_false_turns_under_autocorrelation(phi, count):
+    false = false_turns(wandering(phi, 300, count))
+    print(f"\nno turn, {count} checkpoints, autocorrelation {phi}: p <= 0.05 in {false:.1%}")
+    # 5 % of 300 have a standard error of 1.3 %.
+    assert false <= 0.075
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize("phi", [0.6, 0.9, 1.0])
+@pytest.mark.parametrize("name", ["rising to a plateau", "saturating", "falling"])
+def test_rate_of_false_turns_around_a_course_that_never_turns(name, phi):
+    false = false_turns(NEVER[name] + wandering(phi, 300, 24))
+    print(f"\n{name}, autocorrelation {phi}: p <= 0.05 in {false:.1%}")
+    assert false <= 0.075
+
+
 @pytest.mark.parametrize("height", [6, 12, 30])
 def test_a_planted_peak_is_found_and_covered(height):
     found = [turn(value, draws=99) for value in simulated(turning(14, height), 150)]
@@ -44,7 +73,8 @@ def test_a_planted_peak_is_found_and_covered(height):
     covered = np.mean([one.low <= 14 <= one.high for one in found])
     off = np.mean([abs(one.index - 14) for one in found])
     print(f"\npeak of {height} errors: p <= 0.05 in {power:.1%}, covered {covered:.1%}, off by {off:.1f} checkpoints")
-    assert power >= {6: 0.5, 12: 0.95, 30: 1.0}[height]
+    # That the noise is white has to be seen as well.
+    assert power >= {6: 0.4, 12: 0.9, 30: 0.98}[height]
     assert off <= {6: 1.5, 12: 1.0, 30: 0.5}[height]
     assert covered >= 0.91
 

@@ -18,7 +18,7 @@ KINDS = {
 
 
 def correlations(table: pd.DataFrame) -> Figure:
-    """A panel per statement set, a row per measure of behaviour: Pearson's r with its interval and n.
+    """A panel per statement set, a row per measure of behaviour: Pearson's r, n, and the interval where there is one.
 
     Args:
         table: as `dynamics.agreement` returns it; not empty.
@@ -46,7 +46,7 @@ def correlations(table: pd.DataFrame) -> Figure:
 
 
 def correlations_of_measures(table: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
-    """A panel per statement set, a row per pair of measures: each kind of correlation with its interval.
+    """A panel per statement set, a row per pair of measures: each kind of correlation, its interval where there is one.
 
     Args:
         table: of one model, protocol and layer per set, columns as in the run directory's dynamics; not empty.

@@ -54,7 +54,6 @@ def _onsets(
     table = table[table["metric"] == "probe_accuracy"]
     if table.empty:
         return
-    protocols = " and ".join(dict.fromkeys(table["protocol"]))
     titles = _titles(shown)
     count = counted(len(set(table["dataset"])), "statement set")
     yield Drawn(
@@ -62,10 +61,11 @@ def _onsets(
         "dynamics",
         f"Onset of each layer{of}",
         f"Dots with bars by layer, one panel per statement set ({count}): where probe accuracy comes to stay above its "
-        f"line, protocol {protocols}.",
-        "The checkpoint from which on a layer's probe stays above what needs no training, with its 95 % interval; open "
-        "marks at the right rim never come there. The line is the largest of text only and chance, under sound of "
-        "random initialisation as well.",
+        "line, protocol sound.",
+        "The checkpoint from which on a layer's probe stays above what needs no training, by the paired difference, "
+        "with its 95 % interval; open marks at the right rim are of layers where that is not clear. The line is the "
+        "largest of text only, chance and random initialisation. Each layer is judged by itself: of many that are not "
+        "above, some 3 % seem so.",
     )
 
 
@@ -92,8 +92,8 @@ def _turns(
         f"Line charts, one per statement set ({len(layers)}): {label} at the layer of the best probe, with the peak of "
         "the fitted rise and fall.",
         "The vertical line is the peak of the best rise and fall, its shade the 95 % interval; p is the chance of as "
-        "much of a turn in a curve that never turns, and above 0.05 the peak is grey. Triangles mark where the course "
-        "changes, with intervals.",
+        "much of a turn in a curve that never turns, in noise that goes on from checkpoint to checkpoint as the "
+        "curve's does, and above 0.05 the peak is grey. Triangles mark where the course changes, with intervals.",
     )
 
 
@@ -114,8 +114,8 @@ def _correlations(
         f"What goes together over checkpoints{of}, protocol {protocol}",
         f"Correlations with intervals, {counted(len(rows), 'pair')} of measures, three kinds each.",
         "At the layer of the best probe. Two curves that both rise always correlate; the correlation of their changes "
-        "from checkpoint to checkpoint asks whether they move together. Bars are 95 % intervals, too narrow where "
-        "checkpoints of one training are alike.",
+        "from checkpoint to checkpoint asks whether they move together. Bars are 95 % intervals over the effective "
+        "number of checkpoints; a mark without a bar has a trend in it, or too few checkpoints, and proves nothing.",
     )
 
 

@@ -150,10 +150,10 @@ def draw_agreement(curve: Trajectory, steering: pd.DataFrame, name: str, folder:
             "agreement",
             f"Probe accuracy and behaviour{of}",
             f"Pearson correlations of probe accuracy and behaviour over checkpoints, {len(table)} in all, with "
-            "intervals.",
+            "intervals where these can be given.",
             "Pearson's r, over checkpoints, of probe accuracy at the layer of the best probe at the last checkpoint "
-            "and of the unsteered model's behaviour; bars are 95 % intervals (Fisher's z). Checkpoints of one training "
-            "are not independent: the intervals are too narrow.",
+            "and of the unsteered model's behaviour; bars are 95 % intervals over the effective number of checkpoints. "
+            "A dot without a bar has a trend in it, or too few checkpoints: curves that both rise always correlate.",
         )
 
 
