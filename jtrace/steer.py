@@ -379,10 +379,11 @@ class _Worker:
         return sound[same & (sound["metric"] == main)].assign(metric=CHOSEN + main)
 
     def summary(self, rows: pd.DataFrame) -> str:
-        """The main metric unsteered and where it is best."""
+        """The main metric unsteered and where it is best, both on the rows of one protocol."""
         main = rows[rows["metric"] == self.task.main].dropna(subset="value")
         if main.empty:
             return f"no {self.task.main}"
+        main = main[main["protocol"] == main["protocol"].iloc[0]]
         plain = main[main["strength"] == 0]["value"]
         best = main.sort_values("value", ascending=not self.task.higher_is_better).iloc[0]
         start = f"{plain.iloc[0]:.3f} unsteered, " if len(plain) else ""
