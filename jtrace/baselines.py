@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from jtrace.data.groups import groups_of
 from jtrace.data.splits import Fold, Split, prefix_split
 from jtrace.data.statements import Statements
 from jtrace.data.text_classifier import text_features, text_log_odds
+from jtrace.held_out import effective_groups
 from jtrace.trace import Metric
 
 # Of the training rows of the published split, every fifth of each label chooses the classifier.
@@ -26,11 +28,13 @@ class TextBaseline:
     Attributes:
         text_accuracy: of the classifier of `jtrace.data.text_classifier` that inner rows favour.
         majority_accuracy: of always guessing the label that most training rows have.
+        effective_groups: of the test rows.
         n: test rows.
     """
 
     text_accuracy: float
     majority_accuracy: float
+    effective_groups: float
     n: int
 
     def metrics(self, statements: Statements, layers: Iterable[int]) -> list[Metric]:
@@ -38,7 +42,7 @@ class TextBaseline:
         return [
             Metric(statements.name, statements.dimension, layer, "paper", name, getattr(self, name), self.n)
             for layer in layers
-            for name in ("text_accuracy", "majority_accuracy")
+            for name in ("text_accuracy", "majority_accuracy", "effective_groups")
         ]
 
 
@@ -54,7 +58,12 @@ def text_baseline(statements: Statements) -> TextBaseline:
     scores = text_log_odds(text_features(statements.texts), labels, split.train, [inner])[split.test]
     tested = labels[split.test]
     majority = 2 * labels[split.train].sum() > len(split.train)
-    return TextBaseline(float(np.mean((scores > 0) == tested)), float(np.mean(tested == majority)), len(split.test))
+    return TextBaseline(
+        text_accuracy=float(np.mean((scores > 0) == tested)),
+        majority_accuracy=float(np.mean(tested == majority)),
+        effective_groups=effective_groups(np.bincount(groups_of(statements)[split.test])),
+        n=len(split.test),
+    )
 
 
 def text_scores(statements: Statements, folds: Sequence[Fold]) -> Float[np.ndarray, "R N"]:

@@ -68,7 +68,7 @@ def test_the_table_s_rows_join_with_the_probe_s():
     statements = made_up(lambda label: "same")
     rows = text_baseline(statements).metrics(statements, [0, 3])
     assert {(row.layer, row.metric) for row in rows} == {
-        (layer, metric) for layer in (0, 3) for metric in ("text_accuracy", "majority_accuracy")
+        (layer, metric) for layer in (0, 3) for metric in ("text_accuracy", "majority_accuracy", "effective_groups")
     }
     assert {(row.dataset, row.protocol, row.n, row.seed) for row in rows} == {("mine", "paper", 40, 0)}
     assert len({row.value for row in rows if row.metric == "text_accuracy"}) == 1

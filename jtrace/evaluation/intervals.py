@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jtrace.evaluation.task import Item, Outcome
-from jtrace.held_out import group_draws
+from jtrace.held_out import SHARE, difference_interval, effective_groups, group_draws
+from jtrace.held_out import interval as of_draws
 
 DRAWS = 1000
-LEVEL = 0.95
+UNLIMITED = (-np.inf, np.inf)
 
 
 def estimate(outcome: Outcome, rows: np.ndarray | None = None) -> float:
@@ -26,7 +27,7 @@ def estimate(outcome: Outcome, rows: np.ndarray | None = None) -> float:
 def interval(
     outcome: Outcome, items: Sequence[Item], seed: int, rows: np.ndarray | None = None, base: Outcome | None = None
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of a metric by a cluster bootstrap over groups (Efron 1979; Davison and Hinkley 1997).
+    """95 % interval of a metric by a cluster bootstrap over groups, as `jtrace.held_out` has it for few of them.
 
     Args:
         items: whose groups are drawn; one without a group is its own.
@@ -35,28 +36,34 @@ def interval(
         base: the interval is that of the difference from this outcome, on the same draws.
 
     Returns:
-        None where fewer than two groups count: nothing can be said then.
+        None where fewer than two (effective) groups count: nothing can be said then.
     """
-    counted = outcome.weights > 0 if rows is None else (outcome.weights > 0) & rows
-    if base is not None:
-        counted |= base.weights > 0 if rows is None else (base.weights > 0) & rows
+    both = (outcome,) if base is None else (outcome, base)
+    counted = np.any([of.weights > 0 for of in both], axis=0) & (True if rows is None else rows)
     names = [item.group or f"\0{at}" for at, item in enumerate(items)]
     groups, members = np.unique(np.array(names)[counted], return_inverse=True)
     if len(groups) < 2:
         return None
-    drawn = _drawn(seed, len(groups))
+    drawn = np.concatenate([np.ones((1, len(groups))), _drawn(seed, len(groups))])
 
-    def metric(of: Outcome) -> np.ndarray:
+    def sums(of: Outcome) -> tuple[np.ndarray, np.ndarray]:
         weights = of.weights[counted]
         total, weight = (np.bincount(members, c, len(groups)) for c in (weights * of.values[counted], weights))
-        return _metric(drawn @ total, drawn @ weight, of.exponential)
+        return drawn @ total, drawn @ weight
 
-    found = metric(outcome) - (0.0 if base is None else metric(base))
-    found = found[np.isfinite(found)]
-    if not len(found):
-        return None
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    effective = effective_groups(np.bincount(members, outcome.weights[counted], len(groups)))
+    are_rates = all(np.isin(of.values[counted][of.weights[counted] > 0], (0.0, 1.0)).all() for of in both)
+    if base is not None:
+        found = _metric(*sums(outcome), outcome.exponential) - _metric(*sums(base), base.exponential)
+        if are_rates and not outcome.exponential:
+            return difference_interval(found[1:], found[0], effective)
+        return of_draws(found[1:], found[0], effective, UNLIMITED)
+    means = _metric(*sums(outcome), exponential=False)
+    limits = SHARE if are_rates and not outcome.exponential else UNLIMITED
+    ends = of_draws(means[1:], means[0], effective, limits)
+    if ends is None or not outcome.exponential:
+        return ends
+    return float(np.exp(ends[0])), float(np.exp(ends[1]))
 
 
 def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> np.ndarray:
