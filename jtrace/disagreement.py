@@ -11,11 +11,10 @@ import pandas as pd
 
 from jtrace.behaviour import Estimate
 from jtrace.figures.style import at_text, span_text
-from jtrace.findings import PAIRED, Z95, Finding, findings
+from jtrace.findings import LEVEL, PAIRED, Z95, Finding, findings
 from jtrace.standing import Standing, standings
 from jtrace.words import listed, number, spread, with_spread
 
-LEVEL = 0.05  # of p-values
 INFORMATION = {"mi_xt": "I(X;T)", "mi_yt": "I(Y;T)"}
 
 

@@ -10,6 +10,7 @@ from jtrace.behaviour import Estimate
 from jtrace.dynamics import Trajectory
 from jtrace.dynamics_tables import CHOSEN
 from jtrace.figures.style import at_text, place_text, span_text
+from jtrace.reversed_probes import is_reversed
 from jtrace.standing import Standing, standings
 from jtrace.words import listed, number, spread, with_spread
 
@@ -18,13 +19,17 @@ Z95 = 1.96
 PAIRED = {
     "gain_over_text": "text only",
     "gain_over_random_init": "random initialisation",
-    "selectivity": "shuffled labels",
 }
 LINES = {
     "text_accuracy": "text only",
     "majority_accuracy": "chance",
     "random_init_accuracy": "random initialisation",
 }
+LEVEL = 0.05  # of p-values
+REVERSED = (
+    "That is far below one half: it has learnt something that points the wrong way on other rows, as where related "
+    "rows (twins) have opposite labels."
+)
 COURSES = ("mi_xt", "mi_yt", "mi_xt_excess", "mi_yt_excess")
 
 
@@ -65,7 +70,9 @@ class Finding:
         paired: by the names in `PAIRED`, differences of accuracy on the same bootstrap draws; empty under `paper`.
         chosen: the layer most often chosen on rows apart, and the accuracy of layers so chosen; `sound` alone.
         chosen_gain: of that accuracy over all that needs no training, random params at their own best layer among it.
-        calibration_error: of the probe's probabilities; `sound` alone.
+        calibration: error of the probe's probabilities, how much more it is than a calibrated probe's, and how often
+            such a probe has so much (p); `sound` alone.
+        groups: effective number of groups of the held-out rows; None where it was not measured.
         onset: from where on the accuracy stays above which line, in words; empty where that is not known.
     """
 
@@ -84,7 +91,8 @@ class Finding:
     paired: dict[str, Estimate]
     chosen: tuple[int, Estimate] | None
     chosen_gain: Estimate | None
-    calibration_error: float | None
+    calibration: tuple[float, float, float] | None
+    groups: float | None
     onset: str
 
     @property
@@ -138,16 +146,24 @@ class Finding:
         rows = "held-out rows" if self.paired else "test rows"
         where = f"{start}{end} (layer {self.layer}, {self.n} {rows})"
         if not self.paired:
-            return f"{where}: {self._against_levels()}."
+            return " ".join([f"{where}: {self._against_levels()}.", *[REVERSED] * self.is_reversed])
         words = [f"{where}: {', '.join(self._against_pairs())}."]
         if self.chosen is not None:
             layer, accuracy = self.chosen
             gain = self.chosen_gain
             by = "" if gain is None else f", by {number(gain.value)} ({spread(gain)}) above the best of all these lines"
             words.append(f"With the layer chosen on rows apart (most often {layer}) {with_spread(accuracy)}{by}.")
-        if self.calibration_error is not None:
-            words.append(f"Its probabilities are off by {self.calibration_error:.2f} on average.")
-        return " ".join(words + [self.onset] * bool(self.onset))
+        if self.calibration is not None:
+            error, excess, p = self.calibration
+            more = f"{number(excess)} more" if p <= LEVEL else "no more"
+            off = f"Its probabilities are off by {error:.2f} on average"
+            words.append(f"{off}, {more} than a calibrated probe's (p = {p:.3f}).")
+        return " ".join(words + [self.onset] * bool(self.onset) + [REVERSED] * self.is_reversed)
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether the probe is wrong more often than a coin, beyond chance."""
+        return is_reversed(self.last, self.accuracy.ci_high, self.n)
 
     def _against_levels(self) -> str:
         chance = f"chance ({self.chance:.2f})"
@@ -217,9 +233,15 @@ def _finding(standing: Standing, onsets: pd.DataFrame | None) -> Finding:
         paired=paired,
         chosen=standing.only("chosen_layer_accuracy"),
         chosen_gain=gain[1] if (gain := standing.only("chosen_layer_gain")) else None,
-        calibration_error=standing.value("probe_ece"),
+        calibration=_calibration(standing),
+        groups=standing.value("effective_groups"),
         onset=_onset(standing, curve, onsets) if curve and onsets is not None else "",
     )
+
+
+def _calibration(standing: Standing) -> tuple[float, float, float] | None:
+    error, excess, p = (standing.value(f"probe_ece{part}") for part in ("", "_excess", "_p"))
+    return None if error is None or excess is None or p is None else (error, excess, p)
 
 
 def _courses(standing: Standing, curve: Trajectory) -> dict[str, Course]:

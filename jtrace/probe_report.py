@@ -46,7 +46,7 @@ def _probe_table(found: Sequence[Finding], protocol: str) -> str:
     ]
     return table(
         f"Probe accuracy at the first and last checkpoint, protocol {protocol}; ± is half a 95 % interval of the gain "
-        "over the better of text only and chance",
+        "over the best of text only, chance and one half",
         ["set", "model", "layer", "first", "last", "text only", "chance", "gain", "±", "test rows"],
         rows,
     )
@@ -59,13 +59,15 @@ def _sound_table(found: Sequence[Finding], protocol: str) -> str:
         chosen = f.chosen[1].value if f.chosen else None
         start = [f.dataset, f.model, f.layer, f.first if f.first_at else None, f.last, spread(f.accuracy, 3)]
         gains = [value for one in paired for value in ((one.value, spread(one, 3)) if one else (None, None))]
-        rows.append([*start, f.text, f.chance, *gains, chosen, f.calibration_error, f.n])
+        error, _, p = f.calibration or (None, None, None)
+        rows.append([*start, f.text, f.chance, *gains, chosen, error, p, f.groups, f.n])
     return table(
-        f"Probe accuracy at the first and last checkpoint, protocol {protocol}, with 95 % intervals; differences are "
-        "taken on the same bootstrap draws",
+        f"Probe accuracy at the first and last checkpoint, protocol {protocol}, with 95 % intervals. Differences are "
+        "taken on the same bootstrap draws: from the best of text only, chance and one half, and from the better of "
+        "random initialisation and one half. ECE p is how often a calibrated probe has so large an error",
         ["set", "model", "layer", "first", "last", "95 %", "text only", "chance",
          *(column for name in PAIRED.values() for column in (f"above {name}", "95 %")),
-         "chosen layer", "ECE", "rows"],
+         "chosen layer", "ECE", "ECE p", "effective groups", "rows"],
         rows,
     )  # fmt: skip
 

@@ -10,7 +10,8 @@ from jtrace.page import definitions, items, paragraph, table
 
 # From this accuracy of the text-only classifier on, a set's labels can be read off the surface.
 GIVEN_AWAY = 0.9
-FEW_TESTS = 100
+# Below, intervals lean on how groups are distributed, and one odd group moves them.
+FEW_GROUPS = 30
 
 
 def run_section(record: Mapping[str, Any], metrics: pd.DataFrame, failures: Mapping[str, Any]) -> str:
@@ -118,11 +119,12 @@ def warnings(found: Sequence[Finding]) -> Iterator[str]:
                 f"{finding.dataset}: a text-only classifier reaches {finding.text:.2f}; its labels can be read off the "
                 "surface, and a probe's accuracy says little of the model"
             )
-        if finding.n < FEW_TESTS:
-            margin = (
-                f"the gain over the baselines is uncertain by ±{finding.margin:.2f}, or more where rows are related"
+        groups = finding.n if finding.groups is None else finding.groups
+        if groups < FEW_GROUPS:
+            yield (
+                f"{finding.dataset}: its {finding.n} held-out rows say as much as {groups:.0f} groups of one size, "
+                f"fewer than {FEW_GROUPS}; the gain over the baselines is uncertain by ±{finding.margin:.2f}, or more"
             )
-            yield f"{finding.dataset}: {finding.n} test rows only; {margin}"
 
 
 def oddities(record: Mapping[str, Any]) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """Protocol `sound`: one checkpoint's residuals → metrics that a careful reviewer believes.
 
 Every row is scored by a probe that has not seen its group, beside a classifier of the bare texts, the same architecture
-re-initialised and shuffled labels, all on the same folds and the same bootstrap draws; information stands beside its
-permutation null. Axes: L layers, U distinct statements, N rows, R repeats, F fits, B weightings (the first are ones,
-the others bootstrap draws), m independent rows, P permutations, H half samples, M reported layers, D
-width.
+re-initialised and a control task, all on the same folds and the same bootstrap draws; information stands beside its
+permutation null. Axes: L layers, U distinct statements, N rows, R repeats, I initialisations, F fits, B weightings (the
+first are ones, the others bootstrap draws), K bins, m independent rows, P permutations, H half samples, M reported
+layers, D width.
 """
 
 import dataclasses
@@ -20,16 +20,21 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
 from jtrace.by_layer import by_layer, place
+from jtrace.calibration import calibration, calibration_gaps
+from jtrace.control_task import ControlTask, control_task
 from jtrace.cross_validation import FoldProbe, FoldRows, cross_validate, fold_rows, held_out_scores
 from jtrace.data.groups import groups_of
 from jtrace.data.splits import Fold, one_per_group, repeated_folds
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.held_out import (
+    NOTHING,
+    SHARE,
+    Variance,
     accuracy,
     auroc,
-    calibration_error,
     difference_interval,
+    effective_groups,
     interval,
     label_entropy,
     log_loss,
@@ -52,8 +57,10 @@ HALVES = 16
 COIN = 0.5
 # Differences of accuracies lie between −1 and 1, and have a rule of their own where they never vary.
 DIFFERENCES = ("selectivity", "gain_over_text", "gain_over_random_init", "chosen_layer_gain")
-# Biased upwards under bootstrap weights: their spread is used, not their percentiles.
-BIASED = ("probe_ece",)
+# Of metrics that are no shares.
+LIMITS = {"probe_log_loss": (0.0, np.inf), "mi_yt_bound": (-np.inf, np.inf)}
+# Of rows whose last word recurs alone.
+CONTROLS = ("control_accuracy", "selectivity")
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class SoundSet:
         groups: of each row, int64 [N].
         folds: repeats-major.
         independent: rows of different groups, int64 [m].
+        control: what the probe is fitted to beside the labels.
     """
 
     statements: Statements
@@ -93,16 +101,18 @@ class SoundSet:
     groups: np.ndarray
     folds: tuple[Fold, ...]
     independent: np.ndarray
+    control: ControlTask
 
     @property
-    def n_groups(self) -> int:
-        return len(np.unique(self.groups))
+    def effective_groups(self) -> float:
+        return effective_groups(np.bincount(self.groups))
 
 
 class _ProbeRows(NamedTuple):
     members: Int[Array, " N"]
     labels: Float[Array, " N"]
-    shuffled: Float[Array, "R N"]
+    control: Float[Array, "R N"]
+    recurs: Float[Array, " N"]
     folds: FoldRows
 
 
@@ -112,13 +122,13 @@ class _Arrays(NamedTuple):
     Attributes:
         weights: of rows, ones first.
         line: accuracy of the better of the text-only classifier, guessing the larger class and a coin.
-        random_init: scores of the re-initialised architecture's probes.
+        random_init: scores of the re-initialised architecture's probes, initialisations as if they were repeats.
     """
 
     probe: _ProbeRows
     weights: Float[Array, "B N"]
     line: Float[Array, " B"]
-    random_init: Float[Array, "L R N"]
+    random_init: Float[Array, "L IR N"]
     independent: Int[Array, " m"]
     permutations: Int[Array, "P m"]
     halves: Int[Array, "H h"]
@@ -126,7 +136,8 @@ class _Arrays(NamedTuple):
 
 
 class _LayerResult(NamedTuple):
-    estimates: dict[str, Float[Array, " B"]]
+    estimates: dict[str, Float[Array, " _"]]
+    gaps: Float[Array, "B K"]
     information: SoundInformation
     fits: FoldProbe
     held_out: Float[Array, "R N"]
@@ -170,7 +181,8 @@ def sound_set(statements: Statements, config: SoundConfig) -> SoundSet:
         statements.labels, groups, config.folds, config.repeats, config.inner_folds, config.seed, name
     )
     independent = one_per_group(statements.labels, groups, config.information_rows, config.seed, name)
-    return SoundSet(statements, config, groups, folds, independent)
+    control = control_task(statements.texts, statements.labels, folds, config.seed)
+    return SoundSet(statements, config, groups, folds, independent, control)
 
 
 def probe_scores(
@@ -191,7 +203,7 @@ def sound_trace(
     members: Int[np.ndarray, " N"],
     of: SoundSet,
     text: Float[np.ndarray, "R N"],
-    random_init: Float[np.ndarray, "M R N"],
+    random_init: Float[np.ndarray, "M I R N"],
     layers: Sequence[int],
     layout: Layout | None = None,
     progress: str | None = None,
@@ -202,7 +214,8 @@ def sound_trace(
         residuals: of every distinct statement, layer 0 included: it is the X of I(X;T).
         members: which distinct statement each row of the set is.
         text: held-out scores of the text-only classifier, on the same folds.
-        random_init: held-out scores of the re-initialised architecture, as `probe_scores` gives them for `layers`.
+        random_init: held-out scores of each re-initialisation of the architecture, as `probe_scores` gives them for
+            `layers`.
         layers: which M layers to report.
         layout: the mesh that the residuals are whole on every device of; None for one device.
         progress: label of a progress bar; none is shown if None.
@@ -211,8 +224,9 @@ def sound_trace(
         InputError: a statistic that is not finite.
     """
     config, rows = of.config, len(of.independent)
-    at_layer = np.zeros((residuals.shape[0], *text.shape), np.float32)
-    at_layer[np.asarray(layers)] = random_init
+    as_repeats = random_init.reshape(len(layers), -1, text.shape[1])
+    at_layer = np.zeros((residuals.shape[0], *as_repeats.shape[1:]), np.float32)
+    at_layer[np.asarray(layers)] = as_repeats
     probe, independent, halves = place(
         (_probe_rows(members, of), of.independent.astype(np.int32), half_samples(rows, HALVES, config.seed + 1)), layout
     )
@@ -230,8 +244,10 @@ def sound_trace(
         _input_side(residuals, probe.members[independent], halves),
     )
     results = list(by_layer(_sound_layer, residuals, layers, shared, None, layout, progress))
-    table = [metric for layer, result in zip(layers, results, strict=True) for metric in _metrics(of, layer, result)]
-    table += _chosen_layer(of, layers, results, weights, line)
+    apart = [_between(of, scores) for scores in random_init]
+    each = zip(layers, results, apart, strict=True)
+    table = [metric for layer, result, added in each for metric in _metrics(of, layer, result, added)]
+    table += _chosen_layer(of, layers, results, apart, weights, line)
     for metric in table:
         if not np.isfinite([metric.value, metric.ci_low or 0.0, metric.ci_high or 0.0]).all():
             raise InputError(
@@ -257,16 +273,19 @@ def baseline_metrics(of: SoundSet, text: Float[np.ndarray, "R N"], layers: Seque
         "text_auroc": auroc(text, folds, labels, weights),
         "majority_accuracy": accuracy(_majority(of), labels, weights),
     }
-    found = list(_estimated(of, 0, estimates))
+    found = [*_estimated(of, 0, estimates), _metric(of, 0, "effective_groups", of.effective_groups, len(labels))]
     return [dataclasses.replace(metric, layer=layer) for layer in layers for metric in found]
 
 
 def _probe_rows(members: np.ndarray, of: SoundSet) -> _ProbeRows:
-    labels = of.statements.labels.astype(np.float32)
-    random = np.random.default_rng(of.config.seed)
-    shuffled = np.stack([random.permutation(labels) for _ in range(of.config.repeats)])
-    folds = fold_rows(of.folds, len(labels))
-    return _ProbeRows(jnp.asarray(members, jnp.int32), jnp.asarray(labels), jnp.asarray(shuffled), folds)
+    labels, control = of.statements.labels.astype(np.float32), of.control
+    return _ProbeRows(
+        jnp.asarray(members, jnp.int32),
+        jnp.asarray(labels),
+        jnp.asarray(control.labels),
+        jnp.asarray(control.recurs, jnp.float32),
+        fold_rows(of.folds, len(labels)),
+    )
 
 
 def _majority(of: SoundSet) -> Float[np.ndarray, "R N"]:
@@ -298,33 +317,34 @@ def _scores_of_layer(
     residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _ProbeRows, _: None
 ) -> Float[Array, "R N"]:
     x = residuals[layer][rows.members].astype(jnp.float32)
-    return held_out_scores(cross_validate(x, rows.labels, rows.shuffled, rows.folds).scores, rows.folds.fold_of)
+    return held_out_scores(cross_validate(x, rows.labels, rows.control, rows.folds).scores, rows.folds.fold_of)
 
 
 def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays: _Arrays, _: None) -> _LayerResult:
     rows, weights = arrays.probe, arrays.weights
     x = residuals[layer][rows.members].astype(jnp.float32)
-    fits = cross_validate(x, rows.labels, rows.shuffled, rows.folds)
+    fits = cross_validate(x, rows.labels, rows.control, rows.folds)
     fold_of, labels = rows.folds.fold_of, rows.labels
-    probe, mass_mean, shuffled = (held_out_scores(s, fold_of) for s in (fits.scores, fits.mass_mean, fits.shuffled))
+    probe, mass_mean, controls = (held_out_scores(s, fold_of) for s in (fits.scores, fits.mass_mean, fits.shuffled))
     random_init = arrays.random_init[layer]
     right = accuracy(probe, labels, weights)
     loss = log_loss(probe, labels, weights)
-    # How often a row's label is right after all labels were shuffled, against the shuffled ones.
-    each = [accuracy(scores[None], labels, weights) for scores, labels in zip(shuffled, rows.shuffled, strict=True)]
+    recurring = weights * rows.recurs
+    each = [accuracy(scores[None], dealt, recurring) for scores, dealt in zip(controls, rows.control, strict=True)]
     control = jnp.mean(jnp.stack(each), axis=0)
     by_chance = accuracy(random_init, labels, weights)
+    of_init = jnp.tile(fold_of, (len(random_init) // len(fold_of), 1))
     estimates = {
         "probe_accuracy": right,
         "probe_auroc": auroc(probe, fold_of, labels, weights),
-        "probe_ece": calibration_error(probe, labels, weights),
         "probe_log_loss": loss,
         "mass_mean_accuracy": accuracy(mass_mean, labels, weights),
         "mass_mean_auroc": auroc(mass_mean, fold_of, labels, weights),
         "random_init_accuracy": by_chance,
-        "random_init_auroc": auroc(random_init, fold_of, labels, weights),
-        "shuffled_accuracy": control,
-        "selectivity": right - control,
+        # Without draws: over three initialisations these would cost as much as the probe's own twice.
+        "random_init_auroc": auroc(random_init, of_init, labels, weights[:1]),
+        "control_accuracy": control,
+        "selectivity": accuracy(probe, labels, recurring) - control,
         "gain_over_text": right - arrays.line,
         "gain_over_random_init": right - jnp.maximum(by_chance, COIN),
         "mi_yt_bound": label_entropy(labels, weights) - loss,
@@ -334,12 +354,18 @@ def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays
         arrays.input_side, z, labels[arrays.independent], arrays.permutations, arrays.halves
     )
     slim = fits._replace(scores=fits.scores[:, :0], mass_mean=fits.mass_mean[:, :0], shuffled=fits.shuffled[:, :0])
-    return _LayerResult(estimates, information, slim, probe)
+    return _LayerResult(estimates, calibration_gaps(probe, labels, weights), information, slim, probe)
 
 
-def _metrics(of: SoundSet, layer: int, result: _LayerResult) -> Iterator[Metric]:
-    yield from _estimated(of, layer, result.estimates)
+def _metrics(of: SoundSet, layer: int, result: _LayerResult, added: Mapping[str, Variance]) -> Iterator[Metric]:
+    yield from _estimated(of, layer, result.estimates, added)
     metric = partial(_metric, of, layer)
+    calibrated = calibration(np.asarray(result.gaps, np.float64), of.effective_groups)
+    if calibrated is not None:
+        ends = calibrated.ci_low, calibrated.ci_high
+        yield metric("probe_ece", calibrated.error, len(of.groups), ends)
+        yield metric("probe_ece_excess", calibrated.excess, len(of.groups))
+        yield metric("probe_ece_p", calibrated.p, len(of.groups))
     c = float(np.exp(np.mean(np.log(result.fits.c))))
     yield metric("probe_c", c, len(of.groups))
     rows, information = len(of.independent), result.information
@@ -355,22 +381,40 @@ def _metrics(of: SoundSet, layer: int, result: _LayerResult) -> Iterator[Metric]
         yield metric(f"cka_{name}", float(getattr(information, f"cka_{name}")), rows)
 
 
-def _estimated(of: SoundSet, layer: int, estimates: Mapping[str, ArrayLike]) -> Iterator[Metric]:
-    """Metrics with intervals from the bootstrap draws; none for one that no pair of rows defines."""
-    groups = of.n_groups
+def _between(of: SoundSet, scores: Float[np.ndarray, "I R N"]) -> dict[str, Variance]:
+    """By how much the mean over initialisations varies with what these happened to be, by metric."""
+    right = np.mean((scores > 0) == (of.statements.labels == 1), axis=(1, 2))
+    several = len(scores)
+    if several < 2:
+        return {}
+
+    def of_mean(values: np.ndarray) -> Variance:
+        return Variance(float(values.var(ddof=1)) / several, several - 1)
+
+    # Where all are below a coin it is the coin that a probe is held against, and that does not vary.
+    return {"random_init_accuracy": of_mean(right), "gain_over_random_init": of_mean(np.maximum(right, COIN))}
+
+
+def _estimated(
+    of: SoundSet, layer: int, estimates: Mapping[str, ArrayLike], added: Mapping[str, Variance] | None = None
+) -> Iterator[Metric]:
+    """Metrics with intervals from the bootstrap draws; none for one that no row, or no pair of rows, defines.
+
+    Args:
+        added: what a metric varies by beside the groups.
+    """
     for name, found in estimates.items():
         every = np.asarray(found, np.float64)
         value, draws = float(every[0]), every[1:]
         if not np.isfinite(value):
             continue
+        groups = of.groups[of.control.recurs] if name in CONTROLS else of.groups
+        effective, varies = effective_groups(np.bincount(groups)), (added or {}).get(name, NOTHING)
         if name in DIFFERENCES:
-            ends = difference_interval(draws, groups)
-        elif name in BIASED:
-            half = 1.96 * float(np.nanstd(draws))
-            ends = max(value - half, 0.0), min(value + half, 1.0)
+            ends = difference_interval(draws, value, effective, varies)
         else:
-            ends = interval(draws, value, groups)
-        yield _metric(of, layer, name, value, len(of.groups), ends)
+            ends = interval(draws, value, effective, LIMITS.get(name, SHARE), varies)
+        yield _metric(of, layer, name, value, len(groups), ends)
 
 
 def _metric(
@@ -385,12 +429,16 @@ def _chosen_layer(
     of: SoundSet,
     layers: Sequence[int],
     results: Sequence[_LayerResult],
+    apart: Sequence[Mapping[str, Variance]],
     weights: Float[np.ndarray, "B N"],
     line: Float[np.ndarray, " B"],
 ) -> Iterator[Metric]:
     """Accuracy where each fit takes the layer that its inner rows favour: the best of many layers without its luck.
 
     And its gain over the line or, if that is better, over random params at their own best layer.
+
+    Args:
+        apart: of each layer, by how much random params vary.
     """
     losses = np.stack([result.fits.inner_loss for result in results])
     chosen = losses.argmin(axis=0)
@@ -399,6 +447,9 @@ def _chosen_layer(
     for fold, at in zip(of.folds, chosen, strict=True):
         found[fold.repeat, fold.test] = scores[at, fold.repeat, fold.test]
     right = np.asarray(accuracy(found, of.statements.labels.astype(np.float32), weights), np.float64)
-    random_init = np.max([result.estimates["random_init_accuracy"] for result in results], axis=0)
+    each = np.stack([result.estimates["random_init_accuracy"] for result in results])
+    random_init, best = each.max(axis=0), int(each[:, 0].argmax())
+    varies = apart[best].get("random_init_accuracy", NOTHING) if random_init[0] > line[0] else NOTHING
     estimates = {"chosen_layer_accuracy": right, "chosen_layer_gain": right - np.maximum(line, random_init)}
-    yield from _estimated(of, layers[int(np.bincount(chosen).argmax())], estimates)
+    at = layers[int(np.bincount(chosen).argmax())]
+    yield from _estimated(of, at, estimates, {"chosen_layer_gain": varies})

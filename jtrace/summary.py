@@ -20,10 +20,11 @@ PROBE_METRICS = {
     "accuracy": "probe_accuracy",
     "AUROC": "probe_auroc",
     "ECE": "probe_ece",
+    "ECE p": "probe_ece_p",
     "text only": "text_accuracy",
     "chance": "majority_accuracy",
     "random init": "random_init_accuracy",
-    "shuffled": "shuffled_accuracy",
+    "control task": "control_accuracy",
 }
 INFORMATION_METRICS = {
     f"{name}{suffix}": f"{metric}{part}"

@@ -10,10 +10,15 @@ ALWAYS = (
     ),
     (
         "text only",
-        "A logistic classifier on the words and the looks of the texts, on the same rows. What it reaches needs no "
-        "model; only what lies above it was learnt.",
+        "A logistic classifier on the looks, words and letter sequences of the texts, the best of several by rows "
+        "apart, on the same rows. What it reaches needs no model; only what lies above it was learnt.",
     ),
     ("chance", "Always guessing the label that most training rows have."),
+    (
+        "gain, above",
+        "Accuracy less the best of what it is held against and one half, a coin: so it is not the difference of the "
+        "numbers beside it where text only, chance or random initialisation do worse than a coin.",
+    ),
     (
         "clearly above",
         "Under paper by more than 1.96 standard errors of the difference, test rows taken as independent; related "
@@ -35,7 +40,12 @@ SOUND = (
     (
         "95 % interval, band",
         "How far the value depends on which statements were at hand: whole groups of related rows are drawn anew "
-        "(bootstrap), or halves of the rows for information. Differences are taken on the same draws.",
+        "(bootstrap), or halves of the rows for information. Differences are taken on the same draws. Intervals of few "
+        "groups are widened by Student's t.",
+    ),
+    (
+        "effective groups",
+        "How many groups of one size would say as much as those that there are. Below 30 an interval says little.",
     ),
     (
         "chosen layer",
@@ -43,17 +53,20 @@ SOUND = (
     ),
     (
         "random initialisation",
-        "The same probe on the same architecture with fresh random weights. What it reaches comes from the tokens and "
-        "the shape of the network; only what lies above it was learnt in training.",
+        "The same probe on the same architecture with fresh random weights, the mean of three. What it reaches comes "
+        "from the tokens and the shape of the network; only what lies above it was learnt in training. How far the "
+        "three differ is part of the intervals.",
     ),
     (
-        "shuffled labels, selectivity",
-        "The same probe fitted to labels that were dealt out anew. Selectivity is the accuracy less that "
-        "(Hewitt and Liang 2019): a probe that merely remembers has none.",
+        "control task, selectivity",
+        "The same probe fitted to labels that were dealt out at random to the last words of statements, and scored "
+        "where that word recurs among the rows it was fitted to. Selectivity is the accuracy on these rows less that "
+        "(Hewitt and Liang 2019): where it is low, a probe that merely recognises words and remembers does as well.",
     ),
     (
         "calibration error (ECE)",
-        "How far the probe's probabilities are from how often it is right, on average; 0 is best, 0.1 is one in ten.",
+        "How far the probe's probabilities are from how often it is right, on average; 0.1 is one in ten. Chance alone "
+        "makes it more than 0, so p says how often a calibrated probe would have as much.",
     ),
     (
         "null, p, above the null",

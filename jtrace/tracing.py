@@ -45,6 +45,7 @@ from jtrace.models.families import read_model_config
 from jtrace.models.sharding import Layout
 from jtrace.probe_files import KeptProbes
 from jtrace.results import RunDirectory
+from jtrace.reversed_probes import reversed_probes
 from jtrace.sound import SoundConfig, SoundSet, SoundTrace, baseline_metrics, sound_trace
 from jtrace.steer import SteerConfig, steer, unit_of
 from jtrace.steering import no_vector
@@ -391,6 +392,7 @@ def _measure(
             found.metrics += [*sound.metrics, *baseline_metrics(of, text, layers)]
         if config.keep_activations:
             found.kept[name] = np.asarray(residuals[np.asarray(layers)][:, members])
+    found.warnings += tuple(reversed_probes(found.metrics))
     if len(found.probes) > 1:
         probes = {name: kept.probes for name, kept in found.probes.items()}
         draws, seed = config.sound.draws, config.sound.seed

@@ -19,7 +19,7 @@ from jtrace.cross_validation import held_out_scores
 from jtrace.data.groups import Words, words_of
 from jtrace.data.splits import evenly_spread
 from jtrace.data.statements import Statements
-from jtrace.held_out import accuracy, auroc, interval, row_weights
+from jtrace.held_out import accuracy, auroc, effective_groups, interval, row_weights
 from jtrace.kernels.gram import HIGHEST
 from jtrace.probe_files import KeptProbes
 from jtrace.trace import Metric
@@ -142,7 +142,7 @@ def between_sets(
             own = scores[:, names.index(trained_on), members[to.name]]
             found = jax.device_get(_tested(own, to.labels, unseen.astype(np.float32), weights))
             metric = partial(Metric, to.name, to.dimension, protocol="sound", n=int(unseen.sum()), seed=seed)
-            groups = len(np.unique(to.groups[unseen]))
+            groups = effective_groups(np.bincount(to.groups[unseen]))
             for name, values, estimates in (
                 ("accuracy", found.accuracy, found.drawn_accuracy),
                 ("auroc", found.auroc, found.drawn_auroc),

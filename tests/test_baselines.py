@@ -4,11 +4,10 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
-from jtrace.baselines import FEATURE_BLOCK, MOST_WORDS, text_baseline, text_features
+from jtrace.baselines import text_baseline, text_scores
 from jtrace.data.statements import BUILTIN, Statements, read_statements
-from tests.bars import within
+from jtrace.sound import SoundConfig, sound_set
 
 LETTERS = np.array(list("abcdefghij"))
 
@@ -43,34 +42,33 @@ def test_the_majority_is_that_of_the_training_rows():
     assert text_baseline(flipped).majority_accuracy == 0
 
 
-def test_test_rows_decide_no_feature():
-    texts = [f"word{i % 7} and{i % 3}" for i in range(50)]
-    train = np.arange(40)
-    one = text_features(tuple(texts), train)
-    other = text_features((*texts[:40], *(["unseen " * 9] * 10)), train)
-    np.testing.assert_array_equal(one[:40], other[:40])
+def test_rows_held_out_change_nothing_but_their_own_scores():
+    statements = made_up(lambda label: ("no", "yes")[label])
+    folds = sound_set(statements, SoundConfig()).folds
+    scores = text_scores(statements, folds)
+    assert scores.shape == (1, 200)
+    assert np.mean((scores[0] > 0) == statements.labels) > 0.9
+
+    test = folds[0].test
+    texts = tuple("unseen " * 9 if i in test else text for i, text in enumerate(statements.texts))
+    labels = np.where(np.isin(np.arange(200), test), 1 - statements.labels, statements.labels)
+    changed = Statements("mine", texts, labels, None, "mine.csv", statements.rows)
+    own = text_scores(changed, folds[:1])[0, test]
+    assert len(np.unique(own)) == 1  # what was learnt elsewhere, of texts that are all alike
+    kept = Statements("mine", statements.texts, labels, None, "mine.csv", statements.rows)
+    np.testing.assert_array_equal(text_scores(kept, folds[:1])[0, test], scores[0, test])
 
 
-def test_features_are_capped_and_filled_up_to_a_common_size():
-    texts = tuple(f"w{i} w{i + 1}" for i in range(3 * MOST_WORDS))
-    features = text_features(texts, np.arange(len(texts)))
-    assert features.shape[1] % FEATURE_BLOCK == 0
-    assert MOST_WORDS < features.shape[1] < MOST_WORDS + 2 * FEATURE_BLOCK
-
-
-def test_the_solver_gives_what_scikit_learn_gives():
-    statements = made_up(lambda label: ("no", "yes", "so")[label + (np.random.default_rng(label).random() > 0.5)])
-    features = text_features(statements.texts, np.arange(160))
-    peer = LogisticRegression(tol=1e-9, max_iter=10_000).fit(features[:160], statements.labels[:160])
-    expected = peer.score(features[160:], statements.labels[160:])
-    within("text-only baseline against scikit-learn", abs(text_baseline(statements).text_accuracy - expected), 1e-3)
+def test_a_set_without_inner_rows_has_a_baseline_too():
+    labels = np.array([0, 1, 0])
+    assert text_baseline(Statements("mine", ("a", "b", "?"), labels, None, "mine.csv", (2, 3, 4))).n == 1
 
 
 def test_the_table_s_rows_join_with_the_probe_s():
     statements = made_up(lambda label: "same")
     rows = text_baseline(statements).metrics(statements, [0, 3])
     assert {(row.layer, row.metric) for row in rows} == {
-        (layer, metric) for layer in (0, 3) for metric in ("text_accuracy", "majority_accuracy")
+        (layer, metric) for layer in (0, 3) for metric in ("text_accuracy", "majority_accuracy", "effective_groups")
     }
     assert {(row.dataset, row.protocol, row.n, row.seed) for row in rows} == {("mine", "paper", 40, 0)}
     assert len({row.value for row in rows if row.metric == "text_accuracy"}) == 1
@@ -80,6 +78,18 @@ def test_the_table_s_rows_join_with_the_probe_s():
 def test_the_authors_sets_are_largely_told_by_their_texts(shared):
     started = time.process_time()
     found = {name: text_baseline(read_statements(name, shared / "data")).text_accuracy for name in BUILTIN}
-    assert found["sst2"] > 0.98
-    assert all(found[name] > 0.74 for name in ("toxigen", "confaide", "stereoset"))
+    assert found["sst2"] > 0.99
+    assert found["truthfulqa"] > 0.68
+    assert all(found[name] > 0.78 for name in ("toxigen", "confaide", "stereoset"))
     assert time.process_time() - started < 60
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_on_grouped_folds_it_is_as_good_as_word_and_character_n_grams(shared):
+    """Beside TF-IDF of word 1-2-grams and character 2-5-grams, logistic regression with C tried by hand."""
+    peers = {"confaide": 0.802, "stereoset": 0.852, "toxigen": 0.788, "truthfulqa": 0.70, "sst2": 0.99}
+    for name, peer in peers.items():
+        statements = read_statements(name, shared / "data")
+        scores = text_scores(statements, sound_set(statements, SoundConfig()).folds)
+        assert np.mean((scores > 0) == statements.labels) > peer - 0.007, name

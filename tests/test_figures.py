@@ -227,15 +227,15 @@ def test_lines_over_training_have_their_intervals_as_bands_and_the_controls_at_t
     figure = accuracy_over_checkpoints(curve)
     assert bands(figure.axes[0]) == [(0.57, 0.63), (0.67, 0.73), (0.77, 0.83)]
     assert lines(figure)["random initialisation"].get_ydata()[0] == 0.58
-    assert lines(figure)["shuffled labels"].get_ydata()[0] == 0.5
+    assert lines(figure)["control task"].get_ydata()[0] == 0.5
     assert {"text only", "chance"} <= lines(figure).keys()
 
 
 def test_over_layers_the_controls_are_lines_of_the_last_checkpoint():
     table = sound_table([0, 100], layers=3, datasets=["mine"])
-    table.loc[(table["metric"] == "shuffled_accuracy") & (table["step"] == 100), "value"] = 0.51
+    table.loc[(table["metric"] == "control_accuracy") & (table["step"] == 100), "value"] = 0.51
     figure = accuracy_over_layers(with_checkpoints(table))
-    np.testing.assert_allclose(lines(figure)["shuffled labels"].get_ydata(), [0.51] * 3)
+    np.testing.assert_allclose(lines(figure)["control task"].get_ydata(), [0.51] * 3)
     np.testing.assert_allclose(lines(figure)["random initialisation"].get_xdata(), [0, 1, 2])
     assert bands(figure.axes[0])[0] == (0.57, 0.63)
 
@@ -244,7 +244,7 @@ def test_without_intervals_there_are_no_bands_and_no_controls():
     (curve,) = trajectories(metrics_table([0, 100], datasets=["mine"]))
     for figure in (accuracy_over_checkpoints(curve), information_over_checkpoints(curve)):
         assert not any(ax.collections for ax in figure.axes)
-        assert not {"random initialisation", "shuffled labels"} & lines(figure).keys()
+        assert not {"random initialisation", "control task"} & lines(figure).keys()
 
 
 def test_information_stands_before_its_null_and_the_bound_before_0():

@@ -92,9 +92,9 @@ def test_under_sound_the_words_rest_on_paired_intervals():
     assert finding.clear
     assert finding.in_words() == (
         "0.80 at step 0, 0.90 (0.87 to 0.93) at step 100 (layer 2, 2000 held-out rows): above text only by 0.30 (0.27 "
-        "to 0.33), above random initialisation by 0.35 (0.31 to 0.39), above shuffled labels by 0.40 (0.35 to 0.45). "
-        "With the layer chosen on rows apart (most often 2) 0.89 (0.86 to 0.92). Its probabilities are off by 0.04 on "
-        "average."
+        "to 0.33), above random initialisation by 0.35 (0.31 to 0.39). With the layer chosen on rows apart (most often "
+        "2) 0.89 (0.86 to 0.92). Its probabilities are off by 0.04 on average, 0.02 more than a calibrated probe's "
+        "(p = 0.004)."
     )
 
 
@@ -108,8 +108,11 @@ def test_under_sound_the_words_rest_on_paired_intervals():
             (0.0, -0.02, 0.02),
             "not clearly above random initialisation (by 0.00, −0.02 to 0.02)",
         ),
-        ("selectivity", (0.3, 0.0, 0.6), "not clearly above shuffled labels (by 0.30, 0.00 to 0.60)"),
-        ("selectivity", (0.3, np.nan, np.nan), "not clearly above shuffled labels (by 0.30, no interval)"),
+        (
+            "gain_over_random_init",
+            (0.3, np.nan, np.nan),
+            "not clearly above random initialisation (by 0.30, no interval)",
+        ),
         ("probe_accuracy", (0.9, 0.51, 1.0), "not clearly above chance (0.52)"),
     ],
 )
@@ -117,6 +120,23 @@ def test_under_sound_one_baseline_that_is_not_left_behind_is_enough(metric, numb
     finding = sound(**{metric: numbers})
     assert not finding.clear
     assert words in finding.in_words()
+
+
+def test_what_a_probe_remembers_is_no_line_to_leave_behind():
+    assert sound(selectivity=(-0.1, -0.2, 0.0)).clear
+
+
+def test_an_error_that_a_calibrated_probe_would_have_is_said_to_be_no_more():
+    words = sound(probe_ece_p=(0.3, np.nan, np.nan)).in_words()
+    assert words.endswith("off by 0.04 on average, no more than a calibrated probe's (p = 0.300).")
+
+
+def test_a_probe_far_below_one_half_is_not_passed_over():
+    assert "far below one half" in sound(probe_accuracy=(0.3, 0.25, 0.35)).in_words()
+    assert "far below one half" not in sound(probe_accuracy=(0.47, 0.45, 0.49)).in_words()
+    table = metrics_table([0], datasets=["mine"])
+    table.loc[table["metric"] == "probe_accuracy", "value"] = 0.3
+    assert "(twins) have opposite labels" in findings(table)[0].in_words()
 
 
 def test_the_normal_approximation_has_no_say_under_sound():
@@ -131,9 +151,7 @@ def test_information_is_followed_above_its_null_under_sound():
 
 
 def test_what_a_clear_finding_is_above():
-    assert clear_of(findings(sound_table([0]))) == (
-        "all of text only, random initialisation, shuffled labels and chance"
-    )
+    assert clear_of(findings(sound_table([0]))) == "all of text only, random initialisation and chance"
     assert clear_of(findings(metrics_table([0]))) == "the text-only classifier and chance"
 
 
@@ -145,6 +163,7 @@ def test_what_a_clear_finding_is_above():
         ({"at": 20, "ci_high": np.nan}, "from step 20 on (step 10 or later)."),
         ({"at": 20, "ci_low": 20, "ci_high": 20}, "from step 20 on."),
         ({"at": 20, "layer": 1}, "from step 20 on (step 10 to step 30)."),
+        ({"at": 20, "metric": "mi_yt_excess"}, "than a calibrated probe's (p = 0.004)."),
     ],
 )  # fmt: skip
 def test_the_onset_is_told_where_it_is_known(onset, words):

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
 from jtrace.data.splits import grouped_folds
 from jtrace.evaluation import intervals
 from jtrace.held_out import (
+    NOTHING,
+    SHARE,
+    Variance,
     accuracy,
     auroc,
-    calibration_error,
     difference_interval,
+    effective_groups,
     group_draws,
     interval,
     label_entropy,
@@ -109,31 +111,13 @@ def test_log_loss_is_scikit_learns_and_finite_at_any_certainty():
     np.testing.assert_allclose(log_loss(certain.scores, certain.labels, jnp.ones((1, 2))), [5e3])
 
 
-@pytest.mark.parametrize("bins", [5, 10])
-def test_calibration_error_is_that_of_scikit_learns_curve(bins):
-    found, weights = some(3, count=1000, decimals=6)
-    chance = 1 / (1 + np.exp(-np.asarray(found.scores[0], np.float64)))
-    error = np.asarray(calibration_error(found.scores, found.labels, weights, bins))
-    for weight, value in zip(np.asarray(weights, int), error, strict=True):
-        drawn = np.repeat(np.arange(1000), weight)
-        share, mean = calibration_curve(np.asarray(found.labels)[drawn], chance[drawn], n_bins=bins)
-        sizes = np.histogram(chance[drawn], np.linspace(0, 1, bins + 1))[0]
-        assert value == pytest.approx(sizes[sizes > 0] @ np.abs(share - mean) / len(drawn), abs=1e-6)
-
-
-def test_a_probability_on_the_edge_of_two_bins_is_in_the_lower_one():
-    found = held_out([0.0, np.log(0.45 / 0.55)], [1, 0])  # chances 0.5 and 0.45
-    error = calibration_error(found.scores, found.labels, jnp.ones((1, 2)))
-    np.testing.assert_allclose(error, [abs(0.5 - 0.45) / 2], atol=1e-6)
-
-
 def test_accuracy_counts_the_side_of_zero_and_zero_is_for_label_0():
     found = held_out([0.0, 0.0, 1.0, -1.0], [0, 1, 1, 1])
     weights = jnp.array([[1.0, 1.0, 1.0, 1.0], [3.0, 0.0, 1.0, 1.0]])
     assert accuracy(found.scores, found.labels, weights).tolist() == pytest.approx([0.5, 0.8])
 
 
-@pytest.mark.parametrize("metric", [accuracy, log_loss, calibration_error])
+@pytest.mark.parametrize("metric", [accuracy, log_loss])
 def test_repeats_count_as_if_their_rows_stood_side_by_side(metric):
     found, weights = some(4, repeats=3)
     pooled = held_out(found.scores.reshape(1, -1), jnp.tile(found.labels, 3))
@@ -161,14 +145,42 @@ def test_rows_are_drawn_with_their_group_and_steering_draws_the_same():
 
 def test_an_interval_holds_the_middle_95_percent_of_the_draws_that_are_finite():
     estimates = np.append(np.linspace(0, 1, 1001), [np.nan, np.inf])
-    assert interval(estimates, 0.5, 80) == pytest.approx((0.025, 0.975))
-    assert difference_interval(estimates - 0.5, 80) == pytest.approx((-0.475, 0.475))
+    assert interval(estimates, 0.5, 1e9) == pytest.approx((0.025, 0.975))
+    assert difference_interval(estimates - 0.5, 0.0, 1e9) == pytest.approx((-0.475, 0.475))
+
+
+def test_few_groups_have_wider_intervals_by_students_t_within_what_can_be():
+    estimates = 0.5 + 0.1 * np.random.default_rng(0).normal(size=100_000)
+    for groups, quantile in ((5, 2.776), (31, 2.042)):
+        half = quantile * 0.1 * (groups / (groups - 1)) ** 0.5
+        assert interval(estimates, 0.5, groups) == pytest.approx((0.5 - half, 0.5 + half), abs=0.005)
+        assert difference_interval(estimates, 0.5, groups) == pytest.approx((0.5 - half, 0.5 + half), abs=0.005)
+    assert interval(estimates + 0.3, 0.8, 3)[1] == 1.0
+    assert interval(estimates + 0.3, 0.8, 3, (0.0, np.inf))[1] > 1.0
+
+
+def test_unequal_groups_count_for_fewer():
+    assert effective_groups([3, 3, 3, 3]) == 4
+    assert effective_groups([0, 0, 2]) == 1
+    assert effective_groups([100, 1, 1, 1]) == pytest.approx(103**2 / 10003)
+    assert effective_groups([0]) == 0
+
+
+def test_a_second_source_of_variance_adds_to_the_groups_with_its_own_degrees_of_freedom():
+    estimates = 0.1 * np.random.default_rng(0).normal(size=100_000)
+    low, high = difference_interval(estimates, 0.0, 1e9, Variance(0.01, 2))
+    # Satterthwaite: (0.01 + 0.01)² / (0.01² / 2) = 8 degrees of freedom.
+    assert (low, high) == pytest.approx((-2.306 * 0.02**0.5, 2.306 * 0.02**0.5), abs=0.005)
+    assert interval(np.full(9, 0.5), 0.5, 80, SHARE, Variance(1e-4, 2)) == pytest.approx(
+        (0.5 - 0.043, 0.5 + 0.043), abs=1e-4
+    )
+    assert difference_interval(estimates, 0.0, 80, NOTHING) == difference_interval(estimates, 0.0, 80)
 
 
 def test_nothing_to_draw_from_has_no_interval():
     assert interval(np.full(10, np.nan), np.nan, 80) is None
     assert interval(np.ones(10), 1.0, 1) is None
-    assert difference_interval(np.zeros(10), 1) is None
+    assert difference_interval(np.zeros(10), 0.0, 1) is None
 
 
 def test_all_groups_right_leave_room_for_the_binomial_bound():
@@ -178,9 +190,9 @@ def test_all_groups_right_leave_room_for_the_binomial_bound():
     assert low == pytest.approx(0.025 ** (1 / 80))
     assert low**80 == pytest.approx(0.025)
     assert interval(np.zeros(1000), 0.0, 80) == pytest.approx((0.0, 1 - low))
-    assert difference_interval(np.zeros(1000), 80) == pytest.approx((low - 1, 1 - low))
+    assert difference_interval(np.zeros(1000), 0.0, 80) == pytest.approx((low - 1, 1 - low))
     # Right throughout, against a coin.
-    assert difference_interval(np.full(1000, 0.5), 80) == pytest.approx((0.5 - (1 - low), 0.5 + (1 - low)))
+    assert difference_interval(np.full(1000, 0.5), 0.5, 80) == pytest.approx((0.5 - (1 - low), 0.5 + (1 - low)))
 
 
 def test_a_perfect_probe_has_such_an_interval_whatever_the_draws():
@@ -228,7 +240,8 @@ def coverage():
         one = metrics(found, jnp.ones((1, len(labels))))
         for drawn, units in (("groups", groups), ("rows", np.arange(len(groups))))[: 2 if at < SETS / 2 else 1]:
             for metric, estimates in metrics(found, row_weights(units, 1000, at)).items():
-                low, high = interval(estimates, one[metric].item(), len(np.unique(units)))
+                limits = (0.0, np.inf) if metric == "log_loss" else SHARE
+                low, high = interval(estimates, one[metric].item(), len(np.unique(units)), limits)
                 held[metric, drawn].append(low <= truth[metric] <= high)
     shares = {key: float(np.mean(of)) for key, of in held.items()}
     print("\ncoverage of 95 % intervals:", shares)
@@ -237,8 +250,8 @@ def coverage():
 
 @pytest.mark.parametrize("metric", ["accuracy", "auroc", "log_loss"])
 def test_intervals_of_grouped_rows_cover_the_truth(coverage, metric):
-    """Percentiles lack Student's correction: 80 groups cover in 94.4 % of sets at best, skewed metrics a point less."""
-    expected = 0.94
+    """Skewed metrics cover in half a point less than they say."""
+    expected = 0.945
     assert abs(coverage[metric, "groups"] - expected) < 3 * (expected * (1 - expected) / SETS) ** 0.5
 
 
@@ -264,10 +277,79 @@ def test_a_paired_difference_is_zero_as_often_as_its_interval_says():
         one, two = (
             accuracy(held_out(scores + n, labels).scores, jnp.asarray(labels, jnp.float32), weights) for n in noise
         )
-        low, high = difference_interval(np.asarray(one - two), GROUPS)
+        right = ((scores + noise > 0) == labels).mean(axis=1)
+        low, high = difference_interval(np.asarray(one - two), right[0] - right[1], GROUPS)
         held += low <= 0 <= high
         together.append(high - low)
         apart.append(np.hypot(*(np.diff(interval(found, 0.5, GROUPS)).item() for found in (one, two))))
     print("\ncoverage of paired differences:", held / SETS)
     assert abs(held / SETS - 0.95) < 3 * (0.95 * 0.05 / SETS) ** 0.5
     assert np.mean(together) < 0.5 * np.mean(apart)
+
+
+def clustered_rate(random, groups, unequal, mean=0.7, spread=2.0):
+    """Right answers and rows of each group, whose rates are beta distributed around the mean."""
+    sizes = np.maximum(1, (6 * random.lognormal(0, 1, groups)).round()) if unequal else np.full(groups, 6.0)
+    rates = random.beta(spread * mean, spread * (1 - mean), groups)
+    return random.binomial(sizes.astype(int), rates), sizes
+
+
+def rate_coverage(groups, unequal, sets, mean=0.7):
+    """Share of sets whose interval of a rate holds its mean."""
+    random, held = np.random.default_rng(groups), 0
+    for seed in range(sets):
+        right, sizes = clustered_rate(random, groups, unequal, mean)
+        drawn = group_draws(np.arange(groups), 1000, seed)
+        found = interval((drawn @ right) / (drawn @ sizes), right.sum() / sizes.sum(), effective_groups(sizes))
+        low, high = found or (0.0, 1.0)  # nothing is said, so nothing is wrong
+        held += low <= mean <= high
+    return held / sets
+
+
+def test_an_interval_of_four_groups_covers():
+    assert rate_coverage(4, unequal=False, sets=300) > 0.87  # percentiles alone: 0.80
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize("unequal", [False, True])
+@pytest.mark.parametrize("groups", [4, 6, 10, 30, 80])
+def test_intervals_of_few_or_unequal_groups_cover(groups, unequal):
+    """Rates of few groups are skewed, and cover in two to four points less than they say."""
+    covered = rate_coverage(groups, unequal, sets=1000)
+    print(f"\ncoverage with {groups} {'unequal' if unequal else 'equal'} groups: {covered:.3f}")
+    assert covered > (0.90 if groups <= 10 else 0.93)
+
+
+def gain_rates(inits, sets, groups=200):
+    """Coverage of the gain over random params, and how often nothing gained is called a gain.
+
+    Initialisations differ by 0.019 in accuracy (standard deviation), as SmolLM2's do on the authors' sets; probe and
+    random params answer right in 0.7 of groups on average, independently.
+    """
+    random, held, called = np.random.default_rng(inits), 0, 0
+    for seed in range(sets):
+        drawn = group_draws(np.arange(groups), 1000, seed) / groups
+        probe = random.random(groups) < 0.7
+        others = random.random((inits, groups)) < 0.7 + 0.019 * random.normal(size=(inits, 1))
+        added = Variance(float(others.mean(axis=1).var(ddof=1)) / inits, inits - 1) if inits > 1 else NOTHING
+        gain = probe - others.mean(axis=0)
+        low, high = difference_interval(drawn @ gain, gain.mean(), groups, added)
+        held += low <= 0 <= high
+        called += low > 0
+    return held / sets, called / sets
+
+
+def test_a_gain_over_three_initialisations_covers():
+    held, called = gain_rates(3, 200)
+    assert held > 0.9
+    assert called < 0.06
+
+
+@pytest.mark.statistics
+def test_gains_over_initialisations_cover_and_are_called_at_their_rate():
+    for groups in (200, 2000):
+        rates = {inits: gain_rates(inits, 1000, groups) for inits in (1, 3)}
+        print(f"\ncoverage and rate of false gains with {groups} groups, by initialisations:", rates)
+        assert rates[3][0] > 0.95 - 3 * (0.05 * 0.95 / 1000) ** 0.5
+        assert rates[3][1] < 0.025 + 3 * (0.025 * 0.975 / 1000) ** 0.5
+    assert rates[1][0] < 0.9  # one initialisation decides by its luck

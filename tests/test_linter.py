@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jtrace.data.groups import found_groups, groups_of
+from jtrace.data.groups import groups_of
 from jtrace.data.statements import BUILTIN, Statements, read_statements
 from jtrace.linter import Finding, Rule, as_text, held_out, lint, text_rules
 
@@ -316,9 +316,10 @@ def test_naive_bayes_by_hand():
     guesses = rule.predict(labels, np.array([True, True, True, False, False, False]))
 
     # Smoothed, red is in 3/4 of the texts of label 1 and 1/3 of the other, sky in 2/4 and 1/3, sea in 2/4 and 2/3,
-    # green in 1/4 and 2/3; label 1 starts at odds of 3 to 2, and words never seen say nothing.
-    # "Green sky", neither red nor sea: 3/2 · 3/8 · 3/8 · 3/2 · 3/2 < 1. Nothing known: 3/2 · 3/8 · 3/4 · 3/2 · 9/4 > 1.
+    # green in 1/4 and 2/3; label 1 starts at odds of 2 to 1, and words never seen say nothing.
+    # "Green sky", neither red nor sea: 2 · 3/8 · 3/8 · 3/2 · 3/2 < 1. Nothing known: 2 · 3/8 · 3/4 · 3/2 · 9/4 > 1.
     assert guesses.tolist() == [True, True, False, False, False, True]
+    assert rule.predict(labels, np.arange(6) < 2).all()  # one label is all that they know
 
 
 # Extremes
@@ -451,23 +452,6 @@ def test_a_bag_of_words_scores_about_0_8_on_four_of_five(shared, authors, name, 
 
     assert least < accuracy < most
     assert has(authors[name], "trivial_rule", round(accuracy * len(statements)), "a bag of words")
-
-
-@pytest.mark.real
-def test_a_bag_of_words_is_near_the_best_that_words_can_do(shared):
-    text = pytest.importorskip("sklearn.feature_extraction.text")
-    linear = pytest.importorskip("sklearn.linear_model")
-    statements = read_statements("confaide", shared / "data")
-    groups = found_groups(statements.texts)
-    counts = text.CountVectorizer(lowercase=False, token_pattern=r"\w+", binary=True).fit_transform(statements.texts)
-
-    def regression(labels: np.ndarray, train: np.ndarray) -> np.ndarray:
-        return linear.LogisticRegression(max_iter=500).fit(counts[train], labels[train]).predict(counts) == 1
-
-    best = (held_out(Rule("regression", regression), statements.labels, groups) == statements.labels).mean()
-    ours = (held_out(text_rules(statements.texts)[-1], statements.labels, groups) == statements.labels).mean()
-
-    assert ours > best - 0.02
 
 
 @pytest.mark.parametrize("token", ["</s>", "<s>", "<|endoftext|>", "<|im_start|>", "<unk>", "[SEP]", "<end_of_turn>"])

@@ -100,14 +100,14 @@ def test_the_page_leads_with_what_is_sound_and_has_all_sections_of_it(tmp_path):
     run = with_dynamics(tmp_path / "run", datasets=("one", "other"))
     found = read(write_report(run.path))
     lead = found.words.partition("What was run")[0]
-    best = "all of text only, random initialisation, shuffled labels and chance"
+    best = "all of text only, random initialisation and chance"
     assert f"linear probes are clearly more accurate than {best} on every set: one and other." in lead
     assert "0.90 (0.87 to 0.93) at step 100 (layer 2, 2000 held-out rows): above text only by" in lead
     assert "from step 20 on (step 10 to step 30)" in lead
     assert "test rows): clearly above" not in lead
     for section in ("Paper and sound side by side", "The course of pre-training", "How vectors turn", "Transfer"):
         assert section in found.words
-    for term in ("grouped folds", "95 % interval, band", "null, p, above the null", "shuffled labels, selectivity",
+    for term in ("grouped folds", "95 % interval, band", "null, p, above the null", "control task, selectivity",
                  "random initialisation", "calibration error (ECE)", "bound on I(Y;T)", "onset", "turn",
                  "transfer A probe of one set"):  # fmt: skip
         assert term in found.words.partition("How to read this layer")[2]
@@ -145,14 +145,14 @@ def test_it_says_what_was_run(tmp_path):
 def test_failures_missing_checkpoints_and_warnings_are_told(tmp_path):
     metrics = small([None])
     metrics.loc[metrics["metric"] == "text_accuracy", "value"] = 0.97
-    run = write_run(tmp_path / "run", metrics.assign(n=30), checkpoints=["llama", "broken", "later"])
+    run = write_run(tmp_path / "run", metrics.assign(n=29), checkpoints=["llama", "broken", "later"])
     (run.path / "failures.jsonl").write_text(json.dumps({"checkpoint": "broken", "error": "no <weights>"}) + "\n")
     words = read(write_report(run.path)).words
     assert "1 of 3 checkpoints so far, 1 failed" in words
     assert "broken no <weights>" in words
     assert "Not traced yet: later." in words
     assert "mine: a text-only classifier reaches 0.97" in words
-    assert "mine: 30 test rows only" in words
+    assert "mine: its 29 held-out rows say as much as 29 groups of one size, fewer than 30" in words
 
 
 def test_an_unfinished_run_says_so_at_the_top(tmp_path):

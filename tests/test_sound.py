@@ -19,7 +19,7 @@ LAYERS, WIDTH, N = 3, 12, 160
 def statements(n=N, groups=None, labels=None):
     labels = np.tile([0, 1], n // 2) if labels is None else np.asarray(labels)
     groups = tuple(f"g{i // 2}" for i in range(n)) if groups is None else groups
-    texts = tuple(f"statement {i} of colour {'abcdefg'[i % 7]}" for i in range(n))
+    texts = tuple(f"statement {i // 2} of colour {'abcdefg'[i % 7]}" for i in range(n))
     return Statements("made", texts, labels, groups, "made.csv", tuple(range(2, n + 2)))
 
 
@@ -35,7 +35,7 @@ def residuals(labels, seed=0, strength=(0.0, 0.6, 3.0)):
 def trace(x, of, config=CONFIG, layers=(0, 1, 2), random_init=None):
     made = sound_set(of, config)
     members = np.arange(len(of))
-    scores = random_init if random_init is not None else np.zeros((len(layers), config.repeats, len(of)), np.float32)
+    scores = random_init if random_init is not None else np.zeros((len(layers), 2, config.repeats, len(of)), np.float32)
     text = text_scores(of, made.folds)
     found = sound_trace(x, members, made, text, scores, layers)
     table = pd.DataFrame([*found.metrics, *baseline_metrics(made, text, layers)])
@@ -155,11 +155,40 @@ def test_a_random_network_that_knows_as_much_leaves_no_gain():
     x, made = residuals(of.labels), sound_set(of, CONFIG)
     scores = probe_scores(x, np.arange(N), made, (0, 1, 2))
     assert scores.shape == (3, 1, N)
-    _, table = trace(x, of, random_init=scores)
+    _, table = trace(x, of, random_init=np.stack([scores, scores], axis=1))
     assert value(table, 2, "random_init_accuracy") == value(table, 2, "probe_accuracy")
     assert value(table, 2, "gain_over_random_init") == 0
     # Even two that agree everywhere might differ on other groups.
     assert value(table, 2, "gain_over_random_init", "ci_low") < 0 < value(table, 2, "gain_over_random_init", "ci_high")
+
+
+def test_initialisations_that_differ_widen_the_interval_of_what_is_gained_on_them():
+    of = statements()
+    x, made = residuals(of.labels), sound_set(of, CONFIG)
+    alike = probe_scores(x, np.arange(N), made, (0, 1, 2))
+    other = np.where(np.random.default_rng(0).random(alike.shape) < 0.1, -alike, alike)
+    widths, values = [], []
+    for inits in ([alike, alike, alike], [alike, other, other]):
+        _, table = trace(x, of, random_init=np.stack(inits, axis=1))
+        low, high = (value(table, 2, "gain_over_random_init", end) for end in ("ci_low", "ci_high"))
+        widths.append(high - low)
+        values.append(value(table, 2, "random_init_accuracy"))
+    right = [np.mean((scores[2, 0] > 0) == of.labels) for scores in (alike, other)]
+    assert values == pytest.approx([right[0], (right[0] + 2 * right[1]) / 3])
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_the_control_task_is_scored_where_last_words_recur(traced):
+    found, table = traced
+    (row,) = [one for one in found.metrics if (one.metric, one.layer) == ("selectivity", 2)]
+    assert row.n == N  # seven colours end all statements
+    assert abs(value(table, 2, "control_accuracy") - 0.5) < 0.2  # no layer holds the colour
+    assert value(table, 2, "selectivity") == pytest.approx(
+        value(table, 2, "probe_accuracy") - value(table, 2, "control_accuracy"), abs=1e-6
+    )
+    alone = dataclasses.replace(statements(), texts=tuple(f"statement {i // 2} ends in w{i}" for i in range(N)))
+    _, table = trace(residuals(alone.labels), alone)
+    assert not {"control_accuracy", "selectivity"} & set(table["metric"])
 
 
 def test_constant_and_duplicated_features_give_defined_values():

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
@@ -53,12 +54,21 @@ def test_each_protocol_has_its_rows_in_the_same_tables(swept):
     assert set(table["protocol"]) == {"paper", "sound"}
     paper, sound = (set(table.loc[table["protocol"] == name, "metric"]) for name in ("paper", "sound"))
     assert paper == {"probe_accuracy", "probe_auroc", "mi_xt", "mi_yt", "vector_norm", "text_accuracy",
-                     "majority_accuracy"}  # fmt: skip
-    assert {"probe_accuracy", "text_accuracy", "random_init_accuracy", "selectivity", "mi_xt_null", "mi_yt_bound",
+                     "majority_accuracy", "effective_groups"}  # fmt: skip
+    assert {"probe_accuracy", "text_accuracy", "random_init_accuracy", "probe_ece_p", "mi_xt_null", "mi_yt_bound",
             "chosen_layer_accuracy", "transfer_auroc:other", "transfer_accuracy:mine"} <= sound  # fmt: skip
     assert table["value"].notna().all()
     keys = ["revision", "dataset", "layer", "protocol", "metric"]
     assert not table.duplicated(keys).any()
+
+
+def test_random_params_are_drawn_three_times_and_each_time_others(swept):
+    (file,) = (swept / "run/baselines").iterdir()
+    scores = load_file(file)
+    assert {name: array.shape[:3] for name, array in scores.items()} == dict.fromkeys(("mine", "other"), (3, 3, 1))
+    first, second, third = scores["mine"].swapaxes(0, 1)
+    assert (first != second).any()
+    assert (second != third).any()
 
 
 def test_paper_is_what_it_is_without_sound(swept):

@@ -575,3 +575,12 @@ def test_progress_tells_ties_and_answers_that_cannot_be_judged(tmp_path, model, 
     first, second = capsys.readouterr().out.splitlines()
     assert "accuracy 0.500 unsteered, best 0.500 (layer 1, strength -1, tied with 3 more), " in first
     assert "no accuracy: of 6 answers none can be judged, " in second
+
+
+def test_a_unit_s_summary_compares_numbers_of_one_protocol():
+    """Under `sound` a third of the rows chose the setting, so its numbers are of other rows than those of `paper`."""
+    columns = ["protocol", "metric", "strength", "layer", "value"]
+    rows = [("paper", "accuracy", 0, 0, 0.5), ("paper", "accuracy", 1, 2, 0.6), ("sound", "accuracy", 2, 2, 0.9)]
+    worker = SimpleNamespace(task=SimpleNamespace(main="accuracy", higher_is_better=True))
+    told = module._Worker.summary(worker, pd.DataFrame(rows, columns=columns))
+    assert told == "accuracy 0.500 unsteered, best 0.600 (layer 2, strength 1)"

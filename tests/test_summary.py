@@ -68,10 +68,10 @@ def test_both_protocols_are_compared_at_the_last_checkpoint_each_at_its_own_best
     assert sound["accuracy 95 %"] == "0.870 to 0.930"
     assert sound["I(X;T) − null 95 %"] == "2.700 to 3.500"
     assert sound["bound (nats) 95 %"] == "0.200 to 0.300"
-    expected = {"ECE": 0.04, "text only": 0.6, "chance": 0.52, "random init": 0.55, "shuffled": 0.5, "I(X;T)": 5.1,
+    expected = {"ECE": 0.04, "text only": 0.6, "chance": 0.52, "random init": 0.55, "control task": 0.5, "I(X;T)": 5.1,
                 "I(X;T) null": 2.0, "I(X;T) p": 0.005, "I(Y;T) null": 0.1, "bound (nats)": 0.25}  # fmt: skip
     assert {name: round(sound[name], 3) for name in expected} == expected
-    assert found.iloc[0][["random init", "shuffled", "I(X;T) null"]].isna().all()
+    assert found.iloc[0][["random init", "control task", "I(X;T) null"]].isna().all()
 
 
 def test_the_comparison_is_two_tables_of_keys_and_columns():
@@ -91,7 +91,7 @@ def test_on_a_terminal_the_comparison_names_each_checkpoint_once_and_fits():
 
 def test_of_paper_alone_the_comparison_has_no_column_that_nothing_is_in():
     found = comparison_table(metrics_table([0]))
-    assert not {"ECE", "shuffled", "I(X;T) null", "accuracy 95 %"} & set(found)
+    assert not {"ECE", "control task", "I(X;T) null", "accuracy 95 %"} & set(found)
 
 
 def test_without_metrics_the_comparison_is_empty():

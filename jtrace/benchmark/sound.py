@@ -9,6 +9,7 @@ from jtrace.baselines import text_scores
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
 from jtrace.benchmark.shared import JTRACE, Shared
 from jtrace.sound import SoundConfig, probe_scores, sound_set, sound_trace
+from jtrace.sweep_baselines import INITIALISATIONS
 from jtrace.trace import paper_trace
 
 # What `sound` may cost beside `paper`, its baselines among it though a sweep makes these once.
@@ -28,7 +29,7 @@ class Sound:
         folded = sound_set(of, SoundConfig())
         text = text_scores(of, folded.folds)
         # As for random params, whose activations have the same shape.
-        scores = probe_scores(residuals, members, folded, layers)
+        scores = np.stack([probe_scores(residuals, members, folded, layers)] * INITIALISATIONS, axis=1)
         calls = {
             "sound": lambda: sound_trace(residuals, members, folded, text, scores, layers),
             "paper": lambda: paper_trace(residuals, members, of, layers),
@@ -43,7 +44,7 @@ class Sound:
         """Ratios of seconds."""
         of = found[JTRACE]
         alone, paper = float(of["sound"]), float(of["paper"])
-        whole = alone + float(of["text only"]) + float(of["random params"])
+        whole = alone + float(of["text only"]) + INITIALISATIONS * float(of["random params"])
         return [
             Agreement("sound's seconds over paper's", alone / paper, BAR),
             Agreement("the same with its baselines", whole / paper, BAR),

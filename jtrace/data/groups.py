@@ -65,13 +65,12 @@ def found_groups(texts: Sequence[str]) -> np.ndarray:
     return _partition(len(texts), [words, questions, sentences, map(openings.get, words)])
 
 
-def words_of(texts: Sequence[str], fold_case: bool = True) -> list[Words]:
-    """The words of each text, in order, without punctuation and symbols; a text of nothing else is its own one word.
+def words_of(texts: Sequence[str]) -> list[Words]:
+    """The words of each text, in order, without case, punctuation and symbols.
 
-    Args:
-        fold_case: whether `Apple` and `apple` are the same word.
+    A text of nothing else is its own one word.
     """
-    plain = [unicodedata.normalize("NFKC", text.casefold() if fold_case else text) for text in texts]
+    plain = [unicodedata.normalize("NFKC", text.casefold()) for text in texts]
     table = {ord(character): _spelling(character) for character in set().union(*plain)}
     return [tuple(text.translate(table).split()) or (text.strip(),) for text in plain]
 

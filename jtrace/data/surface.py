@@ -1,11 +1,8 @@
-"""What a text shows without any model of language: which words it has, and how it is written. Axes: N texts."""
+"""How a text is written: what it shows without any model of language. Axes: N texts."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
-
-from jtrace.data.groups import numbered, words_of
 
 SURFACE = (
     "characters",
@@ -22,17 +19,6 @@ SURFACE = (
     "holds a question mark",
     "holds an exclamation mark",
 )
-
-
-def word_presence(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which text has which word, each pair once, upper and lower case told apart.
-
-    Returns:
-        Text and word of each pair, int64; words are numbered by first appearance.
-    """
-    words = [tuple(dict.fromkeys(form)) for form in words_of(texts, fold_case=False)]
-    rows = np.repeat(np.arange(len(texts)), list(map(len, words)))
-    return rows, numbered(itertools.chain.from_iterable(words))
 
 
 def surface_features(texts: Sequence[str]) -> np.ndarray:

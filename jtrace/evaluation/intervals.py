@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jtrace import held_out
 from jtrace.evaluation.task import Item, Outcome
+from jtrace.held_out import SHARE, difference_interval, effective_groups, group_draws
+from jtrace.held_out import interval as of_draws
 
 DRAWS = 1000
-LEVEL = 0.95
+UNLIMITED = (-np.inf, np.inf)
 
 
 def estimate(outcome: Outcome, rows: np.ndarray | None = None) -> float:
@@ -26,7 +27,7 @@ def estimate(outcome: Outcome, rows: np.ndarray | None = None) -> float:
 def interval(
     outcome: Outcome, items: Sequence[Item], seed: int, rows: np.ndarray | None = None, base: Outcome | None = None
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of a metric by a cluster bootstrap over groups (Efron 1979; Davison and Hinkley 1997).
+    """95 % interval of a metric by a cluster bootstrap over groups, as `jtrace.held_out` has it for few of them.
 
     Of a rate that is 0 or 1 in every group, and of two rates that are alike in every group, no draw differs; the exact
     binomial bound for so many groups stands in (Clopper and Pearson 1934), see `held_out.interval`.
@@ -38,32 +39,34 @@ def interval(
         base: the interval is that of the difference from this outcome, on the same draws.
 
     Returns:
-        None where fewer than two groups count: nothing can be said then.
+        None where fewer than two (effective) groups count: nothing can be said then.
     """
-    counted = outcome.weights > 0 if rows is None else (outcome.weights > 0) & rows
-    if base is not None:
-        counted |= base.weights > 0 if rows is None else (base.weights > 0) & rows
+    both = (outcome,) if base is None else (outcome, base)
+    counted = np.any([of.weights > 0 for of in both], axis=0) & (True if rows is None else rows)
     names = [item.group or f"\0{at}" for at, item in enumerate(items)]
     groups, members = np.unique(np.array(names)[counted], return_inverse=True)
     if len(groups) < 2:
         return None
-    drawn = _drawn(seed, len(groups))
+    drawn = np.concatenate([np.ones((1, len(groups))), _drawn(seed, len(groups))])
 
-    def metric(of: Outcome) -> np.ndarray:
+    def sums(of: Outcome) -> tuple[np.ndarray, np.ndarray]:
         weights = of.weights[counted]
         total, weight = (np.bincount(members, c, len(groups)) for c in (weights * of.values[counted], weights))
-        return _metric(drawn @ total, drawn @ weight, of.exponential)
+        return drawn @ total, drawn @ weight
 
-    found = metric(outcome) - (0.0 if base is None else metric(base))
-    if _is_rate(outcome):
-        if base is not None:
-            return held_out.difference_interval(found, len(groups))
-        return held_out.interval(found, estimate(outcome, rows), len(groups))
-    found = found[np.isfinite(found)]
-    if not len(found):
-        return None
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    effective = effective_groups(np.bincount(members, outcome.weights[counted], len(groups)))
+    are_rates = all(np.isin(of.values[counted][of.weights[counted] > 0], (0.0, 1.0)).all() for of in both)
+    if base is not None:
+        found = _metric(*sums(outcome), outcome.exponential) - _metric(*sums(base), base.exponential)
+        if are_rates and not outcome.exponential:
+            return difference_interval(found[1:], found[0], effective)
+        return of_draws(found[1:], found[0], effective, UNLIMITED)
+    means = _metric(*sums(outcome), exponential=False)
+    limits = SHARE if are_rates and not outcome.exponential else UNLIMITED
+    ends = of_draws(means[1:], means[0], effective, limits)
+    if ends is None or not outcome.exponential:
+        return ends
+    return float(np.exp(ends[0])), float(np.exp(ends[1]))
 
 
 def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> np.ndarray:
@@ -84,11 +87,7 @@ def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> n
 @functools.lru_cache(maxsize=4)
 def _drawn(seed: int, groups: int) -> np.ndarray:
     """How often each group is in each draw, float64 [DRAWS, groups]."""
-    return held_out.group_draws(np.arange(groups), DRAWS, seed).astype(np.float64)
-
-
-def _is_rate(outcome: Outcome) -> bool:
-    return not outcome.exponential and bool(((outcome.values >= 0) & (outcome.values <= 1)).all())
+    return group_draws(np.arange(groups), DRAWS, seed).astype(np.float64)
 
 
 def _metric(total: np.ndarray, weight: np.ndarray, exponential: bool) -> np.ndarray:

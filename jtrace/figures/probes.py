@@ -26,10 +26,10 @@ from jtrace.figures.style import (
 )
 
 LEVELS = (("text_accuracy", "text only", "--", "#222222"), ("majority_accuracy", "chance", ":", "#666666"))
-# Probes that nothing of the training can help, under `sound`.
+# Probes that what is asked of the model cannot help, under `sound`.
 CONTROLS = (
     ("random_init_accuracy", "random initialisation", (0, (5, 1.5, 1, 1.5)), "#D55E00"),
-    ("shuffled_accuracy", "shuffled labels", (0, (1, 1)), "#CC79A7"),
+    ("control_accuracy", "control task", (0, (1, 1)), "#CC79A7"),
 )
 
 

@@ -2,13 +2,7 @@
 
 import numpy as np
 
-from jtrace.data.surface import SURFACE, surface_features, word_presence
-
-
-def test_each_word_of_a_text_counts_once_and_case_matters():
-    rows, words = word_presence(("the cat saw the dog.", "The dog!"))
-    assert list(rows) == [0, 0, 0, 0, 1, 1]
-    assert list(words) == [0, 1, 2, 3, 4, 3]
+from jtrace.data.surface import SURFACE, surface_features
 
 
 def test_surface_features_are_what_they_are_called():

@@ -107,6 +107,22 @@ def test_rare_answers_are_covered(trials, rows):
     assert covered / trials > 0.93
 
 
+def test_what_is_alike_in_every_group_has_room_for_groups_that_were_not_asked():
+    """60 groups without a difference, or without an error: a rate of up to 6 % gives that in 2.5 % of cases."""
+    values, rows = clustered(np.random.default_rng(5))
+    room = 1 - 0.025 ** (1 / 60)
+    assert interval(Outcome.of(values), rows, 0, base=Outcome.of(values)) == pytest.approx((-room, room))
+    assert interval(Outcome.of(np.ones(300)), rows, 0) == pytest.approx((1 - room, 1.0))
+    assert interval(Outcome.of(np.zeros(300)), rows, 0) == pytest.approx((0.0, room))
+
+
+def test_what_is_no_rate_has_no_such_bound():
+    rows = items([""] * 50)
+    outcome = Outcome(np.full(50, 2.0), np.ones(50), exponential=True)
+    assert interval(outcome, rows, 0) == pytest.approx((np.exp(2), np.exp(2)))
+    assert interval(outcome, rows, 0, base=outcome) == (0.0, 0.0)
+
+
 def test_the_same_seed_draws_the_same_and_another_does_not():
     values, rows = clustered(np.random.default_rng(6))
     once, again, other = (interval(Outcome.of(values), rows, seed) for seed in (7, 7, 8))
