@@ -48,7 +48,8 @@ class FoldProbe(NamedTuple):
     Attributes:
         scores: of the logistic probe.
         mass_mean: of the probe along the difference of the class means (arXiv 2310.06824), cut half-way; no log-odds.
-        shuffled: of a logistic probe that was fitted to shuffled labels with the same C (Hewitt and Liang 2019).
+        control: of a logistic probe that was fitted to other labels with the same C (Hewitt and Liang 2019); None where
+            there are none.
         c: the chosen strength.
         inner_loss: mean cross-entropy, in nats, of the inner rows at that strength.
         weights, intercept: of the logistic probe, for standardised features.
@@ -57,7 +58,7 @@ class FoldProbe(NamedTuple):
 
     scores: Float[Array, " N"]
     mass_mean: Float[Array, " N"]
-    shuffled: Float[Array, " N"]
+    control: Float[Array, " N"] | None
     c: Float[Array, ""]
     inner_loss: Float[Array, ""]
     weights: Float[Array, " D"]
@@ -86,21 +87,22 @@ def fold_rows(folds: Sequence[Fold], count: int) -> FoldRows:
 
 
 def cross_validate(
-    x: Float[Array, "N D"], labels: Float[Array, " N"], shuffled: Float[Array, "R N"], rows: FoldRows
+    x: Float[Array, "N D"], labels: Float[Array, " N"], control: Float[Array, "R N"] | None, rows: FoldRows
 ) -> FoldProbe:
     """Every fit, results with a leading axis F.
 
     Args:
         x: float32 features; each fit standardises them over its training rows.
         labels: 0 or 1.
-        shuffled: the labels in another order, for each repeat.
+        control: the labels of a control task, for each repeat.
     """
     repeats = jnp.repeat(jnp.arange(len(rows.fold_of)), len(rows.train) // len(rows.fold_of))
 
     def fit(at: tuple[Array, ...]) -> FoldProbe:
         train, weights, held_out, repeat = at
         mean, scale = training_scale(x[train], weights)
-        found = fold_probe(scaled(x, mean, scale), labels, shuffled[repeat], train, weights, held_out)
+        other = None if control is None else control[repeat]
+        found = fold_probe(scaled(x, mean, scale), labels, other, train, weights, held_out)
         return found._replace(mean=mean, scale=scale)
 
     return jax.lax.map(fit, (rows.train, rows.weights, rows.held_out, repeats))
@@ -116,7 +118,7 @@ def held_out_scores(scores: Float[Array, "F N"], fold_of: Int[Array, "R N"]) -> 
 def fold_probe(
     z: Float[Array, "N D"],
     labels: Float[Array, " N"],
-    shuffled: Float[Array, " N"],
+    control: Float[Array, " N"] | None,
     train: Int[Array, " n"],
     weights: Float[Array, " n"],
     held_out: Float[Array, "J n"],
@@ -138,20 +140,23 @@ def fold_probe(
     best = jnp.argmin(losses)
     c = jnp.asarray(STRENGTHS)[best]
     chosen = solver.solve(at._replace(coefficients=path[best]), y, c * weights, TOLERANCE)
-    control = solver.solve(_at_zero(chosen), shuffled[train], c * weights, TOLERANCE)
+    control_scores, arrived = None, arrived & chosen.converged
+    if control is not None:
+        other = solver.solve(_at_zero(chosen), control[train], c * weights, TOLERANCE)
+        control_scores, arrived = decision(z, solver.fit(other)), arrived & other.converged
     fit = solver.fit(chosen)
     width = jnp.ones(z.shape[1], z.dtype)
     return FoldProbe(
         decision(z, fit),
         _mass_mean(z, z[train], y, weights),
-        decision(z, solver.fit(control)),
+        control_scores,
         c,
         losses[best],
         fit.weights,
         fit.intercept,
         0 * width,
         width,
-        arrived & chosen.converged & control.converged,
+        arrived,
     )
 
 

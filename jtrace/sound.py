@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from jtrace.by_layer import by_layer, place
@@ -193,9 +193,15 @@ def probe_scores(
     layout: Layout | None = None,
     progress: str | None = None,
 ) -> Float[np.ndarray, "M R N"]:
-    """Held-out log-odds of the probes alone, float32: what is kept of the re-initialised architecture."""
+    """Held-out log-odds of the probes alone, float32: what is kept of the re-initialised architecture.
+
+    Raises:
+        InputError: a probe that is not at its optimum.
+    """
     rows = place(_probe_rows(members, of), layout)
-    return np.stack(list(by_layer(_scores_of_layer, residuals, layers, rows, None, layout, progress)))
+    results = list(by_layer(_scores_of_layer, residuals, layers, rows, None, layout, progress))
+    _check_optimum(of, layers, [converged for _, converged in results])
+    return np.stack([scores for scores, _ in results])
 
 
 def sound_trace(
@@ -254,9 +260,7 @@ def sound_trace(
                 f"{metric.dataset}: {metric.metric} of layer {metric.layer} is {metric.value}; the checkpoint is not "
                 "traceable"
             )
-    stuck = [layer for layer, result in zip(layers, results, strict=True) if not result.fits.converged.all()]
-    if stuck:
-        raise InputError(not_at_optimum(of.statements.name, stuck))
+    _check_optimum(of, layers, [result.fits.converged for result in results])
     fits = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(result.fits for result in results))
     fold_of = np.asarray(probe.folds.fold_of)
     probes = Probes(fits.weights, fits.intercept, fits.mean, fits.scale, fold_of)
@@ -275,6 +279,12 @@ def baseline_metrics(of: SoundSet, text: Float[np.ndarray, "R N"], layers: Seque
     }
     found = [*_estimated(of, 0, estimates), _metric(of, 0, "effective_groups", of.effective_groups, len(labels))]
     return [dataclasses.replace(metric, layer=layer) for layer in layers for metric in found]
+
+
+def _check_optimum(of: SoundSet, layers: Sequence[int], converged: Sequence[np.ndarray]) -> None:
+    stuck = [layer for layer, folds in zip(layers, converged, strict=True) if not folds.all()]
+    if stuck:
+        raise InputError(not_at_optimum(of.statements.name, stuck))
 
 
 def _probe_rows(members: np.ndarray, of: SoundSet) -> _ProbeRows:
@@ -315,17 +325,19 @@ def _input_side(residuals: Float[Array, "L U D"], members: Int[Array, " m"], hal
 
 def _scores_of_layer(
     residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _ProbeRows, _: None
-) -> Float[Array, "R N"]:
+) -> tuple[Float[Array, "R N"], Bool[Array, " F"]]:
     x = residuals[layer][rows.members].astype(jnp.float32)
-    return held_out_scores(cross_validate(x, rows.labels, rows.control, rows.folds).scores, rows.folds.fold_of)
+    fits = cross_validate(x, rows.labels, None, rows.folds)
+    return held_out_scores(fits.scores, rows.folds.fold_of), fits.converged
 
 
 def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays: _Arrays, _: None) -> _LayerResult:
     rows, weights = arrays.probe, arrays.weights
     x = residuals[layer][rows.members].astype(jnp.float32)
     fits = cross_validate(x, rows.labels, rows.control, rows.folds)
+    assert fits.control is not None
     fold_of, labels = rows.folds.fold_of, rows.labels
-    probe, mass_mean, controls = (held_out_scores(s, fold_of) for s in (fits.scores, fits.mass_mean, fits.shuffled))
+    probe, mass_mean, controls = (held_out_scores(s, fold_of) for s in (fits.scores, fits.mass_mean, fits.control))
     random_init = arrays.random_init[layer]
     right = accuracy(probe, labels, weights)
     loss = log_loss(probe, labels, weights)
@@ -353,7 +365,7 @@ def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays
     information = sound_information(
         arrays.input_side, z, labels[arrays.independent], arrays.permutations, arrays.halves
     )
-    slim = fits._replace(scores=fits.scores[:, :0], mass_mean=fits.mass_mean[:, :0], shuffled=fits.shuffled[:, :0])
+    slim = fits._replace(scores=fits.scores[:, :0], mass_mean=fits.mass_mean[:, :0], control=None)
     return _LayerResult(estimates, calibration_gaps(probe, labels, weights), information, slim, probe)
 
 

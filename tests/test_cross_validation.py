@@ -95,7 +95,7 @@ def test_held_out_scores_are_those_of_the_fit_that_has_not_seen_the_row():
 def test_shuffled_labels_cannot_be_told_on_rows_held_out():
     x, labels, groups = pairs(400)
     found, rows = run(x, labels, repeated_folds(labels, groups))
-    right = np.mean((own(found.shuffled, rows) > 0) == labels)
+    right = np.mean((own(found.control, rows) > 0) == labels)
     assert abs(right - 0.5) < 4 * np.sqrt(0.25 / 400)
     assert np.mean((own(found.scores, rows) > 0) == labels) > 0.8
 

@@ -13,8 +13,7 @@ LEAF = 96
 
 def spd_inverse(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
     """A⁻¹, symmetric and positive semi-definite to rounding whatever the condition of A."""
-    factor = inverse_factor(a)
-    return jnp.matmul(factor.T, factor, precision=HIGHEST)
+    return _square(inverse_factor(a))
 
 
 def inverse_factor(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
@@ -41,6 +40,18 @@ def factor_by_halves(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
     bottom = factor_by_halves(a[half:, half:] - _product(across, across.T))
     corner = -_product(bottom, _product(across, top))
     return jnp.block([[top, jnp.zeros((half, n - half), a.dtype)], [corner, bottom]])
+
+
+def _square(k: Float[Array, "N N"]) -> Float[Array, "N N"]:
+    """KᵀK of a lower triangular matrix, without most products by its zeros."""
+    n = k.shape[0]
+    if n <= 4 * LEAF:
+        return _product(k.T, k)
+    half = n // 2
+    low, bottom = k[half:, :half], k[half:, half:]
+    across = _product(bottom.T, low)
+    top = _square(k[:half, :half]) + _product(low.T, low)
+    return jnp.block([[top, across.T], [across, _square(bottom)]])
 
 
 def _product(a: Array, b: Array) -> Array:
