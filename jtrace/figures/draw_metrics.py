@@ -22,11 +22,11 @@ LEVELS_CAPTION = (
 
 CONTROLS_OVER_LAYERS = (
     " Bands are 95 % intervals. The two thin lines are probes of the same architecture with fresh random weights, and "
-    "of shuffled labels, at the last checkpoint."
+    "of a control task, at the last checkpoint."
 )
 CONTROLS_OVER_TRAINING = (
     " Bands are 95 % intervals. The two thin lines are probes of the same architecture with fresh random weights, and "
-    "of shuffled labels (the median of checkpoints), each at its own best layer."
+    "of a control task (the median of checkpoints), each at its own best layer."
 )
 NULL_CAPTION = (
     " Bands are 95 % intervals; the grey strip is where 95 % of permuted rows lie, {}: what is inside it is no more "
