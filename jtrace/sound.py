@@ -167,7 +167,6 @@ class SoundTrace:
 
     metrics: tuple[Metric, ...]
     probes: Probes
-    warnings: tuple[str, ...] = ()
 
 
 def sound_set(statements: Statements, config: SoundConfig) -> SoundSet:

@@ -71,12 +71,13 @@ class SetTrace:
     Attributes:
         metrics: rows of the table.
         vectors: by kind (`jtrace.vectors.KINDS`), float32 [layer, width].
+        distances: of the class means over the rows that vectors are made of, float32 [layer].
     """
 
     metrics: tuple[Metric, ...]
     vectors: Mapping[str, np.ndarray]
+    distances: np.ndarray
     projection: Projection
-    warnings: tuple[str, ...] = ()
 
 
 class _Rows(NamedTuple):
@@ -97,6 +98,7 @@ class _LayerResult(NamedTuple):
     mi_yt: Float[Array, ""]
     converged: Bool[Array, ""]
     vectors: dict[str, Float[Array, " D"]]
+    distance: Float[Array, ""]
     points: Float[Array, "M 2"]
 
 
@@ -119,32 +121,11 @@ def _paper_layer(
     probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
     information = paper_information(smoother_x, train, train_labels)
     vectors = {kind: KINDS[kind].vector(raw, rows.labels, rows.leading) for kind in kinds}
+    distance = class_distance(raw, rows.labels, rows.leading)
     points = principal_plane(z[rows.shown], rows.labels[rows.shown])
-    return _LayerResult(probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, points)
-
-
-def class_distances(
-    residuals: Float[Array, "L U D"],
-    members: Int[np.ndarray, " N"],
-    statements: Statements,
-    layers: Sequence[int],
-    layout: Layout | None = None,
-) -> Float[np.ndarray, " M"]:
-    """How far the classes' means lie apart in each layer, over the rows that vectors are made of; as `paper_trace`."""
-    leading = np.zeros(len(statements), bool)
-    leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True
-    rows = place((members, statements.labels.astype(np.float32), leading), layout)
-    return np.stack([*by_layer(_layer_distance, residuals, layers, rows, None, layout)])
-
-
-def _layer_distance(
-    residuals: Float[Array, "L U D"],
-    layer: Int[Array, ""],
-    rows: tuple[Int[Array, " N"], Float[Array, " N"], Bool[Array, " N"]],
-    options: None,
-) -> Float[Array, ""]:
-    members, labels, leading = rows
-    return class_distance(residuals[layer][members].astype(jnp.float32), labels, leading)
+    return _LayerResult(
+        probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, distance, points
+    )
 
 
 def check_paper_rows(statements: Statements) -> Split:
@@ -233,7 +214,7 @@ def paper_trace(
         np.asarray(layers, np.int32),
         found.points,
     )
-    return SetTrace(tuple(table), found.vectors, projection)
+    return SetTrace(tuple(table), found.vectors, found.distance, projection)
 
 
 def not_at_optimum(dataset: str, layers: Sequence[int]) -> str:

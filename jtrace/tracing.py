@@ -51,7 +51,7 @@ from jtrace.steer import SteerConfig, steer, unit_of
 from jtrace.steering import no_vector
 from jtrace.steering_results import Unit
 from jtrace.sweep_baselines import Baselines, Untrained
-from jtrace.trace import Metric, SetTrace, class_distances, paper_trace
+from jtrace.trace import Metric, SetTrace, paper_trace
 from jtrace.transfer import between_sets, raw_probe
 from jtrace.vectors import KINDS, MASS_MEAN, ModelFacts
 from jtrace.whole import cannot_write
@@ -148,7 +148,6 @@ class _Found:
     """What the statistics of a checkpoint come to, by set where it is of one."""
 
     traces: dict[str, SetTrace] = field(default_factory=dict)
-    distances: dict[str, np.ndarray] = field(default_factory=dict)
     probes: dict[str, KeptProbes] = field(default_factory=dict)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
@@ -320,7 +319,8 @@ def trace_checkpoint(
         run.write_checkpoint(
             ref,
             vectors=vectors[MASS_MEAN],
-            how=how_made[MASS_MEAN] | {"plain_norm": {name: far.tolist() for name, far in found.distances.items()}},
+            how=how_made[MASS_MEAN]
+            | {"plain_norm": {name: trace.distances.tolist() for name, trace in traces.items()}},
             metrics=found.metrics,
             fingerprint=weights,
             projections=[trace.projection for trace in traces.values()],
@@ -380,15 +380,12 @@ def _measure(
         members = packed.members[name]
         trace = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
         found.traces[name] = trace
-        found.distances[name] = class_distances(residuals, members, statements, layers, layout)
         if "paper" in config.protocols:
-            found.warnings += trace.warnings
             found.metrics += [*trace.metrics, *baselines.text(statements).metrics(statements, layers)]
         if config.is_sound:
             of, text = baselines.sound_set(statements), baselines.text_scores(statements)
             sound = sound_trace(residuals, members, of, text, random_init[name], layers, layout, label)
             found.probes[name] = _kept_probes(sound, of)
-            found.warnings += sound.warnings
             found.metrics += [*sound.metrics, *baseline_metrics(of, text, layers)]
         if config.keep_activations:
             found.kept[name] = np.asarray(residuals[np.asarray(layers)][:, members])

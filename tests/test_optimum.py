@@ -68,7 +68,7 @@ def check_sound(statements, x, layer):
     )
     scores, exact, excess = np.zeros(len(labels)), np.zeros(len(labels)), 0.0
     for at, fold in enumerate(folds):
-        z = np.asarray(scaled(x, found.mean[at], found.scale[at]))
+        z = np.asarray(scaled(x, jnp.asarray(found.mean[at]), jnp.asarray(found.scale[at])))
         fit = SimpleNamespace(weights=found.weights[at], intercept=found.intercept[at])
         above, scores[fold.test], exact[fold.test] = beside_optimum(
             z[fold.train], labels[fold.train], float(found.c[at]), fit, z[fold.test]

@@ -11,7 +11,7 @@ from jtrace.checkpoints.convert import load_params
 from jtrace.data.statements import Statements, read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.trace import MOST_SHOWN, class_distances, paper_trace
+from jtrace.trace import MOST_SHOWN, paper_trace
 from jtrace.vectors import KINDS
 from tests.bars import within
 from tests.conftest import relative_error
@@ -48,7 +48,6 @@ def test_every_layer_gets_every_metric_with_its_n():
     }
     assert {row.protocol for row in trace.metrics} == {"paper"}
     assert {kind: vectors.shape for kind, vectors in trace.vectors.items()} == {"mass_mean": (2, 12)}
-    assert not trace.warnings
 
 
 def test_projections_show_rows_of_all_the_set_in_order():
@@ -78,7 +77,7 @@ def test_wanted_layers_alone_equal_the_same_layers_of_all():
 
 def test_distances_of_the_classes_are_those_of_each_layer_s_leading_rows():
     statements, residuals = made_up()
-    found = class_distances(residuals, np.arange(60), statements, [1, 0])
+    found = paper_trace(residuals, np.arange(60), statements, [1, 0]).distances
     for far, layer in zip(found, (1, 0), strict=True):
         rows, labels = np.asarray(residuals[layer], np.float64)[:30], statements.labels[:30]
         assert far == pytest.approx(np.linalg.norm(rows[labels == 1].mean(0) - rows[labels == 0].mean(0)), rel=1e-5)

@@ -10,6 +10,7 @@ and nothing is written or removed behind a link that leads out of the repository
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -210,8 +211,12 @@ class SpoiltError(InputError):
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file; None if there is none."""
-    return path.stat().st_size if path.is_file() else None
+    """Bytes of a file; None if there is none. Other processes may take it away at any moment."""
+    try:
+        about = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return about.st_size if stat.S_ISREG(about.st_mode) else None
 
 
 def _formed(name: str, is_formed: object, what: str) -> str:

@@ -12,6 +12,7 @@ from jtrace.benchmark.case import Measured
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Shared
 from jtrace.checkpoints.export import save_hf
 from jtrace.data.packing import operations_per_slot
+from jtrace.data.statements import BUILTIN
 from jtrace.errors import InputError
 from jtrace.models.families import read_model_config
 from jtrace.presets import find_preset
@@ -115,7 +116,7 @@ def test_bfloat16_completions_part_about_as_soon_as_torch_s():
 def test_a_set_without_evaluation_rows_is_passed_over(setting):
     shared = Shared(setting, JTRACE)
     (of,) = shared.sets.values()
-    wholly = dataclasses.replace(of, name="truthfulqa")
+    wholly = dataclasses.replace(of, name="truthfulqa", info=BUILTIN["truthfulqa"])
     shared.sets, shared.tokens = {"truthfulqa": wholly, of.name: of}, {"truthfulqa": [], **shared.tokens}
     assert len(questions.prompts(shared)) == 6
     assert len(questions.choices(shared)) == 24
