@@ -1,10 +1,17 @@
-"""Inverses through Cholesky factors, against float64."""
+"""Inverses and inverse factors against float64."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.kernels.inverse import factor_at_once, factor_by_halves, inverse_factor, spd_inverse
+from jtrace.kernels.inverse import (
+    factor_at_once,
+    factor_by_halves,
+    inverse_by_blocks,
+    inverse_by_cholesky,
+    inverse_factor,
+    spd_inverse,
+)
 
 
 def positive_definite(n, condition):
@@ -23,11 +30,14 @@ def test_is_the_inverse_as_far_as_the_condition_allows(n, condition, factor):
     assert np.linalg.norm(found.T @ found @ a - np.eye(n)) / np.sqrt(n) <= 1e-7 * max(condition, 100)
 
 
-@pytest.mark.parametrize("condition", [1.0, 1e4, 1e6])
-def test_is_symmetric_without_negative_eigenvalues(condition):
-    found = np.asarray(spd_inverse(jnp.asarray(positive_definite(300, condition), jnp.float32)), np.float64)
-    np.testing.assert_allclose(found, found.T, atol=1e-7)
-    assert np.linalg.eigvalsh(found)[0] > 0
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 300, 600])
+@pytest.mark.parametrize("condition", [1.0, 50.0, 1e4])
+@pytest.mark.parametrize("inverse", [inverse_by_blocks, inverse_by_cholesky, spd_inverse])
+def test_equals_float64_as_far_as_the_condition_allows(n, condition, inverse):
+    a = positive_definite(n, condition)
+    exact = np.linalg.inv(a)
+    found = inverse(jnp.asarray(a, jnp.float32))
+    assert np.abs(found - exact).max() <= 1e-6 * condition * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("factor", [factor_by_halves, factor_at_once])
