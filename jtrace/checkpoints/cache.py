@@ -29,7 +29,7 @@ SHA256_DIGITS = 64
 
 @dataclass(frozen=True)
 class RepositoryCache:
-    """What a cache holds of one repository.
+    """A repository's part of a cache.
 
     Attributes:
         root: the cache; it may not exist yet.
@@ -54,7 +54,7 @@ class RepositoryCache:
         return self.folder / "snapshots" / _formed(commit, COMMIT.fullmatch(commit), "commit")
 
     def holds(self, commit: str, file: RemoteFile) -> bool:
-        """Whether a file of the right size is here, of this commit or of another; its content is not looked at."""
+        """Tells if a file of the right size is here, of this commit or of another; its content is not looked at."""
         return file.size in (size_of(self.snapshot(commit) / file.name), size_of(self._blob(file.blob)))
 
     def unfinished_bytes(self, file: RemoteFile) -> int:
@@ -62,7 +62,7 @@ class RepositoryCache:
         return size_of(_unfinished(self._blob(file.blob))) or 0
 
     def has(self, commit: str, file: RemoteFile) -> bool:
-        """Whether the commit's folder has the file, and its content is what was listed."""
+        """Tells if the commit's folder has the file, and its content is what was listed."""
         path = self.snapshot(commit) / file.name
         return size_of(path) == file.size and self._proven(path, file.blob)
 
@@ -169,7 +169,7 @@ class RepositoryCache:
         return path
 
     def _proven(self, path: Path, blob: str) -> bool:
-        """Whether a file has the content that its blob's name says; read once for each state of the file."""
+        """Tells if a file has the content that its blob's name says; read once for each state of the file."""
         if not path.is_file():
             return False
         if self._proof(path, blob).exists():
@@ -249,7 +249,7 @@ def _linked(entry: Path) -> RemoteFile | None:
 
 
 def _matches(path: Path, blob: str) -> bool:
-    """Whether a file's content has a hash: SHA-256 of 64 digits, or of 40 the SHA-1 by which git names contents."""
+    """Tells if a file's content has a hash: SHA-256 of 64 digits, or of 40 the SHA-1 by which git names contents."""
     with path.open("rb") as stream:
         header = b"blob %d\0" % os.fstat(stream.fileno()).st_size
         sha256 = len(blob) == SHA256_DIGITS

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, as a key: whatever is kept of a checkpoint is kept by it, and made anew where it differs."""
+"""Key of a checkpoint's content: results are kept by it, and made anew where it differs."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ class Content:
 
     @property
     def key(self) -> str:
-        """What results are kept by."""
+        """Key that results are kept by."""
         return _hash(f"{self.weights}:{self.config}:{self.tokenizer}".encode())
 
     def differences(self, other: "Content") -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def read_content(folder: Path, tokenizer: Path | None = None, known: Content | N
 
 
 def holds_weights(folder: Path) -> bool:
-    """Whether a folder holds weights, in whatever state."""
+    """Tells if a folder holds weights, in whatever state."""
     return is_store(folder) or any((folder / name).is_file() for name in WEIGHT_FILES)
 
 
@@ -89,7 +89,7 @@ def _read(folder: Path, tokenizer: Path, stamp: str) -> Content:
 
 
 def _store_digests(folder: Path) -> dict[str, str]:
-    """Of an Orbax checkpoint's files, which hold its arrays compressed, and when they were written."""
+    """Samples an Orbax checkpoint's files, which hold its arrays compressed, file by file."""
     return {str(path.relative_to(folder)): _hash(sample_file(path)) for path in _store_files(folder)}
 
 

@@ -106,7 +106,7 @@ def names_in_table(found: Mapping[str, TensorInfo], family: Family) -> dict[str,
 
 
 def _wrapper(found: Mapping[str, TensorInfo], family: Family) -> str:
-    """What stands before every name of the files, as seen at the embedding; empty where there is no such thing."""
+    """Prefix of every name of the files, as seen at the embedding; empty where there is no such thing."""
     embedding = next(iter(family.names.values()))
     before = [name.removesuffix(embedding) for name in found if name.endswith(f".{embedding}")]
     return before[0] if len(before) == 1 and all(name.startswith(before[0]) for name in found) else ""

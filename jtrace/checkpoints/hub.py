@@ -268,7 +268,7 @@ class Hub:
         return parse_revision(answer, f"{self._address}: {repo}@{revision}")
 
     def _answer(self, path: str) -> Any:
-        """What the hub's API says of a repository."""
+        """Asks the hub's API about a repository."""
         about: dict[str, Any] = {"headers": build_hf_headers() | IDENTITY, "follow_redirects": True}
         about["timeout"] = constants.HF_HUB_ETAG_TIMEOUT
         content = bytearray()
