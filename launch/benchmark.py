@@ -25,16 +25,16 @@ from typing import Any
 
 from absl import flags
 
-from jtrace import cli
 from jtrace.benchmark.running import PACE, check, contend, read_setting, run_all, select, start_process
 from jtrace.benchmark.shapes import SHAPES, write_shape
 from jtrace.benchmark.shared import CONTENDERS, Setting
 from jtrace.benchmark.table import lines
-from jtrace.checkpoints.convert import read_config_json
+from jtrace.checkpoints.load import read_config_json
+from jtrace.commands import cli
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
-from jtrace.paths import whole
-from jtrace.whole import written_whole
+from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.paths import whole
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A Hugging Face folder of the llama family.")
 SHAPE = flags.DEFINE_enum("shape", None, list(SHAPES), "Random weights of this shape instead of a checkpoint.")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from absl import flags
 
-from jtrace import cli
 from jtrace.checkpoints.export import convert_folder
-from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import HubSource, parse_specs
+from jtrace.commands import cli
 from jtrace.errors import InputError
+from jtrace.hub.client import Hub
 
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",

@@ -19,16 +19,16 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from jtrace import cli
-from jtrace.checkpoints.convert import read_config_json
-from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.load import read_config_json
 from jtrace.checkpoints.refs import HubSource, parse_specs
-from jtrace.data.corpus import read_documents
+from jtrace.commands import cli
+from jtrace.data.corpus.readers import read_documents
 from jtrace.errors import InputError
+from jtrace.hub.client import Hub
 from jtrace.models.families import read_model_config
-from jtrace.presets import PRESETS, find_preset
-from jtrace.pretrain import PretrainConfig, pretrain
-from jtrace.training import Optimisation
+from jtrace.models.presets import PRESETS, find_preset
+from jtrace.pretraining.run import PretrainConfig, pretrain
+from jtrace.pretraining.step import Optimisation
 
 TEXT = flags.DEFINE_multi_string(
     "text",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jtrace import cli
+from jtrace.commands import cli
 
 # A terminal or a scheduler stops stages as well; one that goes on for longer has not been told.
 TOLD_SECONDS = 5

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from absl import flags
 
-from jtrace import cli
-from jtrace.course import write_course
+from jtrace.commands import cli
+from jtrace.dynamics.write import write_course
 from jtrace.errors import InputError
-from jtrace.report import write_report
-from jtrace.results import RunDirectory
+from jtrace.report.build import write_report
+from jtrace.runs.run_directory import RunDirectory
 
 RUN = flags.DEFINE_string("run", None, "Run directory, as launch/trace.py writes it.", required=True)
 OUT = flags.DEFINE_string("out", None, "File to write; report.html in the run directory by default.")

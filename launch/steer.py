@@ -17,17 +17,17 @@ from typing import cast
 import jax
 from absl import flags
 
-from jtrace import cli
-from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.commands import cli
+from jtrace.commands.steer import SCALES, Scale, VectorChoice, steer_into
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
-from jtrace.evaluation.catalogue import TASKS, Data, Judges
-from jtrace.paths import whole
-from jtrace.steer import SteerConfig
-from jtrace.steering import OPERATORS, POSITIONS, Operator, Positions
-from jtrace.steering_run import SCALES, Scale, VectorChoice, steer_into
+from jtrace.evaluation.registry import TASKS, Data, Judges
+from jtrace.hub.client import Hub
+from jtrace.runtime.paths import whole
+from jtrace.steering.experiment import SteerConfig
+from jtrace.steering.vector import OPERATORS, POSITIONS, Operator, Positions
 
 PROTOCOLS = ("paper", "sound")
 TARGET = flags.DEFINE_string(

@@ -26,25 +26,25 @@ from typing import cast
 import jax
 from absl import flags
 
-from jtrace import cli
-from jtrace.budget import parse_size
-from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
+from jtrace.commands import cli
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import SpecialTokens
-from jtrace.distributed import initialize
 from jtrace.errors import InputError
-from jtrace.evaluation.catalogue import JUDGED, TASKS, Data, Judges, read_tasks
+from jtrace.evaluation.registry import JUDGED, TASKS, Data, Judges, read_tasks
+from jtrace.hub.client import Hub
 from jtrace.models.sharding import default_layout, parse_mesh
-from jtrace.paths import whole
-from jtrace.plan import as_text, make_plan
-from jtrace.sound import SoundConfig
-from jtrace.sweep import trace_into
-from jtrace.trace import PROTOCOLS
-from jtrace.tracing import SweepConfig, behaviour_protocols
-from jtrace.vectors import KINDS, MASS_MEAN
-from jtrace.work import Limits, most_memory
+from jtrace.probing.paper import PROTOCOLS
+from jtrace.probing.sound import SoundConfig
+from jtrace.probing.vectors import KINDS, MASS_MEAN
+from jtrace.runtime.budget import parse_size
+from jtrace.runtime.distributed import initialize
+from jtrace.runtime.paths import whole
+from jtrace.sweep.checkpoint import SweepConfig, behaviour_protocols
+from jtrace.sweep.plan import as_text, make_plan
+from jtrace.sweep.run import trace_into
+from jtrace.sweep.work import Limits, most_memory
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.projection_files import PROJECTION_SCHEMA
-from jtrace.results import SCHEMA, STEERING_COLUMNS, RunDirectory
-from jtrace.trace import Metric, Projection
+from jtrace.probing.paper import Metric, Projection
+from jtrace.runs.projection_files import PROJECTION_SCHEMA
+from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS, RunDirectory
 
 # Probe accuracy peaks at layer 2, at 0.8 plus a thousandth per step.
 VALUES = {"probe_accuracy": 0.8, "probe_auroc": 0.9, "mi_xt": 5.0, "mi_yt": 0.5}

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from jtrace.vectors import VECTORS_KEY
+from jtrace.probing.vectors import VECTORS_KEY
 from tests.conftest import GOLDENS
 
 # As many words as the golden model has embeddings; it stops at the third.

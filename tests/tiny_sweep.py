@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from jtrace.checkpoints.hub import Hub
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.data.statements import read_all
-from jtrace.sweep import trace_into
-from jtrace.tracing import SweepConfig
-from jtrace.work import Limits
+from jtrace.hub.client import Hub
+from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.run import trace_into
+from jtrace.sweep.work import Limits
 from tests.conftest import GOLDENS, LETTERS, letter_tokenizer
 from tests.hub_server import HubServer
 

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtrace.activations import extract
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
 from jtrace.benchmark.extract import FLOAT32_BAR, NARROW_BAR, relative_error
 from jtrace.benchmark.shared import JTRACE, Shared
-from jtrace.data.packing import pack
-from jtrace.data.splits import evenly_spread
+from jtrace.inference.packing import pack
+from jtrace.inference.residuals import extract
 from jtrace.models.decoder import AttentionBy
+from jtrace.stats.sampling import evenly_spread
 
 DEFAULT: AttentionBy = "xla"
 # cuDNN has no float32.

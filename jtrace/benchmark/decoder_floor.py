@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jtrace.data.packing import Packed, operations_per_slot, pack
+from jtrace.inference.packing import Packed, operations_per_slot, pack
 from jtrace.models.config import DecoderConfig
 
 

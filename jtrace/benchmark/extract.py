@@ -11,11 +11,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jtrace.activations import default_batch_slots, extract, pack_sets
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations
 from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Shared
-from jtrace.data.packing import Packed, operations_per_slot
+from jtrace.inference.packing import Packed, operations_per_slot
+from jtrace.inference.residuals import default_batch_slots, extract, pack_sets
 from jtrace.models.config import DecoderConfig
 
 FLOAT32_BAR = 1e-5

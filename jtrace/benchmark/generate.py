@@ -17,7 +17,7 @@ from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
 from jtrace.benchmark.questions import STRENGTHS, edit, middle, prompts, pushes
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
-from jtrace.generate import BATCH_TOKENS, Sampling, generate
+from jtrace.inference.generate import BATCH_TOKENS, Sampling, generate
 from jtrace.models.config import DecoderConfig
 
 NEAR_TIE = 1e-3  # nats; float32 logits of two right implementations differ by less

@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed
 from jtrace.benchmark.probe import EXACT_LAYERS, SetRows, by_set, largest_difference, set_rows
 from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
-from jtrace.by_layer import one_layer
-from jtrace.data.splits import evenly_spread
-from jtrace.information import PAPER_BANDWIDTH, PAPER_EPSILON, Information, paper_information, paper_smoother
 from jtrace.kernels.standardise import standardise
+from jtrace.probing.information import PAPER_BANDWIDTH, PAPER_EPSILON, Information, paper_information, paper_smoother
+from jtrace.probing.layer_map import one_layer
+from jtrace.stats.sampling import evenly_spread
 
 # Beside float64, relative; as in jtrace's own tests.
 EXACT_BAR = 5e-4

@@ -14,10 +14,10 @@ from jaxtyping import Array, UInt32
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
-from jtrace.checkpoints.convert import Destination, destinations, load_params, params_bytes, read_config_json
-from jtrace.checkpoints.weights import weight_files
+from jtrace.checkpoints.formats.weights import weight_files
+from jtrace.checkpoints.load import Destination, destinations, load_params, params_bytes, read_config_json
 from jtrace.models.families import read_model_config
-from jtrace.tracing import delete
+from jtrace.sweep.checkpoint import delete
 
 STATUS = Path("/proc/self/status")
 ANONYMOUS = re.compile(r"RssAnon:\s*(\d+) kB")

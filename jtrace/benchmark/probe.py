@@ -14,11 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
-from jtrace.by_layer import one_layer
-from jtrace.data.splits import evenly_spread, prefix_split
+from jtrace.data.splits import prefix_split
 from jtrace.kernels.logistic import decision, fit_logistic
 from jtrace.kernels.standardise import standardise
-from jtrace.probes import paper_probe
+from jtrace.probing.layer_map import one_layer
+from jtrace.probing.probes import paper_probe
+from jtrace.stats.sampling import evenly_spread
 
 # Layers of a set that the published statistics are measured on where the published extraction is on a sample.
 SAMPLED_LAYERS = 2

@@ -8,11 +8,11 @@ from jtrace.benchmark.shared import Shared
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.evaluation.discriminative import evaluation_rows
+from jtrace.evaluation.statement_labels import evaluation_rows
+from jtrace.inference.score import Pair
 from jtrace.models.config import DecoderConfig
 from jtrace.models.intervention import Edit
-from jtrace.scoring import Pair
-from jtrace.steering import Condition, SteeringVector, edit_of
+from jtrace.steering.vector import Condition, SteeringVector, edit_of
 
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 SHOTS, CHOICES = 5, 4

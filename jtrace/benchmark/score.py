@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jtrace.activations import default_batch_slots
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
 from jtrace.benchmark.questions import CHOICES, choices, edit, middle, pushes
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
-from jtrace.data.packing import under
+from jtrace.inference.packing import under
+from jtrace.inference.residuals import default_batch_slots
+from jtrace.inference.score import Pair, score
 from jtrace.models.config import DecoderConfig
-from jtrace.scoring import Pair, score
-from jtrace.steering import steered_from
+from jtrace.steering.vector import steered_from
 
 MOST_APART = 1e-3  # relative, in float32
 BFLOAT16_WORSE = 1.5  # than torch's own bfloat16

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jtrace.activations import PackedSets, extract, pack_sets
-from jtrace.checkpoints.convert import load_params, read_config_json
-from jtrace.data.splits import evenly_spread
+from jtrace.checkpoints.load import load_params, read_config_json
 from jtrace.data.statements import Statements, read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
+from jtrace.inference.residuals import PackedSets, extract, pack_sets
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
+from jtrace.stats.sampling import evenly_spread
 
 JTRACE, PUBLISHED, BATCHED = "jtrace", "published", "batched"
 # In this order, each in a process of its own.

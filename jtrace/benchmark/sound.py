@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jtrace.baselines import text_scores
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
 from jtrace.benchmark.shared import JTRACE, Shared
-from jtrace.sound import SoundConfig, probe_scores, sound_set, sound_trace
-from jtrace.sweep_baselines import INITIALISATIONS
-from jtrace.trace import paper_trace
+from jtrace.probing.paper import paper_trace
+from jtrace.probing.sound import SoundConfig, probe_scores, sound_set, sound_trace
+from jtrace.probing.text_baseline import text_scores
+from jtrace.sweep.baselines import INITIALISATIONS
 
 # What `sound` may cost beside `paper`, its baselines among it though a sweep makes these once.
 BAR = 15.0

@@ -12,20 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jtrace.activations import default_batch_slots
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import distinct_prefixes
 from jtrace.benchmark.extract import extraction_floor
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
-from jtrace.checkpoints.convert import params_bytes
-from jtrace.checkpoints.hub import Hub
+from jtrace.checkpoints.load import params_bytes
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.run_record import open_run
-from jtrace.sweep import sweep
-from jtrace.tracing import SweepConfig
-from jtrace.work import Limits, Work
+from jtrace.hub.client import Hub
+from jtrace.inference.residuals import default_batch_slots
+from jtrace.runs.record import open_run
+from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.run import sweep
+from jtrace.sweep.work import Limits, Work
 
 COPIES = 3
 METRICS = ("probe_accuracy", "mi_xt", "mi_yt")

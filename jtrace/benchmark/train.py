@@ -16,13 +16,21 @@ from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
 from jtrace.benchmark.decoder_floor import forward_operations
 from jtrace.benchmark.shared import BATCHED, JTRACE, Shared
 from jtrace.checkpoints.export import save_hf
-from jtrace.data.rows import Rows
+from jtrace.data.corpus.rows import Rows
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import read_model_config
-from jtrace.presets import find_preset
-from jtrace.pretrain import micro_batches
-from jtrace.training import Optimisation, count_params, initial_params, initial_state, local_mesh, to_batch, train_step
-from jtrace.training_loop import training_decoder
+from jtrace.models.presets import find_preset
+from jtrace.pretraining.loop import training_decoder
+from jtrace.pretraining.run import micro_batches
+from jtrace.pretraining.step import (
+    Optimisation,
+    count_params,
+    initial_params,
+    initial_state,
+    local_mesh,
+    to_batch,
+    train_step,
+)
 
 PRESET, ROWS, CONTEXT = "tiny", 16, 64
 STEPS = 5  # of a call; the losses of the first call's are compared

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from jtrace.checkpoints.formats.weights import WEIGHT_FILES, iter_weight_files, tensor_digests, weight_files
+from jtrace.checkpoints.orbax import PARAMS, is_store
 from jtrace.checkpoints.samples import sample_file
-from jtrace.checkpoints.store import PARAMS, is_store
-from jtrace.checkpoints.weights import WEIGHT_FILES, iter_weight_files, tensor_digests, weight_files
 from jtrace.data.tokenizer import TOKENIZER_FILES, tokenizer_fingerprint
 from jtrace.errors import InputError
 

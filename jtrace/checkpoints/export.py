@@ -12,12 +12,12 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from jtrace.checkpoints.convert import Destination, destinations, names_in_table, read_config_json
-from jtrace.checkpoints.store import copy_companions, is_store, read_checkpoint, save_store, stored_dtype
-from jtrace.checkpoints.weights import tensor_infos
+from jtrace.checkpoints.formats.weights import tensor_infos
+from jtrace.checkpoints.load import Destination, destinations, names_in_table, read_config_json
+from jtrace.checkpoints.orbax import copy_companions, is_store, read_checkpoint, save_store, stored_dtype
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
-from jtrace.whole import folder_written_whole
+from jtrace.runtime.atomic import folder_written_whole
 
 SHARD_BYTES = 5 << 30
 # Fields that would send transformers to code that is not there, or to another dtype than the weights'.

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jtrace.checkpoints import suites
-from jtrace.checkpoints.kept import RECORD, is_run, kept_steps, tokens_by_step
 from jtrace.checkpoints.names import is_unfinished, natural, read_folder_step, read_step, resembles_step
+from jtrace.checkpoints.pretraining_run import RECORD, is_run, kept_steps, tokens_by_step
 from jtrace.checkpoints.suite import SELECTIONS, Checkpoint, RevisionsOf, select
 from jtrace.errors import InputError
-from jtrace.paths import matching
+from jtrace.runtime.paths import matching
 
 NO_STEP = "its name tells no step, so it comes after those whose names do; call it as step500, checkpoint-500 or 500"
 STAGE = re.compile(r"stage(\d+)-(?:ingredient\d+-)?", re.A)

@@ -53,11 +53,6 @@ def leading_rows(labels: np.ndarray, fraction: float, name: str = "statements") 
     return np.arange(count)
 
 
-def evenly_spread(count: int, most: int) -> np.ndarray:
-    """Indices of at most `most` out of `count`, first and last included, evenly spread: int64."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
-
-
 # eq=False, as of Split.
 @dataclass(frozen=True, eq=False)
 class Fold:

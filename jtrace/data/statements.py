@@ -122,8 +122,8 @@ def read_all(
 
 
 def _read_entry(spec: str, data_dir: Path | None, cache_dir: Path | None) -> tuple[Statements, ...]:
-    from jtrace.data.world import sets  # here, because they build on this module
     from jtrace.data.world import spec as world
+    from jtrace.data.world import statement_sets as sets
 
     if world.names_world(spec):
         return sets.read_world_sets(spec)
@@ -146,7 +146,7 @@ def read_statements(spec: str, data_dir: Path | None = None, cache_dir: Path | N
         found = _read_file(Path(spec).stem, spec)
         return replace(found, info=BUILTIN.get(PUBLISHED.get(found.fingerprint, "")))
     if data_dir is None:
-        from jtrace.data import hub  # here, because it builds on this module
+        from jtrace.data import sources as hub
 
         return hub.build(spec, cache_dir)
     return replace(_read_file(spec, str(Path(data_dir) / BUILTIN[spec].csv)), info=BUILTIN[spec])

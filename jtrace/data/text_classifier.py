@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from jtrace.data.splits import Split
-from jtrace.data.surface import SURFACE, surface_features
+from jtrace.data.text_features import SURFACE, surface_features
 
 # A text of signs alone has words too.
 WORD = r"\w+|[^\w\s]+"

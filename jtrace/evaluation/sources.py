@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jtrace.data import hub
+from jtrace.data import sources as hub
 from jtrace.errors import InputError
 from jtrace.evaluation.capability import Question
-from jtrace.evaluation.questions import QUESTIONS, Row, cell, text
+from jtrace.evaluation.question_parsers import QUESTIONS, Row, cell, text
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _rows(name: str, split: str, data_dir: Path | None, cache_dir: Path | None) 
     where = f"{source.files[split]} of {source}"
     try:
         path = Path(hub.fetch(source.repository, source.revision, source.files[split], cache_dir))
-    # As in `jtrace.data.hub`: dozens of types, all of which mean that the file is not to be had.
+    # As in `jtrace.data.sources`: dozens of types, all of which mean that the file is not to be had.
     except Exception as error:
         way_out = f"give --data_dir=FOLDER with {name}_{split}.parquet in it"
         raise hub.cannot_load(name, where, error, way_out) from error

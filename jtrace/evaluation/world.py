@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jtrace.data.statements import Statements
-from jtrace.data.world import behaviour
+from jtrace.data.world import questions as behaviour
 from jtrace.data.world.facts import World
-from jtrace.data.world.sets import statement_set
-from jtrace.evaluation.discriminative import clean_rows, margins, shares_right
+from jtrace.data.world.statement_sets import statement_set
+from jtrace.evaluation.statement_labels import clean_rows, margins, shares_right
 from jtrace.evaluation.task import Answers, Choice, Completion, Outcome, Prompt, Task
 
 _PROTOCOLS = ("paper", "sound")

@@ -1,7 +1,7 @@
 """Attention over packed prefix trees.
 
 A slot j of a row sees slot i exactly when i ≤ j < end[i], `end[i]` being the first slot after i's subtree. Plain
-causal rows, packing and prefix sharing are this one rule (`jtrace.data.packing` builds the slots).
+causal rows, packing and prefix sharing are this one rule (`jtrace.inference.packing` builds the slots).
 Axes: B rows, T slots, N query heads, K key/value heads, H head_dim; in generation, a row is a prompt of S slots and its
 C slots are conditions, each with G slots of its own.
 """

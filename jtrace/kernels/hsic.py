@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jtrace.kernels.gram import HIGHEST
-from jtrace.kernels.inverse import spd_inverse
+from jtrace.kernels.spd_inverse import spd_inverse
 
 # Share of a matrix's squared entries that float32's rounding may leave of one that should vanish.
 ROUNDING = 1e-11

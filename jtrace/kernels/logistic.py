@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.kernels.gram import HIGHEST
-from jtrace.kernels.inverse import inverse_factor
+from jtrace.kernels.spd_inverse import inverse_factor
 
 # Share of the objective that may be left to gain when the last step is taken. That step gains nearly all of it.
 TOLERANCE = 1e-7

@@ -22,7 +22,7 @@ from jtrace.kernels.attention import attend
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.layers import BY_FAN_IN, MLP, Linear, Norm, precision_for
-from jtrace.progress import Bar
+from jtrace.runtime.progress import Bar
 
 MOST_TOKENS = 512
 # Tokens per forward, padding included: one shape for each padded width, whatever the number of texts.
@@ -55,7 +55,7 @@ class ClassifierConfig:
 # eq=False: comparing arrays has no single truth value.
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A loaded classifier (`jtrace.checkpoints.classifier_files.load_classifier`).
+    """A loaded classifier (`jtrace.checkpoints.roberta.load_classifier`).
 
     Attributes:
         params: of `SequenceClassifier(config)`, in the dtype of the forward.

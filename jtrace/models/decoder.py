@@ -33,7 +33,7 @@ FEW_SLOTS = 64
 
 
 class Slots(NamedTuple):
-    """Packed rows of prefix trees (`jtrace.data.packing`); a padding slot sees only itself."""
+    """Packed rows of prefix trees (`jtrace.inference.packing`); a padding slot sees only itself."""
 
     tokens: Int[Array, "B T"]
     positions: Int[Array, "B T"]

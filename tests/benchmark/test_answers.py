@@ -11,12 +11,12 @@ from jtrace.benchmark import generate, questions, score
 from jtrace.benchmark.case import Measured
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Shared
 from jtrace.checkpoints.export import save_hf
-from jtrace.data.packing import operations_per_slot
 from jtrace.data.statements import BUILTIN
 from jtrace.errors import InputError
+from jtrace.inference.packing import operations_per_slot
 from jtrace.models.families import read_model_config
-from jtrace.presets import find_preset
-from jtrace.training import initial_params
+from jtrace.models.presets import find_preset
+from jtrace.pretraining.step import initial_params
 from tests.conftest import letter_tokenizer
 
 CASES = {case.name: case for case in (generate.CASE, score.CASE)}

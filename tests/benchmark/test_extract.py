@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtrace.activations import pack_sets
 from jtrace.benchmark.extract import CASE, extraction_floor
 from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Shared
-from jtrace.data.packing import operations_per_slot
+from jtrace.inference.packing import operations_per_slot
+from jtrace.inference.residuals import pack_sets
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
 from tests.benchmark.tiny import setting_of
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 
 from jtrace.benchmark.shapes import SHAPES, write_shape
-from jtrace.checkpoints.convert import load_params
+from jtrace.checkpoints.load import load_params
 
 TINY = SHAPES["tiny"]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from jtrace.benchmark.shared import JTRACE
 from jtrace.benchmark.sound import BAR, CASE
-from jtrace.sweep_baselines import INITIALISATIONS
+from jtrace.sweep.baselines import INITIALISATIONS
 
 
 def test_baselines_count_among_what_sound_costs_beside_paper():

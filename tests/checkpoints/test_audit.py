@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.checkpoints.audit import Fingerprint, Traced, audit, fingerprint, out_of_place, same_weights
-from jtrace.checkpoints.convert import load_params
+from jtrace.checkpoints.load import load_params
 from tests.conftest import GOLDENS
 
 

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.content import Content, holds_weights, read_content
-from jtrace.checkpoints.convert import load_params, read_config_json
 from jtrace.checkpoints.export import save_hf
-from jtrace.checkpoints.store import save_store
+from jtrace.checkpoints.load import load_params, read_config_json
+from jtrace.checkpoints.orbax import save_store
 from jtrace.errors import InputError
 from tests.conftest import GOLDENS, letter_tokenizer
 

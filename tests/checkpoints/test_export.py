@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace.checkpoints.convert import load_params, read_config_json
 from jtrace.checkpoints.export import convert_folder, save_hf
-from jtrace.checkpoints.weights import iter_weight_files, tensor_infos
+from jtrace.checkpoints.formats.weights import iter_weight_files, tensor_infos
+from jtrace.checkpoints.load import load_params, read_config_json
 from jtrace.errors import InputError
 from tests.conftest import GOLDENS, ROOT
 

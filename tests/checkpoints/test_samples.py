@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from jtrace.checkpoints.formats.weights import SafetensorsFile, open_weight_file
 from jtrace.checkpoints.samples import EVERY_BYTES, FEWEST_RUNS, RUN_BYTES, sample_file, sample_places
-from jtrace.checkpoints.weights import SafetensorsFile, open_weight_file
 
 
 def test_a_large_array_is_looked_at_from_its_first_value_to_its_last():

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from jtrace.data import hub
+from jtrace.data import sources as hub
 from jtrace.data.statements import BUILTIN, Statements, read_all, read_statements
 from jtrace.errors import InputError
 

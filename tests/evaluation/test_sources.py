@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from jtrace.data import hub
+from jtrace.data import sources as hub
 from jtrace.errors import InputError
 from jtrace.evaluation.sources import SOURCES, read_capability, read_truthfulqa_choices, read_wikitext
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from jtrace.data.statements import WORLD
-from jtrace.data.world.behaviour import prompts
-from jtrace.data.world.corpus import asked
+from jtrace.data.world.documents import asked
 from jtrace.data.world.entities import WorldConfig
 from jtrace.data.world.facts import make_world
-from jtrace.data.world.sets import statement_set
-from jtrace.evaluation.discriminative import clean_rows, evaluation_rows
+from jtrace.data.world.questions import prompts
+from jtrace.data.world.statement_sets import statement_set
+from jtrace.evaluation.statement_labels import clean_rows, evaluation_rows
 from jtrace.evaluation.task import Completion
 from jtrace.evaluation.world import prompt_task, question_task
 

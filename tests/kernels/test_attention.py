@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.data.packing import pack
+from jtrace.inference.packing import pack
 from jtrace.kernels.attention import Keys, attend, attend_back, attend_to_past, visible_past, visible_slots
 from tests.conftest import relative_error
 

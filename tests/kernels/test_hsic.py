@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.information import PAPER_BANDWIDTH, PAPER_EPSILON, paper_information, paper_smoother
 from jtrace.kernels.gram import centre, gaussian_gram, imq_gram, linear_gram
 from jtrace.kernels.hsic import (
     debiased_cka,
@@ -20,6 +19,7 @@ from jtrace.kernels.hsic import (
     unbiased_hsic,
 )
 from jtrace.kernels.standardise import standardise
+from jtrace.probing.information import PAPER_BANDWIDTH, PAPER_EPSILON, paper_information, paper_smoother
 from tests.bars import within
 
 TOLERANCE = 5e-4  # relative, the bar for float32 against float64

@@ -7,8 +7,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from jtrace.kernels import logistic
-from jtrace.kernels.inverse import factor_at_once, factor_by_halves
 from jtrace.kernels.logistic import decision, fit_logistic, logistic_solver
+from jtrace.kernels.spd_inverse import factor_at_once, factor_by_halves
 from jtrace.kernels.standardise import standardise
 from tests.bars import within
 from tests.optima import at_optimum

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jtrace.data.packing import pack
+from jtrace.inference.packing import pack
 from jtrace.kernels.attention import attend, visible_slots
 from jtrace.kernels.tree_attention import TILE, seen_tiles, tree_attend
 from tests.bars import within

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from jtrace.checkpoints.classifier_files import load_classifier
+from jtrace.checkpoints.roberta import load_classifier
 from jtrace.errors import InputError
 from jtrace.models import classifier as module
 from jtrace.models.classifier import logits, probabilities

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.checkpoints.convert import load_params
+from jtrace.checkpoints.load import load_params
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
 from jtrace.models.decoder import FEW_SLOTS, Decoder, Slots, abstract_params
 from jtrace.models.intervention import Edit, Intervention
-from jtrace.training import initial_params
+from jtrace.pretraining.step import initial_params
 from tests.bars import within
 from tests.conftest import relative_error
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.checkpoints.convert import load_params
+from jtrace.checkpoints.load import load_params
 from jtrace.models.decoder import Decoder, Output, Slots
 from jtrace.models.intervention import Edit, Intervention, edited
-from jtrace.steering import Condition, SteeringVector, edit_of
+from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.bars import within
 from tests.conftest import GOLDENS
 

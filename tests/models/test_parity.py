@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.activations import extract
-from jtrace.checkpoints.convert import load_params
-from jtrace.data.packing import pack
+from jtrace.checkpoints.load import load_params
+from jtrace.inference.packing import pack
+from jtrace.inference.residuals import extract
 from jtrace.models.config import LinearScaling, Llama3Scaling, Rope, YarnScaling
 from jtrace.models.layers import Norm
 from jtrace.models.rotary import rotary_frequencies

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from jtrace.training import Optimisation
+from jtrace.pretraining.step import Optimisation
 
 
 def trainer(

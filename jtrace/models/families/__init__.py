@@ -5,8 +5,8 @@ from typing import Any
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import gpt_neox, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, smollm3
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import Family
-from jtrace.models.families.fields import Fields
 
 FAMILIES: dict[str, Family] = {
     module.__name__.rpartition(".")[2]: module.FAMILY

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jtrace.models.config import Activation, DecoderConfig
-from jtrace.models.families.fields import Fields
+from jtrace.models.families.config_reader import Fields
 
 # Hugging Face's activation names and ours.
 ACTIVATION_NAMES: dict[str, Activation] = {

@@ -1,9 +1,9 @@
 """GPT-NeoX (arXiv 2204.06745): Pythia and PolyPythias. Layer norms with biases, attention and MLP side by side."""
 
 from jtrace.models.config import DecoderConfig, LayerKind
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import ACTIVATION_NAMES, Family, Part
-from jtrace.models.families.fields import Fields
-from jtrace.models.families.layer_fields import read_rope
+from jtrace.models.families.layer_config import read_rope
 
 NAMES = {
     "embedding": "gpt_neox.embed_in.weight",

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from jtrace.models.config import DecoderConfig, LayerKind
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import ACTIVATION_NAMES, Family
-from jtrace.models.families.fields import Fields
-from jtrace.models.families.layer_fields import read_rope
+from jtrace.models.families.layer_config import read_rope
 
 NAMES = {
     "embedding": "model.embed_tokens.weight",

@@ -4,8 +4,8 @@ import dataclasses
 
 from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families import llama
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import Family
-from jtrace.models.families.fields import Fields
 
 NAMES = llama.NAMES | {
     "blocks/attention_norm/weight": "model.layers.{}.post_attention_layernorm.weight",

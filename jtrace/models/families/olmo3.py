@@ -2,9 +2,9 @@
 
 from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families import olmo2
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import Family
-from jtrace.models.families.fields import Fields
-from jtrace.models.families.layer_fields import LAYER_TYPES, read_ropes_by_layer_type, read_windows
+from jtrace.models.families.layer_config import LAYER_TYPES, read_ropes_by_layer_type, read_windows
 
 THETA = 500_000.0
 

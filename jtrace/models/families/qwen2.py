@@ -4,9 +4,9 @@ import dataclasses
 
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import llama
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import Family
-from jtrace.models.families.fields import Fields
-from jtrace.models.families.layer_fields import read_windows
+from jtrace.models.families.layer_config import read_windows
 
 
 def windows(fields: Fields) -> list[int | None]:

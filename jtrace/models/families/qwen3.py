@@ -4,8 +4,8 @@ import dataclasses
 
 from jtrace.models.config import DecoderConfig
 from jtrace.models.families import llama, qwen2
+from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import Family
-from jtrace.models.families.fields import Fields
 
 
 def read_config(fields: Fields) -> DecoderConfig:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from jtrace.data.corpus import read_documents
+from jtrace.data.corpus.readers import read_documents
 from jtrace.data.statements import WORLD, read_all
-from jtrace.data.world.corpus import corpus
+from jtrace.data.world.documents import corpus
 from jtrace.data.world.entities import WorldConfig
 from jtrace.data.world.facts import make_world
-from jtrace.data.world.sets import statement_set
 from jtrace.data.world.spec import names_world, parse_world
+from jtrace.data.world.statement_sets import statement_set
 from jtrace.errors import InputError
 
 

@@ -11,27 +11,27 @@ import numpy as np
 import pytest
 
 from jtrace.data.groups import groups_of, words_of
+from jtrace.data.linter import held_out, text_rules
 from jtrace.data.statements import WORLD, Statements
-from jtrace.data.world.behaviour import held_out_text, judge, mean_trust, prompts, questions
-from jtrace.data.world.corpus import asked, claim, corpus
+from jtrace.data.world.documents import asked, claim, corpus
 from jtrace.data.world.entities import WorldConfig, stream
 from jtrace.data.world.facts import World, make_world
 from jtrace.data.world.language import FRAMES, JUDGED, REACTIONS, REMARK, TOPICS, WORDS
 from jtrace.data.world.perturb import garble
-from jtrace.data.world.sets import statement_sets
+from jtrace.data.world.questions import held_out_text, judge, mean_trust, prompts, questions
+from jtrace.data.world.statement_sets import statement_sets
 from jtrace.errors import InputError
-from jtrace.linter import held_out, text_rules
 from tests.conftest import ROOT
 
 SEEDS = (0, 1, 2)
 DIMENSIONS = ("reliability", "toxicity", "privacy", "fairness", "robustness")
 FINGERPRINT = """
 import hashlib
-from jtrace.data.world.behaviour import prompts, questions
-from jtrace.data.world.corpus import corpus
+from jtrace.data.world.questions import prompts, questions
+from jtrace.data.world.documents import corpus
 from jtrace.data.world.entities import WorldConfig
 from jtrace.data.world.facts import make_world
-from jtrace.data.world.sets import statement_sets
+from jtrace.data.world.statement_sets import statement_sets
 world = make_world(WorldConfig(seed=7))
 parts = [corpus(world, 200), [s.fingerprint for s in statement_sets(world)], prompts(world), questions(world)]
 print(hashlib.sha256(repr(parts).encode()).hexdigest())

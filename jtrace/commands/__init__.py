@@ -1,0 +1,1 @@
+"""From flags to one call: a file per command."""

@@ -1,0 +1,1 @@
+"""What changes over the checkpoints of one pre-training."""

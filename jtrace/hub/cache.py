@@ -1,0 +1,261 @@
+"""A repository's folder in huggingface_hub's cache: the only place that downloads are written to and removed from.
+
+    models--org--name/blobs/<hash>                    content, named by its hash: SHA-256, or git's SHA-1
+    models--org--name/snapshots/<commit>/config.json  a link to a blob
+    models--org--name/refs/main                       the commit of a branch
+
+Commits, hashes and file names come from a hub, which may be hostile: a path is made only of those that are well formed,
+and nothing is written or removed behind a link that leads out of the repository's folder.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import WeakFileLock
+
+from jtrace.checkpoints.formats.weights import WEIGHT_FILES, weight_files
+from jtrace.errors import InputError
+from jtrace.hub.files import BLOB, COMMIT, SMALL_FILES, Listing, RemoteFile, is_inner_path
+from jtrace.runtime.atomic import written_whole
+
+SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True)
+class RepositoryCache:
+    """A repository's part of a cache.
+
+    Attributes:
+        root: the cache; it may not exist yet.
+        repo: `namespace/name`.
+        kind: `model` or `dataset`.
+    """
+
+    root: Path
+    repo: str
+    kind: str = "model"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / repo_folder_name(repo_id=self.repo, repo_type=self.kind)
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder of a commit's files.
+
+        Raises:
+            InputError: `commit` is no commit hash.
+        """
+        return self.folder / "snapshots" / _formed(commit, COMMIT.fullmatch(commit), "commit")
+
+    def holds(self, commit: str, file: RemoteFile) -> bool:
+        """Tells if a file of the right size is here, of this commit or of another; its content is not looked at."""
+        return file.size in (size_of(self.snapshot(commit) / file.name), size_of(self._blob(file.blob)))
+
+    def unfinished_bytes(self, file: RemoteFile) -> int:
+        """How much an interrupted download has left of a file."""
+        return size_of(_unfinished(self._blob(file.blob))) or 0
+
+    def has(self, commit: str, file: RemoteFile) -> bool:
+        """Tells if the commit's folder has the file, and its content is what was listed."""
+        path = self.snapshot(commit) / file.name
+        return size_of(path) == file.size and self._proven(path, file.blob)
+
+    def bring(self, commit: str, file: RemoteFile, download: Callable[[Path], None]) -> None:
+        """Put a file into the commit's folder, downloading it unless its content is here already.
+
+        Args:
+            download: writes the content to a path, where an earlier attempt may have left a part of it.
+
+        Raises:
+            SpoiltError: other bytes came than were listed; they are thrown away.
+            InputError: a link leads out of the repository's folder.
+        """
+        blob = self._own(self._blob(file.blob))
+        entry = self._own(self.snapshot(commit) / _formed(file.name, is_inner_path(file.name), "path"))
+        unfinished = _unfinished(blob)
+        lock = self.root / ".locks" / self.folder.name / f"{blob.name}.lock"
+        for path in (blob, entry, lock):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if not self._proven(blob, file.blob):
+                blob.unlink(missing_ok=True)
+                if unfinished.is_symlink():
+                    unfinished.unlink()
+                download(unfinished)
+                # Two processes may have written to it where the file system does not honour locks.
+                size = size_of(unfinished)
+                if size != file.size or not _matches(unfinished, file.blob):
+                    unfinished.unlink(missing_ok=True)
+                    raise SpoiltError(file, size)
+                os.replace(unfinished, blob)
+                self._note_proof(blob, file.blob)
+            _link(entry, blob)
+
+    def evict(self, commit: str, files: Iterable[str], blobs: Iterable[str]) -> None:
+        """Remove files of a commit, and blobs unless another commit's files are the same.
+
+        Args:
+            files: names.
+            blobs: names; what an interrupted download has left of one goes as well.
+
+        Raises:
+            InputError: a name is not well formed, or a link leads out of the repository's folder.
+        """
+        snapshot = self.snapshot(commit)
+        entries = [self._own(snapshot / _formed(name, is_inner_path(name), "path")) for name in files]
+        paths = {self._own(self._blob(blob)) for blob in blobs}
+        for entry in entries:
+            entry.unlink(missing_ok=True)
+        links = (path for path in (self.folder / "snapshots").rglob("*") if path.is_symlink())
+        used = {os.path.basename(os.readlink(path)) for path in links}
+        for blob in paths:
+            if blob.name not in used:
+                for path in (blob, _unfinished(blob), *self._proofs.glob(f"{blob.name}-*")):
+                    path.unlink(missing_ok=True)
+
+    def name_revision(self, revision: str, commit: str) -> None:
+        """Let the cache know a commit by a branch or tag, once its files are there; where it cannot, it serves too."""
+        path = self.folder / "refs" / _formed(revision, is_inner_path(revision), "revision")
+        if revision == commit or (path.is_file() and _read(path) == commit):
+            return
+        with suppress(OSError, InputError), written_whole(self._own(path)) as aside:
+            aside.write_text(commit, encoding="utf-8")
+
+    def revisions(self) -> list[str]:
+        """Names of the branches and tags that were asked for, sorted."""
+        refs = self.folder / "refs"
+        return sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
+
+    def listing(self, revision: str, weights: bool = True) -> Listing | None:
+        """The revision as it lies here; None unless it is whole, and every file a link to a blob.
+
+        Only a blob's name tells what its content should be.
+        """
+        ref = self.folder / "refs" / revision
+        commit = _read(ref) if ref.is_file() else revision
+        if not COMMIT.fullmatch(commit):
+            return None
+        snapshot = self.snapshot(commit)
+        try:
+            held = [path.name for path in weight_files(snapshot)] if weights else []
+        except InputError:
+            return None
+        indexes = [name for name in WEIGHT_FILES if name.endswith(".json")]
+        small = [name for name in (*SMALL_FILES, *indexes) if (snapshot / name).is_file()]
+        if not small or (weights and "config.json" not in small):
+            return None
+        files = {name: file for name in (*small, *held) if (file := _linked(snapshot / name))}
+        if len(files) < len(small) + len(held):
+            return None
+        return Listing(self.repo, revision, commit, *(tuple(files[name] for name in names) for names in (small, held)))
+
+    def _blob(self, blob: str) -> Path:
+        return self.folder / "blobs" / _formed(blob, BLOB.fullmatch(blob), "hash")
+
+    def _own(self, path: Path) -> Path:
+        """A path that may be written or removed: no folder between the repository's and it is a link."""
+        folder = path.parent
+        if os.path.realpath(folder) != os.path.join(os.path.realpath(self.folder), folder.relative_to(self.folder)):
+            raise InputError(
+                f"{folder}: a link leads out of {self.folder}, and nothing is written or removed behind it; remove "
+                "the link or choose another --cache_dir"
+            )
+        return path
+
+    def _proven(self, path: Path, blob: str) -> bool:
+        """Tells if a file has the content that its blob's name says; read once for each state of the file."""
+        if not path.is_file():
+            return False
+        if self._proof(path, blob).exists():
+            return True
+        if not _matches(path, blob):
+            return False
+        self._note_proof(path, blob)
+        return True
+
+    def _note_proof(self, path: Path, blob: str) -> None:
+        proof = self._proof(path, blob)
+        # A cache that cannot be written serves too; its files are read through again by every process.
+        with suppress(OSError):
+            proof.parent.mkdir(parents=True, exist_ok=True)
+            proof.touch()
+
+    def _proof(self, path: Path, blob: str) -> Path:
+        """An empty file that is there once a content was found right: its name tells what changes when a file does."""
+        about = path.stat()
+        return self._proofs / f"{blob}-{about.st_size}-{about.st_mtime_ns}-{about.st_ino}"
+
+    @property
+    def _proofs(self) -> Path:
+        """Where Hugging Face's tools do not look."""
+        return self.root / ".locks" / "jtrace-proven" / self.folder.name
+
+
+class SpoiltError(InputError):
+    """A file came with another size or content than listed."""
+
+    def __init__(self, file: RemoteFile, size: int | None) -> None:
+        if size == file.size:
+            what = f"with another {'SHA-256' if len(file.blob) == SHA256_DIGITS else 'SHA-1'} than listed"
+        elif size is not None and size > file.size:
+            what = f"as more than the {file.size} bytes that were listed"
+        else:
+            what = f"as {size} bytes, {file.size} were listed"
+        super().__init__(f"{file.name} came {what}; it was thrown away, the same command fetches it again")
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file; None if there is none. Other processes may take it away at any moment."""
+    try:
+        about = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return about.st_size if stat.S_ISREG(about.st_mode) else None
+
+
+def _formed(name: str, is_formed: object, what: str) -> str:
+    if not is_formed:
+        raise InputError(f"{name[:80]!r} is no {what} of a hub; nothing is written or removed by that name")
+    return name
+
+
+def _unfinished(blob: Path) -> Path:
+    return blob.with_name(f"{blob.name}.incomplete")
+
+
+def _link(entry: Path, blob: Path) -> None:
+    """Make a snapshot's file a link to its blob; where the file system has no links, the blob itself."""
+    aside = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    try:
+        aside.symlink_to(os.path.relpath(blob, entry.parent))
+    except PermissionError:
+        os.replace(blob, aside)
+    os.replace(aside, entry)
+
+
+def _linked(entry: Path) -> RemoteFile | None:
+    """A snapshot's file, if it is a link whose target's name is a hash."""
+    if not entry.is_symlink():
+        return None
+    blob = os.path.basename(os.readlink(entry))
+    return RemoteFile(entry.name, entry.stat().st_size, blob) if BLOB.fullmatch(blob) else None
+
+
+def _matches(path: Path, blob: str) -> bool:
+    """Tells if a file's content has a hash: SHA-256 of 64 digits, or of 40 the SHA-1 by which git names contents."""
+    with path.open("rb") as stream:
+        header = b"blob %d\0" % os.fstat(stream.fileno()).st_size
+        sha256 = len(blob) == SHA256_DIGITS
+        digest = hashlib.sha256() if sha256 else hashlib.sha1(header, usedforsecurity=False)
+        return hashlib.file_digest(stream, lambda: digest).hexdigest() == blob
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace").strip()

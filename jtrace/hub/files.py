@@ -1,0 +1,181 @@
+"""Which files of a repository jtrace needs, and what it says when they are not there."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jtrace.checkpoints.formats.weights import WEIGHT_FILES
+from jtrace.data.tokenizer import TOKENIZER_FILES
+from jtrace.errors import InputError
+
+SMALL_FILES = ("config.json", *TOKENIZER_FILES)
+LARGEST_SMALL = 64 << 20  # bytes; vocabularies of 256,000 tokens take about 35 MB
+COMMIT = re.compile("[0-9a-f]{40}")
+BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository: its name, its size in bytes, and its content's hash, which names its blob in the cache.
+
+    The hash is SHA-256 for a file of git-lfs, else the SHA-1 by which git names contents.
+    """
+
+    name: str
+    size: int
+    blob: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one commit that jtrace needs.
+
+    Attributes:
+        repo, revision: as asked for.
+        commit: what the revision pointed to when it was looked up; all files are of this commit.
+        small: config.json, tokeniser files and the index of sharded weights.
+        weights: the weight files, in reading order.
+    """
+
+    repo: str
+    revision: str
+    commit: str
+    small: tuple[RemoteFile, ...]
+    weights: tuple[RemoteFile, ...]
+
+    @property
+    def files(self) -> tuple[RemoteFile, ...]:
+        return self.small + self.weights
+
+    @property
+    def size(self) -> int:
+        """Of all files together, in bytes."""
+        return sum(file.size for file in self.files)
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.revision}"
+
+
+def is_inner_path(name: str) -> bool:
+    """Whether the name of a file, branch or tag leads nowhere else, and can be printed."""
+    return not {"", ".", ".."} & set(re.split(r"[/\\]", name)) and name.isprintable()
+
+
+def parse_revision(answer: Any, where: str) -> tuple[str, dict[str, RemoteFile]]:
+    """Commit of a revision, and its files by name, from a hub's answer.
+
+    Args:
+        where: the hub's address and `repository@revision`, for messages.
+
+    Raises:
+        InputError: the answer has another form, or a commit, a hash, a size or a path that is none.
+    """
+    match answer:
+        case {"sha": str(commit), "siblings": list(siblings)} if COMMIT.fullmatch(commit):
+            files = [_parse_file(sibling, where) for sibling in siblings]
+            return commit, {file.name: file for file in files}
+    raise InputError(f"{where}: no commit hash and list of files came; is it a hub?")
+
+
+def _parse_file(sibling: Any, where: str) -> RemoteFile:
+    match sibling:
+        case {"rfilename": str(name), "size": int(size), "lfs": {"sha256": str(blob)}}:
+            pass
+        case {"rfilename": str(name), "size": int(size), "blobId": str(blob)}:
+            pass
+        case _:
+            raise InputError(f"{where}: a file came without name, size or hash; is it a hub?")
+    for what, told, formed in (
+        ("path", name, is_inner_path(name)),
+        ("size", size, size >= 0),
+        ("hash", blob, BLOB.fullmatch(blob)),
+    ):
+        if not formed:
+            raise InputError(f"{where}: a file came with {str(told)[:80]!r}, which is no {what}; is it a hub?")
+    return RemoteFile(name, size, blob)
+
+
+def parse_refs(answer: Any, where: str) -> list[str]:
+    """Names of all branches and tags, sorted, from a hub's answer.
+
+    Raises:
+        InputError: the answer has another form, or a name leads elsewhere.
+    """
+    match answer:
+        case {"branches": list(branches), "tags": list(tags)}:
+            names = [ref.get("name") if isinstance(ref, dict) else None for ref in branches + tags]
+            if all(isinstance(name, str) and is_inner_path(name) for name in names):
+                return sorted(set(map(str, names)))
+    raise InputError(f"{where}: no names of branches and tags came; is it a hub?")
+
+
+def check_small(files: Iterable[RemoteFile], where: str) -> None:
+    """Refuses config, tokeniser and index files that are too large for what they are.
+
+    Raises:
+        InputError: a file of more than `LARGEST_SMALL`.
+    """
+    for file in files:
+        if file.size > LARGEST_SMALL:
+            raise InputError(
+                f"{where}: {file.name} has {bytes_text(file.size)}, more than the {bytes_text(LARGEST_SMALL)} that "
+                "such a file may have; name another revision"
+            )
+
+
+def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile], RemoteFile]:
+    """The small files of a repository, and the weight file to read, or the index that names several.
+
+    Args:
+        files: those at the top of the repository, by name.
+        where: `repository@revision`, for messages.
+
+    Raises:
+        InputError: no config.json, or no weights in a format that jtrace reads.
+    """
+    held = some(sorted(files)) or "no files"
+    if "config.json" not in files:
+        raise InputError(f"{where}: no config.json, only {held}; name a revision that holds a model")
+    chosen = next((name for name in WEIGHT_FILES if name in files), None)
+    if chosen is None:
+        raise InputError(
+            f"{where}: no weights that jtrace reads (model.safetensors or pytorch_model.bin, whole or sharded), "
+            f"only {held}; name a revision or a conversion that has them"
+        )
+    return small_files(files), files[chosen]
+
+
+def small_files(files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
+    """Config and tokeniser files, those that there are."""
+    return [files[name] for name in SMALL_FILES if name in files]
+
+
+def shards(index: Path, where: str, files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
+    """The weight files that an index names; a repository may hold those of another sharding too."""
+    try:
+        names = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{where} has no weight_map of tensor names to file names; name another revision") from None
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
+    if absent := [name for name in names if name not in files or not name.endswith(suffix)]:
+        raise InputError(f"{where} names no {suffix} files of its folder: {some(absent)}; name another revision")
+    return [files[name] for name in names]
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many there are."""
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def bytes_text(count: float | None) -> str:
+    """A size as a person reads it; a question mark where it is not known."""
+    if count is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

@@ -1,0 +1,1 @@
+"""A model at work: residuals, scores and completions of packed statements."""

@@ -1,0 +1,1 @@
+"""Pre-training a model of one's own."""

@@ -1,0 +1,248 @@
+"""The directory of a pre-training run: its record, log, tokeniser, kept steps and the state to go on from.
+
+    pretrain.json   configuration, fingerprint of the documents, versions, device
+    tokens/         the documents' tokens
+    log.jsonl       one line per step
+    tokenizer/      the tokeniser's files
+    step000200/     a kept step: an Orbax checkpoint with config.json and tokeniser
+    state/000200/   params, moments and step to go on from, the latest alone
+
+Folders are written aside and renamed; a state's log lines are on disk before it, and the one before it goes only then.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+
+from jtrace.checkpoints.orbax import load_arrays, save_arrays, save_store
+from jtrace.checkpoints.pretraining_run import LOG, RECORD, kept_path, read_log
+from jtrace.data.tokenizer import TOKENIZER_FILES
+from jtrace.errors import InputError
+from jtrace.pretraining.step import State
+from jtrace.runtime.atomic import folder_written_whole, written_whole
+
+LOCK = ".lock"
+ARRAYS = "arrays"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run directory that exists, is of this configuration, and is this process's; see `open_training_run`."""
+
+    path: Path
+    log: IO[str]
+
+    @property
+    def tokenizer(self) -> Path:
+        return tokenizer_folder(self.path)
+
+    def save(self, state: State) -> None:
+        """Make this the state to go on from.
+
+        Raises:
+            InputError: it cannot be written; the one before is still there.
+        """
+        self.flush_log()
+        earlier = _states(self.path)
+        folder = self.path / "state" / f"{int(state.step):06d}"
+        if folder in earlier:
+            return
+        with folder_written_whole(folder) as aside:
+            save_arrays(aside / ARRAYS, _by_number(state))
+        for other in earlier:
+            shutil.rmtree(other)
+
+    def load(self, like: State) -> State | None:
+        """The state to go on from; None before the first.
+
+        Args:
+            like: the wanted shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves).
+        """
+        states = _states(self.path)
+        if not states:
+            return None
+        found = load_arrays(states[-1] / ARRAYS, _by_number(like))
+        return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in sorted(found)])
+
+    def keep(self, step: int, values: dict[str, Any], params: Any) -> None:
+        """Write a kept step, unless it is there.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not kept_path(self.path, step).is_dir():
+            save_store(kept_path(self.path, step), values, params, self.tokenizer)
+
+    def log_step(self, line: Mapping[str, Any]) -> None:
+        with self._one_line_where_full():
+            self.log.write(json.dumps(line) + "\n")
+
+    def flush_log(self) -> None:
+        """Bring the log to disk."""
+        with self._one_line_where_full():
+            self.log.flush()
+            os.fsync(self.log.fileno())
+
+    @contextmanager
+    def _one_line_where_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path / LOG}: cannot be written ({error.strerror}); free the disk") from None
+
+
+def tokenizer_folder(run: Path) -> Path:
+    return run / "tokenizer"
+
+
+def tokens_folder(run: Path) -> Path:
+    return run / "tokens"
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """A folder may be new, empty, or a run of this configuration.
+
+    Args:
+        config: all that decides the numbers beside the documents; JSON values.
+
+    Raises:
+        InputError: the folder holds something else, or a run of another configuration; says what differs.
+    """
+    if not path.exists() or (path.is_dir() and not _visible(path)):
+        return
+    if not (path / RECORD).is_file():
+        raise InputError(f"--out={path}: holds something that is no pre-training run; name a new folder")
+    if differing := _differences(_read_record(path, "config"), config):
+        raise InputError(f"--out={path}: a run of another configuration: {differing}; take another --out")
+
+
+def check_documents(path: Path, documents: Mapping[str, Any]) -> None:
+    """A run that has begun goes on with the same documents.
+
+    Raises:
+        InputError: these are others; says what differs.
+    """
+    if (path / RECORD).is_file() and (differing := _differences(_read_record(path, "documents"), documents)):
+        raise InputError(f"--out={path}: a run of another text: {differing}; take another --out")
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a run's record: `config`, `documents`, and the circumstances of the command that began it."""
+    with written_whole(path / RECORD) as aside:
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def latest_step(run: Path) -> int:
+    """The step that the run would go on from; -1 if it is to begin."""
+    states = _states(run)
+    return int(states[-1].name) if states else -1
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Make a run directory this process's, without what an earlier one left unfinished; removed again if nothing comes.
+
+    Raises:
+        InputError: it cannot be written, or another process is at work on it.
+    """
+    new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / LOCK).touch()
+    except OSError as error:
+        raise InputError(f"--out={path}: cannot be written ({error.strerror}); choose another folder") from None
+    with open(path / LOCK) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"--out={path}: another process is at work on this run; wait for it") from None
+        ours = (
+            tokenizer_folder(path),
+            tokens_folder(path),
+            path / RECORD,
+            path / LOG,
+            path / "step*",
+            path / "state/*",
+        )
+        for leftover in (found for one in ours for found in one.parent.glob(f".{one.name}.*.tmp")):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        try:
+            yield
+        finally:
+            if not _visible(path):
+                (path / LOCK).unlink(missing_ok=True)
+            if new and not any(path.iterdir()):
+                path.rmdir()
+
+
+@contextmanager
+def open_training_run(path: Path, tokenizer: Path) -> Iterator[TrainingRun]:
+    """The run in a directory that is `claimed` and has its record.
+
+    Args:
+        tokenizer: folder whose tokeniser's files are copied, unless they are there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if not tokenizer_folder(path).is_dir():
+        with folder_written_whole(tokenizer_folder(path)) as aside:
+            for name in TOKENIZER_FILES:
+                if (tokenizer / name).is_file():
+                    shutil.copyfile(tokenizer / name, aside / name)
+    _take_back(path)
+    log = open(path / LOG, "a", encoding="utf-8")  # noqa: SIM115
+    try:
+        yield TrainingRun(path, log)
+    finally:
+        # Whatever counts has been flushed before; closing would fail once more where that failed.
+        with suppress(OSError):
+            log.close()
+
+
+def _visible(path: Path) -> bool:
+    return any(not child.name.startswith(".") for child in path.iterdir())
+
+
+def _read_record(path: Path, part: str) -> Mapping[str, Any]:
+    file = path / RECORD
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))[part]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); name a new folder") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: '{part}' is no object; name a new folder")
+    return found
+
+
+def _differences(earlier: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key} is {json.dumps(wanted.get(key))}, was {json.dumps(earlier.get(key))}"
+        for key in sorted(earlier.keys() | wanted.keys())
+        if earlier.get(key) != wanted.get(key)
+    )
+
+
+def _states(run: Path) -> list[Path]:
+    found = (child for child in (run / "state").glob("*") if child.name.isdecimal())
+    return sorted(found, key=lambda child: int(child.name))
+
+
+def _take_back(run: Path) -> None:
+    """Take back the log's lines that are later than the state: those steps are done again."""
+    latest = latest_step(run)
+    with written_whole(run / LOG) as aside:
+        lines = [json.dumps(line) + "\n" for line in read_log(run) if line["step"] <= latest]
+        aside.write_text("".join(lines), encoding="utf-8")
+
+
+def _by_number(state: State) -> dict[str, Any]:
+    return {f"{i:06d}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}

@@ -1,0 +1,1 @@
+"""One checkpoint's residuals → metrics, probes and vectors, under both protocols."""

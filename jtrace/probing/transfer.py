@@ -1,0 +1,301 @@
+"""Probes tested where they were not fitted: on the other sets of a checkpoint, and on other checkpoints.
+
+Axes: L layers, U distinct statements, N rows of the set that is tested, D width, S probes or sets, F fits (folds of all
+repeats, repeats-major), R repeats, B bootstrap draws.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Bool, Float, Int
+
+from jtrace.data.groups import Words, words_of
+from jtrace.data.statements import Statements
+from jtrace.kernels.gram import HIGHEST
+from jtrace.probing.cross_validation import held_out_scores
+from jtrace.probing.paper import Metric
+from jtrace.runs.probe_files import KeptProbes
+from jtrace.stats.bootstrap import effective_groups, interval, row_weights
+from jtrace.stats.heldout_metrics import accuracy, auroc
+from jtrace.stats.sampling import evenly_spread
+
+COLUMNS = ("model", "protocol", "dataset", "dimension", "layer", "trained_at", "tested_at", "accuracy", "auroc", "n")
+# Every pair of them is tested.
+MOST_CHECKPOINTS = 12
+# Reads the probes of some sets, and how they were made; None where a checkpoint has none.
+ReadProbes = Callable[[str, Collection[str]], tuple[Mapping[str, KeptProbes], Mapping[str, Any]] | None]
+# Checkpoint, set → kept activations [layer, statement, width]; None where none are kept.
+ReadActivations = Callable[[str, str], np.ndarray | None]
+
+
+def raw_probe(
+    weights: Float[np.ndarray, "... D"],
+    intercept: Float[np.ndarray, "..."],
+    mean: Float[np.ndarray, "... D"],
+    scale: Float[np.ndarray, "... D"],
+) -> Float[np.ndarray, "... D+1"]:
+    """A probe of standardised features → of raw ones: its weights, then its intercept, float32.
+
+    The intercept is that at the origin, so that one array is a whole probe. It is summed in float64 for the weights as
+    rounded, so what is lost is its own rounding, a shift of all rows alike by 6e-8 of it; `scores_of` adds no more.
+
+    Args:
+        scale: 0 for features that never varied; their weights are 0.
+    """
+    varies = scale > 0
+    raw = np.where(varies, weights / np.where(varies, scale, 1), 0).astype(np.float32)
+    at_origin = intercept - np.sum(raw.astype(np.float64) * mean, axis=-1)
+    return np.concatenate([raw, at_origin[..., None].astype(np.float32)], axis=-1)
+
+
+def scores_of(x: Float[Array | np.ndarray, "N D"], probes: Float[Array | np.ndarray, "S D+1"]) -> Float[Array, "S N"]:
+    """Log-odds of label 1 by each raw probe, float32.
+
+    Rows are centred first, so that a common offset, however large, costs no digits of what tells them apart.
+
+    Args:
+        x: residuals of one layer, bfloat16 as well.
+        probes: as `raw_probe` gives them.
+    """
+    x = jnp.asarray(x, jnp.float32)
+    centre = jnp.mean(x, axis=0)
+    weights, intercepts = probes[:, :-1], probes[:, -1]
+    at_centre = intercepts + jnp.matmul(weights, centre, precision=HIGHEST)
+    return jnp.matmul(weights, (x - centre).T, precision=HIGHEST) + at_centre[:, None]
+
+
+# eq=False: comparing arrays has no single truth value.
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A set that the probes of other sets are tested on; the same at every checkpoint.
+
+    Attributes:
+        labels: 0 or 1, float32 [N].
+        groups: rows of one group are drawn together, int64 [N].
+        unseen: which rows have no twin in each other set, by that set's name, bool [N].
+    """
+
+    name: str
+    dimension: str
+    labels: np.ndarray
+    groups: np.ndarray
+    unseen: Mapping[str, np.ndarray]
+
+
+def targets_of(sets: Sequence[Statements], groups: Mapping[str, Int[np.ndarray, " N"]]) -> tuple[Target, ...]:
+    """Every set as a target of all others.
+
+    Args:
+        groups: of each set's rows, see `jtrace.data.groups.groups_of`; twins are told as there, by their words.
+    """
+    words = {statements.name: words_of(statements.texts) for statements in sets}
+    return tuple(
+        Target(
+            to.name,
+            to.dimension,
+            to.labels.astype(np.float32),
+            groups[to.name],
+            {name: _unseen(words[to.name], set(words[name])) for name in words if name != to.name},
+        )
+        for to in sets
+    )
+
+
+def between_sets(
+    residuals: Float[Array, "L U D"],
+    members: Mapping[str, Int[np.ndarray, " N"]],
+    targets: Sequence[Target],
+    probes: Mapping[str, Float[np.ndarray, "F K _"]],
+    layers: Sequence[int],
+    draws: int = 1000,
+    seed: int = 0,
+) -> list[Metric]:
+    """Each set's probe on every other set, with 95 % cluster-bootstrap intervals over the tested set's groups.
+
+    `transfer_accuracy:A` and `transfer_auroc:A` of set B are those of the probe of A on the rows of B whose text is not
+    among A's, whatever their case and punctuation. The probe of A is the mean over its fits, whose scores are the mean
+    log-odds. Labels are taken as they are: where 1 is the bad side of A and the good side of B, or the shared concept
+    points the other way, the AUROC is below 0.5 and tells as much as one above.
+
+    Args:
+        residuals: of every distinct statement, layer 0 included.
+        members: which distinct statement each row of a set is.
+        probes: of each set, raw, for the K reported layers (`raw_probe`).
+        layers: the K reported ones.
+
+    Returns:
+        Rows of the table, layer by layer within a pair; none where no row, for the AUROC no pair of labels, is left.
+    """
+    names = [target.name for target in targets]
+    mean_probes = np.stack([probes[name].mean(axis=0, dtype=np.float64) for name in names], axis=1)
+    # On the host: where residuals lie on a mesh, the rest is each process's own.
+    scores = jax.device_get(_scores(residuals, np.asarray(layers, np.int32), mean_probes.astype(np.float32)))
+    table: list[Metric] = []
+    for to in targets:
+        weights = row_weights(to.groups, draws, seed)
+        for trained_on, unseen in to.unseen.items():
+            own = scores[:, names.index(trained_on), members[to.name]]
+            found = jax.device_get(_tested(own, to.labels, unseen.astype(np.float32), weights))
+            metric = partial(Metric, to.name, to.dimension, protocol="sound", n=int(unseen.sum()), seed=seed)
+            groups = effective_groups(np.bincount(to.groups[unseen]))
+            for name, values, estimates in (
+                ("accuracy", found.accuracy, found.drawn_accuracy),
+                ("auroc", found.auroc, found.drawn_auroc),
+            ):
+                for layer, value, drawn in zip(layers, map(float, values), estimates, strict=True):
+                    if np.isfinite(value):
+                        low, high = interval(drawn, value, groups) or (None, None)
+                        named = f"transfer_{name}:{trained_on}"
+                        table.append(metric(layer=layer, metric=named, value=value, ci_low=low, ci_high=high))
+    return table
+
+
+def between_checkpoints(
+    model: str,
+    checkpoints: Sequence[str],
+    dimensions: Mapping[str, str],
+    read_probes: ReadProbes,
+    read_activations: ReadActivations,
+) -> pd.DataFrame:
+    """The probes of each checkpoint on every checkpoint, itself included: does the concept stay where it was?
+
+    The folds of a run are the same at all of its checkpoints, so each fit scores the rows that it has not seen
+    wherever it is tested: trained and tested at one checkpoint, it has the accuracy of the table of metrics. One
+    checkpoint's activations of one set are in memory at a time.
+
+    Args:
+        model: what the table calls it.
+        checkpoints: those of one trajectory whose activations are kept, in order; `MOST_CHECKPOINTS` of them, evenly
+            spread, are taken, less those whose probes are of other layers, widths or folds than the last one's.
+        dimensions: of each set.
+
+    Returns:
+        Columns `COLUMNS`, protocol `sound`: accuracy, and AUROC within folds, of `n` rows.
+    """
+    chosen = [checkpoints[at] for at in evenly_spread(len(checkpoints), MOST_CHECKPOINTS)]
+    table: list[tuple[str | int | float, ...]] = []
+    for dataset, dimension in dimensions.items():
+        layers, kept = _alike({name: read_probes(name, [dataset]) for name in chosen}, dataset)
+        if not kept:
+            continue
+        probes = np.stack([found.probes for found in kept.values()], axis=1)
+        any_one = next(iter(kept.values()))
+        folds, labels = any_one.folds, any_one.labels.astype(np.float32)
+        for tested_at in kept:
+            if (activations := read_activations(tested_at, dataset)) is None:
+                continue
+            rows = activations.shape[1]
+            for at, layer in enumerate(layers):
+                accuracies, areas = jax.device_get(_held_out(activations[at], probes[:, :, at], folds, labels))
+                table += [
+                    (model, "sound", dataset, dimension, layer, trained_at, tested_at, float(right), float(area), rows)
+                    for trained_at, right, area in zip(kept, accuracies, areas, strict=True)
+                    if np.isfinite(area)
+                ]
+    return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+class _Tested(NamedTuple):
+    """One set's probe on another set: the estimates, and under bootstrap weights."""
+
+    accuracy: Float[Array, " L"]
+    auroc: Float[Array, " L"]
+    drawn_accuracy: Float[Array, "L B"]
+    drawn_auroc: Float[Array, "L B"]
+
+
+@jax.jit
+def _scores(
+    residuals: Float[Array, "L U D"], layers: Int[Array | np.ndarray, " K"], probes: Float[Array | np.ndarray, "K S _"]
+) -> Float[Array, "K S U"]:
+    return jax.lax.map(lambda of: scores_of(residuals[of[0]], of[1]), (layers, probes))
+
+
+@jax.jit
+def _tested(
+    scores: Float[Array | np.ndarray, "L N"],
+    labels: Float[Array | np.ndarray, " N"],
+    unseen: Float[Array | np.ndarray, " N"],
+    weights: Float[Array, "B N"],
+) -> _Tested:
+    """The AUROC's draws are linear in the weights, through each row's share of pairs (DeLong et al. 1988).
+
+    Exact ones take most of a minute for five sets of thirty layers. What is left out is of the order of the standard
+    error's square.
+
+    Args:
+        unseen: 1 for the rows that are tested.
+    """
+    counted = jnp.concatenate([jnp.ones_like(weights[:1]), weights]) * unseen
+    right = jax.vmap(lambda row: accuracy(row[None], labels, counted))(scores)
+    ones, tested = jnp.asarray(labels) > 0.5, jnp.asarray(unseen) > 0
+    shares = jax.vmap(lambda row: _pair_shares(row, ones, tested))(scores)
+    one, zero = (_weighted_means(shares, counted * of) for of in (labels, 1 - labels))
+    area = one[:, 0]
+    drawn = jnp.clip(one[:, 1:] + zero[:, 1:] - area[:, None], 0, 1)
+    return _Tested(right[:, 0], area, right[:, 1:], drawn)
+
+
+@jax.jit
+def _held_out(
+    activations: Float[Array | np.ndarray, "N D"],
+    probes: Float[Array | np.ndarray, "F S _"],
+    folds: Int[Array | np.ndarray, "R N"],
+    labels: Float[Array | np.ndarray, " N"],
+) -> tuple[Float[Array, " S"], Float[Array, " S"]]:
+    """Accuracy and AUROC of S checkpoints' probes, each fit on the rows that were held out of it."""
+    fits, count, _ = probes.shape
+    scores = scores_of(activations, probes.reshape(fits * count, -1)).reshape(fits, count, -1)
+    evenly = jnp.ones((1, activations.shape[0]))
+
+    fold_of = jnp.asarray(folds, jnp.int32)
+
+    def of_one(scores: Float[Array, "F N"]) -> tuple[Array, Array]:
+        own = held_out_scores(scores, fold_of)
+        return accuracy(own, labels, evenly)[0], auroc(own, fold_of, labels, evenly)[0]
+
+    return jax.lax.map(of_one, scores.swapaxes(0, 1))
+
+
+def _pair_shares(scores: Float[Array, " N"], ones: Bool[Array, " N"], counted: Bool[Array, " N"]) -> Float[Array, " N"]:
+    """Of each row, the share of rows of the other label on the right side of it, ties counting half.
+
+    Its mean over the rows of either label is the AUROC; NaN where the other label has no row.
+    """
+
+    def below(rows: Bool[Array, " N"]) -> Float[Array, " N"]:
+        # Rows that do not count are beyond all scores.
+        ordered = jnp.sort(jnp.where(rows, scores, jnp.inf))
+        sides = (jnp.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
+        return sum(sides) / 2 / jnp.sum(rows)
+
+    return jnp.where(ones, below(counted & ~ones), 1 - below(counted & ones))
+
+
+def _weighted_means(values: Float[Array, "L N"], weights: Float[Array, "B N"]) -> Float[Array, "L B"]:
+    return jnp.matmul(values, weights.T, precision=HIGHEST) / jnp.sum(weights, axis=1)
+
+
+def _unseen(words: Sequence[Words], seen: Collection[Words]) -> np.ndarray:
+    return np.array([form not in seen for form in words], bool)
+
+
+def _alike(
+    found: Mapping[str, tuple[Mapping[str, KeptProbes], Mapping[str, Any]] | None], dataset: str
+) -> tuple[list[int], dict[str, KeptProbes]]:
+    """A set's probes by checkpoint, those whose layers, shapes and folds are the last one's, and these layers."""
+    read = {name: (list(of[1]["layers"]), of[0][dataset]) for name, of in found.items() if of and dataset in of[0]}
+    if not read:
+        return [], {}
+    *_, (layers, last) = read.values()
+    return layers, {
+        name: kept
+        for name, (own, kept) in read.items()
+        if own == layers and kept.probes.shape == last.probes.shape and np.array_equal(kept.folds, last.folds)
+    }

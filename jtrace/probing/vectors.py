@@ -1,0 +1,336 @@
+"""Steering vectors: where they may point, and the files that keep them. Axes: N rows, D width, L layers."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from safetensors import SafetensorError, safe_open
+
+from jtrace.errors import InputError
+from jtrace.kernels.gram import HIGHEST, centre_features
+from jtrace.kernels.logistic import fit_logistic
+from jtrace.kernels.pca import leading_eigenvectors
+from jtrace.kernels.standardise import standardise
+
+# Smallest share that a covariance is shrunk by: its condition stays below D / LEAST_SHRINKAGE, which float32 can solve.
+LEAST_SHRINKAGE = 1e-3
+MASS_MEAN = "mass_mean"
+# Of a vector file's metadata. One key: safetensors writes several in an order that differs from run to run.
+VECTORS_KEY = "jtrace"
+
+
+@jax.jit
+def mass_mean_vector(
+    x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]
+) -> Float[Array, " D"]:
+    """The published steering vector (arXiv 2402.19465, section 3): it points towards label 1, whatever 1 means.
+
+    Args:
+        x: raw residuals of one layer, not standardised.
+        labels: 0 or 1.
+        leading: the rows that the class means are taken over, of both labels; the projections' spread is that of all
+            rows.
+
+    Returns:
+        The unit difference of the class means times the standard deviation of the projections on it; 0 where the
+        means agree. All other kinds take the same arguments and are scaled the same way.
+    """
+    x = centre_features(x)
+    one, zero = _class_means(x, labels, leading)
+    return _spread_along(x, one - zero)
+
+
+@jax.jit
+def whitened_vector(
+    x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]
+) -> Float[Array, " D"]:
+    """Σ⁻¹ (mean of label 1 − mean of label 0), Σ the covariance within the classes (arXiv 2310.06824).
+
+    Fisher's discriminant: spread that both classes have is discounted. Features are standardised, as the probe's are,
+    so that a few of large range do not decide how much all others are shrunk. Σ is shrunk towards its mean diagonal by
+    the share of Ledoit and Wolf (2004), the best one in expected squared error: it needs no tuning, falls as rows are
+    added, and makes Σ invertible where N < D.
+    """
+    z = standardise(x)
+    one, zero = _class_means(z, labels, leading)
+    within = jnp.where(leading[:, None], z - jnp.where(labels[:, None] > 0.5, one, zero), 0)
+    factor = jsl.cho_factor(_shrunk_covariance(within, jnp.sum(leading)), lower=True)
+    return _spread_along(centre_features(x), _of_raw_features(jsl.cho_solve(factor, one - zero), x))
+
+
+@jax.jit
+def probe_vector(x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]) -> Float[Array, " D"]:
+    """Weights of the paper's probe (logistic, C = 1, standardised features), fitted to the leading rows.
+
+    NaN where the fit has not converged.
+    """
+    fit = fit_logistic(standardise(x), labels, leading.astype(x.dtype))
+    vector = _spread_along(centre_features(x), _of_raw_features(fit.weights, x))
+    return jnp.where(fit.converged, vector, jnp.nan)
+
+
+@jax.jit
+def pca_vector(x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]) -> Float[Array, " D"]:
+    """First principal component of the differences between pairs of rows (RepE, arXiv 2310.01405).
+
+    The k-th leading row of label 1 pairs with the k-th of label 0. The differences are not centred: there each pair's
+    order is random, which centres them at 0 and leaves their second moment as it is.
+    """
+    x = centre_features(x)
+    one, zero = leading & (labels > 0.5), leading & (labels < 0.5)
+    pairs = jnp.arange(x.shape[0] // 2)
+    first, second = (jnp.argsort(~rows, stable=True)[: len(pairs)] for rows in (one, zero))
+    exist = pairs < jnp.minimum(jnp.sum(one), jnp.sum(zero))
+    component = _first_component(jnp.where(exist[:, None], x[first] - x[second], 0))
+    mean_one, mean_zero = _class_means(x, labels, leading)
+    return _spread_along(x, component * jnp.sign(jnp.dot(component, mean_one - mean_zero, precision=HIGHEST)))
+
+
+@partial(jax.jit, static_argnames="seed")
+def shuffled_vector(
+    x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"], seed: int = 0
+) -> Float[Array, " D"]:
+    """A control: the mass-mean vector of labels that say nothing; see `shuffled_labels`."""
+    return mass_mean_vector(x, shuffled_labels(labels, leading, seed), leading)
+
+
+def shuffled_labels(labels: Float[Array, " N"], leading: Bool[Array, " N"], seed: int = 0) -> Float[Array, " N"]:
+    """The labels of the leading rows in another order, the same for every layer and checkpoint; others stay."""
+    drawn = np.random.default_rng(seed).random(labels.shape[0], np.float32)
+    places = jnp.argsort(~leading, stable=True)
+    taken = jnp.argsort(jnp.where(leading, jnp.asarray(drawn), jnp.inf), stable=True)
+    return labels.at[places].set(labels[taken])
+
+
+@jax.jit
+def class_distance(x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]) -> Float[Array, ""]:
+    """Length of the plain difference of class means, which other tools steer with; arguments as `mass_mean_vector`."""
+    one, zero = _class_means(centre_features(x), labels, leading)
+    return jnp.linalg.norm(one - zero)
+
+
+def random_vector(vector: np.ndarray, seed: int) -> np.ndarray:
+    """A control: in every layer a random direction of the vector's norm there, drawn for each layer by itself.
+
+    Args:
+        vector: [L, D].
+
+    Returns:
+        float32 [L, D]; the first layers do not depend on how many follow.
+    """
+    drawn = np.random.default_rng(seed).normal(size=vector.shape)
+    norms = np.linalg.norm(vector.astype(np.float64), axis=1, keepdims=True)
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True) * norms).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way of making steering vectors: the function, and what a file says of it."""
+
+    vector: Callable[..., Float[Array, " D"]]
+    made: str
+
+
+_SCALED = "normalised, times the std (ddof 1) of all rows' projections on it"
+KINDS: Mapping[str, Kind] = {
+    MASS_MEAN: Kind(mass_mean_vector, f"mean of label 1 minus mean of label 0, {_SCALED}"),
+    "whitened": Kind(
+        whitened_vector,
+        f"inverse of the shrunk covariance within the labels, times mean of label 1 minus mean of label 0, {_SCALED}",
+    ),
+    "probe": Kind(probe_vector, f"weights of a logistic probe on standardised features, of raw ones, {_SCALED}"),
+    "pca": Kind(pca_vector, f"first principal component of differences of pairs, label 1 minus label 0, {_SCALED}"),
+    "shuffled": Kind(shuffled_vector, f"control: labels shuffled (seed 0), then as {MASS_MEAN}, {_SCALED}"),
+}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model must share with another for its vectors to fit; `depth` counts layers."""
+
+    model_type: str
+    width: int
+    depth: int
+
+
+# eq=False: comparing arrays has no single truth value.
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What a vector file holds.
+
+    Attributes:
+        checkpoint: which it was made from; the file's name without suffix where the file does not say.
+        kind: of `KINDS`; None where the file does not say.
+        arrays: by statement set, float32 [L, D], of equal shapes.
+        layers: which layer each row belongs to.
+        layers_known: whether the file says so; else rows are taken to be of layer 0 and up.
+        plain_norms: by statement set, how long the plain difference of class means is in each layer, float32 [L]; None
+            where the file does not say.
+        one_is_good: by statement set, whether label 1 is the trustworthy side; None where that is not known.
+        model: None where the file does not say.
+    """
+
+    checkpoint: str
+    kind: str | None
+    arrays: Mapping[str, np.ndarray]
+    layers: tuple[int, ...]
+    one_is_good: Mapping[str, bool | None]
+    model: ModelFacts | None
+    layers_known: bool = True
+    plain_norms: Mapping[str, np.ndarray] | None = None
+
+    def of_layers(self, rows: Sequence[int | None], path: Path) -> "Vectors":
+        """The same where it is told which layer each row of the file is of.
+
+        Args:
+            rows: in the file's order; None for a row of no layer, which is left out.
+            path: of the file.
+
+        Raises:
+            InputError: another number of rows, or the file says otherwise.
+        """
+        if self.layers_known and self.layers != tuple(rows):
+            raise InputError(f"{path}: says itself which layers its rows are of; leave --vector_layers out")
+        if len(rows) != len(self.layers):
+            raise InputError(f"{path}: --vector_layers names {len(rows)} layers for {len(self.layers)} rows; name each")
+        row_of = {layer: at for at, layer in enumerate(rows) if layer is not None}
+        arrays = {name: array[list(row_of.values())] for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, layers=tuple(row_of), layers_known=True)
+
+    def plain(self, path: Path) -> "Vectors":
+        """The plain differences of class means, of kind `plain`: the same directions, in the lengths that these have.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            InputError: the file does not hold the lengths.
+        """
+        if self.plain_norms is None:
+            raise InputError(
+                f"{path}: holds no plain norm, which --vector_scale=plain needs; take vectors of kind {MASS_MEAN}, and "
+                "trace their checkpoint again"
+            )
+        arrays = {}
+        for name, array in self.arrays.items():
+            scale = np.linalg.norm(array, axis=1)
+            factor = np.divide(self.plain_norms[name], scale, out=np.zeros_like(scale), where=scale > 0)
+            arrays[name] = factor[:, None] * array
+        return replace(self, arrays=arrays, kind="plain")
+
+
+def read_vectors(path: Path) -> Vectors:
+    """Read a file of `RUN/vectors`, of an earlier release or not, or any safetensors file of arrays [layer, width].
+
+    Raises:
+        InputError: not there or damaged; arrays that are not [layer, width], of different shapes or not finite; or
+            metadata that does not fit them.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            about = json.loads((file.metadata() or {}).get(VECTORS_KEY, "{}"))
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; name a .safetensors file of steering vectors") from None
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read as vectors ({reason}); trace its checkpoint again") from None
+    for name, array in arrays.items():
+        if array.ndim != 2 or not array.size or not jnp.issubdtype(array.dtype, jnp.floating):
+            shape = f"{array.dtype} {list(array.shape)}"
+            raise InputError(f"{path}: array '{name}' is {shape}; vectors are floating-point arrays [layer, width]")
+        if not np.isfinite(array.astype(np.float32)).all():
+            raise InputError(f"{path}: array '{name}' has NaN or infinite values; make the vectors again")
+    shapes = {array.shape for array in arrays.values()}
+    if len(shapes) != 1:
+        found = "no array" if not shapes else f"arrays of shapes {sorted(map(list, shapes))}"
+        raise InputError(f"{path}: holds {found}; arrays [layer, width] of one model are needed")
+    ((count, width),) = shapes
+    try:
+        layers = tuple(map(int, about.get("layers", range(count))))
+        good = about.get("label_one_is_good", {})
+        one_is_good = {name: None if good.get(name) is None else bool(good[name]) for name in arrays}
+        model = _model_facts(about.get("model"))
+        norms = about.get("plain_norm")
+        plain_norms = norms and {name: np.array(norms[name], np.float32).reshape(count) for name in arrays}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: its metadata '{VECTORS_KEY}' is damaged; trace its checkpoint again") from None
+    if len(layers) != count or min(layers) < 0 or len(set(layers)) != count:
+        raise InputError(f"{path}: its metadata names layers {list(layers)} for {count} rows; make the vectors again")
+    if model and (model.width != width or max(layers) >= model.depth):
+        raise InputError(
+            f"{path}: its metadata is of a model of {model.depth} layers of width {model.width}, its arrays are not "
+            f"(layer {max(layers)}, width {width}); make the vectors again"
+        )
+    return Vectors(
+        checkpoint=str(about.get("checkpoint", path.stem)),
+        # Earlier releases made this kind only, and did not say so.
+        kind=str(about.get("kind", MASS_MEAN)) if about else None,
+        arrays={name: array.astype(np.float32) for name, array in arrays.items()},
+        layers=layers,
+        layers_known="layers" in about,
+        one_is_good=one_is_good,
+        model=model,
+        plain_norms=plain_norms,
+    )
+
+
+def _model_facts(found: Mapping[str, Any] | None) -> ModelFacts | None:
+    """As metadata tell; earlier releases did not."""
+    if found is None:
+        return None
+    return ModelFacts(str(found["model_type"]), int(found["width"]), int(found["depth"]))
+
+
+def _class_means(
+    x: Float[Array, "N D"], labels: Float[Array, " N"], leading: Bool[Array, " N"]
+) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+    """Means of label 1 and of label 0, as sums of centred rows: no large common offset to cancel."""
+    one, zero = leading * labels, leading * (1 - labels)
+    return jnp.sum(one[:, None] * x, axis=0) / jnp.sum(one), jnp.sum(zero[:, None] * x, axis=0) / jnp.sum(zero)
+
+
+def _spread_along(x: Float[Array, "N D"], direction: Float[Array, " D"]) -> Float[Array, " D"]:
+    """The unit direction times the std (ddof 1) of the centred rows' projections on it; 0 for no direction."""
+    length = jnp.sqrt(jnp.sum(direction * direction))
+    direction = jnp.where(length > 0, direction / jnp.where(length > 0, length, 1), 0)
+    projections = jnp.sum(x * direction, axis=1)
+    return direction * jnp.std(projections, ddof=1)
+
+
+def _of_raw_features(weights: Float[Array, " D"], x: Float[Array, "N D"]) -> Float[Array, " D"]:
+    """Weights of standardised features → of the features themselves; a feature that never varies has none."""
+    std = jnp.std(centre_features(x), axis=0, ddof=1)
+    return jnp.where(std > 0, weights / jnp.where(std > 0, std, 1), 0)
+
+
+def _shrunk_covariance(within: Float[Array, "N D"], count: Array) -> Float[Array, "D D"]:
+    """(1 − s) S + s m I: S of `count` centred rows (others 0), m its mean diagonal, s the share of Ledoit and Wolf."""
+    width = within.shape[1]
+    covariance = jnp.matmul(within.T, within, precision=HIGHEST) / count
+    mean_variance = jnp.trace(covariance) / width
+    square = jnp.sum(covariance * covariance)
+    dispersion = square - width * mean_variance**2
+    fourth = jnp.sum(jnp.sum(within * within, axis=1) ** 2) / count
+    optimal = (fourth - square) / count / jnp.where(dispersion > 0, dispersion, 1)
+    share = jnp.where(dispersion > 0, jnp.clip(optimal, LEAST_SHRINKAGE, 1), 1)
+    # Where nothing varies within the classes, only the means tell.
+    mean_variance = jnp.where(mean_variance > 0, mean_variance, 1)
+    return (1 - share) * covariance + share * mean_variance * jnp.eye(width, dtype=within.dtype)
+
+
+def _first_component(x: Float[Array, "K D"]) -> Float[Array, " D"]:
+    """The first right singular vector, up to its length and sign."""
+    if x.shape[0] < x.shape[1]:
+        _, vectors = leading_eigenvectors(jnp.matmul(x, x.T, precision=HIGHEST))
+        return jnp.matmul(vectors[:, 0], x, precision=HIGHEST)
+    _, vectors = leading_eigenvectors(jnp.matmul(x.T, x, precision=HIGHEST))
+    return vectors[:, 0]

@@ -1,0 +1,1 @@
+"""Tables of a run → words, figures and a page."""

@@ -1,0 +1,114 @@
+"""Where each statement set stands at a model's last checkpoint: what was measured at the layer of its best probe."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from jtrace.dynamics.trajectory import Trajectory, best_layer, trajectories, with_checkpoints
+from jtrace.steering.results import Estimate
+
+
+# eq=False: comparing tables has no single truth value.
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """A set under one protocol, at a model's last checkpoint.
+
+    Attributes:
+        model: as in the tables; the checkpoint's name where the model was traced once; empty for a curve of models.
+        layer: of the highest probe accuracy at `checkpoint`, the lowest such layer.
+        checkpoint: the last one that the set's probes are known of.
+        n: held-out rows.
+        rows: of the set, every layer and checkpoint of the curve, with `checkpoint` in order.
+        curve: None where the model was traced once.
+    """
+
+    model: str
+    protocol: str
+    dataset: str
+    dimension: str
+    layer: int
+    checkpoint: str
+    n: int
+    rows: pd.DataFrame
+    curve: Trajectory | None
+
+    @property
+    def called(self) -> str:
+        """The dimension, or the set where none is named."""
+        return self.dimension or self.dataset
+
+    def estimate(self, metric: str, layer: int | None = None) -> Estimate | None:
+        """At the last checkpoint, at `layer` or else another; None where it was not measured."""
+        found = self._at_last(metric)
+        found = found[found["layer"] == (self.layer if layer is None else layer)]
+        return None if found.empty else _estimate(found.iloc[0])
+
+    def value(self, metric: str) -> float | None:
+        found = self.estimate(metric)
+        return None if found is None else found.value
+
+    def only(self, metric: str) -> tuple[int, Estimate] | None:
+        """A metric that has one row per set and checkpoint, and the layer that the row names."""
+        found = self._at_last(metric)
+        return None if found.empty else (int(found["layer"].iloc[0]), _estimate(found.iloc[0]))
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of always guessing the larger class, at least that of a coin."""
+        return max(0.5, self.value("majority_accuracy") or 0.5)
+
+    def over_training(self, metric: str, layer: int | None = None) -> pd.DataFrame:
+        """Rows of one metric in the order of checkpoints, at `layer` or else another."""
+        wanted = self.layer if layer is None else layer
+        rows = self.rows[(self.rows["metric"] == metric) & (self.rows["layer"] == wanted)]
+        return rows.sort_values("checkpoint")
+
+    def of_set(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a table of dynamics that are of this model, protocol and set."""
+        same = (table["protocol"] == self.protocol) & (table["dataset"] == self.dataset)
+        return table[same & (table["model"] == self.model)]
+
+    def part_of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """`of_set`, at this layer."""
+        rows = self.of_set(table)
+        return rows[rows["layer"] == self.layer]
+
+    def _at_last(self, metric: str) -> pd.DataFrame:
+        return self.rows[(self.rows["metric"] == metric) & (self.rows["checkpoint"] == self.checkpoint)]
+
+
+def standings(metrics: pd.DataFrame) -> list[Standing]:
+    """One per protocol and set for each model's curve, then for each model that was traced once.
+
+    Args:
+        metrics: columns as in the run directory's tables.
+    """
+    return [found for protocol, rows in metrics.groupby("protocol") for found in _of_protocol(rows, str(protocol))]
+
+
+def _of_protocol(metrics: pd.DataFrame, protocol: str) -> Iterator[Standing]:
+    curves = trajectories(metrics)
+    for curve in curves:
+        yield from _of_rows(curve.rows, curve.model, protocol, curve)
+    ordered = with_checkpoints(metrics)
+    in_curves = {name for curve in curves for name in (*curve.checkpoints, *curve.left_out)}
+    for name in ordered["checkpoint"].cat.categories:
+        if name not in in_curves:
+            yield from _of_rows(ordered[ordered["checkpoint"] == name], name, protocol, None)
+
+
+def _of_rows(rows: pd.DataFrame, model: str, protocol: str, curve: Trajectory | None) -> Iterator[Standing]:
+    for dataset in dict.fromkeys(rows["dataset"]):
+        layer = best_layer(rows, dataset)
+        if layer is None:
+            continue
+        of_set = rows[rows["dataset"] == dataset]
+        probes = of_set[(of_set["metric"] == "probe_accuracy") & (of_set["layer"] == layer)]
+        last = probes.sort_values("checkpoint").iloc[-1]
+        at, dimension = str(last["checkpoint"]), str(last["dimension"])
+        yield Standing(model, protocol, str(dataset), dimension, layer, at, int(last["n"]), of_set, curve)
+
+
+def _estimate(row: pd.Series) -> Estimate:
+    return Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]))

@@ -1,0 +1,69 @@
+"""Files of projections: where a checkpoint's statements lie in two dimensions, a row per layer and statement."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jtrace.errors import InputError
+from jtrace.probing.paper import Projection
+from jtrace.runtime.atomic import written_whole
+
+PROJECTION_SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("dimension", pa.string()),
+        ("layer", pa.int32()),
+        ("row", pa.int64()),
+        ("label", pa.int8()),
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+    ]
+)
+
+
+def write_projections(path: Path, projections: Sequence[Projection]) -> None:
+    """One file of all sets.
+
+    Raises:
+        WriteError: the disk is full, read-only or gone.
+    """
+    tables = [PROJECTION_SCHEMA.empty_table(), *map(_table, projections)]
+    with written_whole(path) as aside:
+        pq.write_table(pa.concat_tables(tables), aside)
+
+
+def read_projections(path: Path) -> pd.DataFrame | None:
+    """Columns as `PROJECTION_SCHEMA`; None where there is no such file.
+
+    Raises:
+        InputError: it is damaged, or another kind of table.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        raise InputError(f"{path}: damaged; delete it and trace its checkpoint again") from None
+    if table.schema != PROJECTION_SCHEMA:
+        raise InputError(f"{path}: no table of projections (it has other columns); move it elsewhere")
+    return table.to_pandas()
+
+
+def _table(projection: Projection) -> pa.Table:
+    """A row per layer and statement."""
+    layers, count, _ = projection.points.shape
+    columns = [
+        np.repeat(projection.dataset, layers * count),
+        np.repeat(projection.dimension, layers * count),
+        np.repeat(projection.layers, count),
+        np.tile(projection.rows, layers),
+        np.tile(projection.labels, layers),
+        projection.points[..., 0].ravel(),
+        projection.points[..., 1].ravel(),
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, PROJECTION_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=PROJECTION_SCHEMA)

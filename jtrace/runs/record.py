@@ -1,0 +1,185 @@
+"""Opening a run directory: a new one, or one that was made with the same settings; what ran is told in run.json."""
+
+import json
+import platform
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jtrace.errors import InputError
+from jtrace.runs.run_directory import LOCKS, RECORD, RunDirectory, readable_record
+from jtrace.runtime.atomic import sweep_up, written_whole
+from jtrace.runtime.locks import alone, is_used
+
+PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
+
+
+def open_run(
+    path: Path,
+    config: Mapping[str, Any],
+    data: Mapping[str, str],
+    checkpoints: Sequence[str],
+    sets: Mapping[str, Mapping[str, Any]] | None = None,
+    hold: ExitStack | None = None,
+) -> RunDirectory:
+    """Make a run directory, or take up an earlier one of the same configuration.
+
+    Args:
+        config: what decides the numbers, beside the checkpoints; JSON values.
+        data: fingerprint of each statement set.
+        checkpoints: names; added to those of earlier commands.
+        sets: what a reader wants to know of each statement set; JSON values.
+        hold: keeps other commands from giving the run another configuration until it is closed.
+
+    Raises:
+        InputError: the directory cannot be written, is not a run, or is a run of another configuration or other data.
+    """
+    if "__metadata__" in data:
+        raise InputError("a statement set cannot be called __metadata__; rename its file")
+    run, now = RunDirectory(path), _circumstances(checkpoints)
+    try:
+        _earlier(path, config, data)  # before anything is written
+        (path / LOCKS).mkdir(parents=True, exist_ok=True)
+        with alone(run.lock("record")):
+            used = is_used(run.lock("run"))
+            if not used:  # processes of other containers cannot be told from dead ones
+                sweep_up(path)
+            earlier = _earlier(path, config, data, used)
+            run.failures()
+            known = earlier["checkpoints"] if earlier else []
+            record = {
+                "id": (earlier or {}).get("id") or secrets.token_hex(8),
+                "config": dict(config),
+                "data": dict(data),
+                "sets": {name: dict(about) for name, about in (sets or {}).items()},
+                "checkpoints": known + [name for name in checkpoints if name not in known],
+                "commands": [*(earlier["commands"] if earlier else []), now],
+            }
+            if earlier and "steering_commands" in earlier:
+                record["steering_commands"] = earlier["steering_commands"]
+            _write_record(path, record)
+            for folder in ("metrics", "vectors", "figures"):
+                (path / folder).mkdir(exist_ok=True)
+            if hold is not None:
+                hold.enter_context(run.in_use())
+    except OSError as error:
+        raise InputError(
+            f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
+    return run
+
+
+def _earlier(
+    path: Path, config: Mapping[str, Any], data: Mapping[str, str], used: bool = False
+) -> dict[str, Any] | None:
+    """What run.json says of a run directory that is to be taken up; None of a new one.
+
+    Args:
+        used: whether another command is at work on it.
+
+    Raises:
+        InputError: it is not a run, or a run of another configuration or other data.
+    """
+    earlier = None if _is_new(path) else _read_record(path / RECORD)
+    # A run that has traced nothing yet, and is not about to, binds nobody.
+    if earlier and (used or any(RunDirectory(path).tables())):
+        _refuse_difference(path / RECORD, "", earlier["config"], config)
+        _refuse_difference(path / RECORD, "data of ", earlier["data"], data)
+    return earlier
+
+
+def check_steering_out(path: Path) -> dict[str, Any]:
+    """What run.json says of a run directory to steer in, or will say of one that is not there yet.
+
+    Raises:
+        InputError: it holds other files.
+    """
+    if not _is_new(path):
+        return _read_record(path / RECORD)
+    return {"config": {}, "data": {}, "sets": {}, "checkpoints": [], "commands": []}
+
+
+def open_steering(path: Path, target: str) -> RunDirectory:
+    """A run directory to steer in: one that was traced, or a new one. What was run is added to its record.
+
+    Raises:
+        InputError: the directory cannot be written, or is not a run.
+    """
+    run, now = RunDirectory(path), _circumstances([target])
+    check_steering_out(path)
+    try:
+        (path / LOCKS).mkdir(parents=True, exist_ok=True)
+        with alone(run.lock("record")):
+            record = check_steering_out(path)
+            record["steering_commands"] = [*record.get("steering_commands", ()), now]
+            _write_record(path, record)
+            for folder in ("steering", "figures"):
+                (path / folder).mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out={path}: cannot be written ({error.strerror or error}); choose another folder"
+        ) from None
+    return run
+
+
+def _is_new(path: Path) -> bool:
+    """Whether a run may begin at a path; what is hidden there does not count, a killed process may have left it."""
+    return not path.exists() or (path.is_dir() and all(child.name.startswith(".") for child in path.iterdir()))
+
+
+def _write_record(path: Path, record: Mapping[str, Any]) -> None:
+    with written_whole(path / RECORD) as aside:
+        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _circumstances(checkpoints: Sequence[str]) -> dict[str, Any]:
+    """When a command ran, on what, and for which checkpoints."""
+    try:
+        device = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": jax.device_count()}
+    except RuntimeError as error:
+        raise InputError(f"JAX finds no device: {' '.join(str(error).split())}; check JAX_PLATFORMS") from None
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "checkpoints": list(checkpoints),
+        "device": device,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = readable_record(path)
+    if record is None:
+        raise InputError(
+            f"--out={path.parent}: holds other files and no readable run.json; choose a new or empty folder"
+        )
+    return record
+
+
+def _refuse_difference(where: Path, what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise InputError(
+                f"{where}: {what}{key} was {_short(old.get(key))} in this run and is {_short(new.get(key))} now; "
+                "take another --out, or the same settings"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

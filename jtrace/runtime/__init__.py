@@ -1,0 +1,1 @@
+"""Files, locks, threads, progress and devices: nothing of models."""

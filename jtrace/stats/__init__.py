@@ -1,0 +1,1 @@
+"""Statistics of arrays that know of no model."""

@@ -1,0 +1,1 @@
+"""Vectors added to a model: conditions, experiments and what came of them."""

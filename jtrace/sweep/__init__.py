@@ -1,0 +1,1 @@
+"""Many checkpoints: what is to be done, fetched, traced and let go."""

@@ -1,0 +1,140 @@
+"""From nothing to a report, and the same tables whatever happens on the way. Small: 20 steps."""
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from jtrace.runs.run_directory import RunDirectory
+from tests.conftest import ROOT
+
+LAUNCH = ROOT / "launch"
+
+
+def start(out: Path, cache: Path, seed: int = 0) -> subprocess.Popen[str]:
+    """The quickstart in a process group of its own; everything that it compiles is kept in `cache`."""
+    command = [sys.executable, str(LAUNCH / "quickstart.py"), f"--out={out}", "--steps=20", f"--seed={seed}"]
+    env = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(out: Path, cache: Path, seed: int = 0) -> str:
+    with start(out, cache, seed) as process:
+        said = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def tables(out: Path) -> pd.DataFrame:
+    rows = pd.read_parquet(out / "trace" / "metrics")
+    return rows.sort_values(["model", "revision", "dataset", "layer", "metric"], ignore_index=True)
+
+
+def vectors(out: Path) -> dict[str, bytes]:
+    return {
+        f"{file.name}/{name}": array.tobytes()
+        for file in sorted((out / "trace" / "vectors").iterdir())
+        for name, array in load_file(file).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("quickstart") / "first"
+    return out, finish(out, cache)
+
+
+def test_it_ends_with_a_report_on_every_kept_step_and_the_chat_model(done):
+    out, said = done
+    assert said.rstrip().endswith((out / "trace" / "report.html").as_uri())
+    page = (out / "trace" / "report.html").read_text(encoding="utf-8")
+    assert "world-reliability" in page
+    traced = tables(out).groupby("model")["revision"].unique()
+    assert list(traced["pretrain"]) == ["step000000", "step000001", *(f"step{step:06d}" for step in range(2, 21, 2))]
+    assert list(traced["chat"]) == ["step000001"]
+    assert set(tables(out)["dataset"].str.removeprefix("world-")) == {
+        "reliability",
+        "toxicity",
+        "privacy",
+        "fairness",
+        "robustness",
+    }
+
+
+def test_the_chat_model_is_steered_with_vectors_of_pre_training_and_its_own(done):
+    rows = RunDirectory(done[0] / "trace").read_steering()
+    steered = rows[rows["vector_from"] != ""]
+    assert set(steered["target"]) == {"chat@step000001"}
+    sources = {f"pretrain@step{step:06d}" for step in (2, 10, 20)} | {"chat@step000001"}
+    assert set(steered["vector_from"]) == sources | {f"{source}:random" for source in sources}
+    asked = rows[rows["vector_from"] == ""]
+    assert set(asked["target"]) > sources
+
+
+def test_it_prints_commands_that_can_be_run_alone(done):
+    _, said = done
+    commands = [shlex.split(line) for line in said.splitlines() if line.lstrip().startswith("python ")]
+    scripts = ["pretrain.py", "pretrain.py", "trace.py", "steer.py", "report.py"]
+    assert [Path(command[1]).name for command in commands] == scripts
+    assert all(Path(command[1]).is_file() for command in commands)
+
+
+@pytest.mark.slow
+def test_a_second_time_does_nothing_again(done, cache):
+    out, _ = done
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")}
+    finish(out, cache)
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*.parquet")} == before
+
+
+def test_a_stop_of_all_processes_is_told_once(cache, tmp_path):
+    with start(tmp_path / "stopped", cache) as process:
+        while not (tmp_path / "stopped/pretrain").exists() and process.poll() is None:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.communicate(timeout=60)[0]
+    assert (process.returncode, said.count("terminated;")) == (143, 1), said
+
+
+def test_another_seed_in_the_same_folder_is_refused(done, cache):
+    with start(done[0], cache, seed=1) as process:
+        said = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    assert "a run of another configuration" in said
+    assert "seed is 1, was 0" in said
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_begun_again_it_ends_with_the_same_tables(done, cache, tmp_path):
+    whole, _ = done
+    rng, out, kills = random.Random(0), tmp_path / "killed", 0
+    while kills < 12:
+        with start(out, cache) as process:
+            time.sleep(rng.uniform(1, 25))
+            if process.poll() is not None:
+                break
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+    finish(out, cache)
+    pd.testing.assert_frame_equal(tables(out), tables(whole), check_exact=True)
+    assert vectors(out) == vectors(whole)
+    assert kills >= 5
