@@ -25,9 +25,10 @@ from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
 from jtrace.evaluation.registry import TASKS, Data, Judges
 from jtrace.hub.client import Hub
+from jtrace.models.intervention import POSITIONS, Positions
 from jtrace.runtime.paths import whole
 from jtrace.steering.experiment import SteerConfig
-from jtrace.steering.vector import OPERATORS, POSITIONS, Operator, Positions
+from jtrace.steering.vector import OPERATORS, Operator
 
 PROTOCOLS = ("paper", "sound")
 TARGET = flags.DEFINE_string(

@@ -29,6 +29,7 @@ from absl import flags
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.commands import cli
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
@@ -38,13 +39,12 @@ from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.probing.paper import PROTOCOLS
 from jtrace.probing.sound import SoundConfig
 from jtrace.probing.vectors import KINDS, MASS_MEAN
-from jtrace.runtime.budget import parse_size
+from jtrace.runtime.budget import most_memory, parse_size
 from jtrace.runtime.distributed import initialize
 from jtrace.runtime.paths import whole
 from jtrace.sweep.checkpoint import SweepConfig, behaviour_protocols
 from jtrace.sweep.plan import as_text, make_plan
-from jtrace.sweep.run import trace_into
-from jtrace.sweep.work import Limits, most_memory
+from jtrace.sweep.work import Limits
 
 CHECKPOINTS = flags.DEFINE_multi_string(
     "checkpoints",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jtrace.checkpoints.audit import Fingerprint
 from jtrace.checkpoints.refs import CheckpointRef
-from jtrace.probing.paper import Metric, Projection
+from jtrace.probing.records import Metric, Projection
 from jtrace.runs.projection_files import PROJECTION_SCHEMA
 from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS, RunDirectory
 

@@ -8,10 +8,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all
 from jtrace.hub.client import Hub
 from jtrace.sweep.checkpoint import SweepConfig
-from jtrace.sweep.run import trace_into
 from jtrace.sweep.work import Limits
 from tests.conftest import GOLDENS, LETTERS, letter_tokenizer
 from tests.hub_server import HubServer

@@ -18,7 +18,7 @@ from jtrace.inference.packing import under
 from jtrace.inference.residuals import default_batch_slots
 from jtrace.inference.score import Pair, score
 from jtrace.models.config import DecoderConfig
-from jtrace.steering.vector import steered_from
+from jtrace.models.intervention import steered_from
 
 MOST_APART = 1e-3  # relative, in float32
 BFLOAT16_WORSE = 1.5  # than torch's own bfloat16

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from jtrace.checkpoints.formats.weights import WEIGHT_FILES, iter_weight_files, tensor_digests, weight_files
+from jtrace.checkpoints.formats.weights import iter_weight_files, tensor_digests, weight_files
 from jtrace.checkpoints.orbax import PARAMS, is_store
 from jtrace.checkpoints.samples import sample_file
-from jtrace.data.tokenizer import TOKENIZER_FILES, tokenizer_fingerprint
+from jtrace.data.tokenizer import tokenizer_fingerprint
 from jtrace.errors import InputError
+from jtrace.hub.files import TOKENIZER_FILES, WEIGHT_FILES
 
 PARTS = ("weights", "config", "tokenizer")
 CONFIG_FILES = ("config.json", "generation_config.json")

@@ -20,8 +20,8 @@ from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
 from jtrace.checkpoints.load import load_params, read_config_json, stage_params, staging_device
-from jtrace.data.tokenizer import TOKENIZER_FILES
 from jtrace.errors import InputError
+from jtrace.hub.files import TOKENIZER_FILES
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config

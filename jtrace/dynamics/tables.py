@@ -11,9 +11,9 @@ from jtrace.dynamics.trajectory import CORRELATIONS, Trajectory, correlations, t
 from jtrace.probing.information import student_95
 from jtrace.probing.sound import HALVES
 from jtrace.probing.vectors import Vectors
+from jtrace.runs.steering_files import reported
 from jtrace.stats.change_points import STANDARD_ERRORS, change_points, onset
 from jtrace.stats.unimodal import turn
-from jtrace.steering.results import reported
 
 CURVE = ("model", "axis", "protocol", "dataset", "dimension", "layer", "metric")
 ONSETS = (*CURVE, "line", "checkpoint", "at", "ci_low", "ci_high")

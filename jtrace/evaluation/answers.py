@@ -12,8 +12,7 @@ from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task,
 from jtrace.inference.generate import Sampling, generate
 from jtrace.inference.language_model import LanguageModel
 from jtrace.inference.score import Pair, score
-from jtrace.models.intervention import Edit
-from jtrace.steering.vector import Positions
+from jtrace.models.intervention import Edit, Positions
 
 # Longest window of a text, in tokens; half of it is context.
 WINDOW = 1024

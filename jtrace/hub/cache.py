@@ -19,9 +19,18 @@ from pathlib import Path
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import WeakFileLock
 
-from jtrace.checkpoints.formats.weights import WEIGHT_FILES, weight_files
 from jtrace.errors import InputError
-from jtrace.hub.files import BLOB, COMMIT, SMALL_FILES, Listing, RemoteFile, is_inner_path
+from jtrace.hub.files import (
+    BLOB,
+    COMMIT,
+    SMALL_FILES,
+    WEIGHT_FILES,
+    Listing,
+    RemoteFile,
+    chosen_weights,
+    is_inner_path,
+    shards,
+)
 from jtrace.runtime.atomic import written_whole
 
 SHA256_DIGITS = 64
@@ -143,7 +152,7 @@ class RepositoryCache:
             return None
         snapshot = self.snapshot(commit)
         try:
-            held = [path.name for path in weight_files(snapshot)] if weights else []
+            held = self._weights(snapshot) if weights else []
         except InputError:
             return None
         indexes = [name for name in WEIGHT_FILES if name.endswith(".json")]
@@ -154,6 +163,18 @@ class RepositoryCache:
         if len(files) < len(small) + len(held):
             return None
         return Listing(self.repo, revision, commit, *(tuple(files[name] for name in names) for names in (small, held)))
+
+    def _weights(self, snapshot: Path) -> list[str]:
+        """Names of a snapshot's weight files, in reading order.
+
+        Raises:
+            InputError: there are none, or an index names files that are not here.
+        """
+        names = sorted(path.name for path in snapshot.iterdir()) if snapshot.is_dir() else []
+        chosen = chosen_weights(names)
+        if chosen is None:
+            raise InputError(f"{snapshot}: holds no weights")
+        return shards(snapshot / chosen, str(snapshot), names) if chosen.endswith(".json") else [chosen]
 
     def _blob(self, blob: str) -> Path:
         return self.folder / "blobs" / _formed(blob, BLOB.fullmatch(blob), "hash")

@@ -43,7 +43,6 @@ from jtrace.hub.cache import RepositoryCache, SpoiltError
 from jtrace.hub.files import (
     Listing,
     RemoteFile,
-    bytes_text,
     check_small,
     is_inner_path,
     needed,
@@ -54,6 +53,7 @@ from jtrace.hub.files import (
     some,
 )
 from jtrace.hub.resumable_download import IDENTITY, download, download_by_xet, is_transient, passing_on, patiently
+from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar
 
 SPARE_BYTES = 512 << 20
@@ -134,7 +134,7 @@ class Hub:
             check_small([index], where)
             small.append(index)
             folder = self.fetch_small(Listing(repo, revision, commit, (index,), ()))
-            chosen = shards(folder / index.name, f"{where}: {index.name}", files)
+            chosen = [files[name] for name in shards(folder / index.name, f"{where}: {index.name}", files)]
         return Listing(repo, revision, commit, tuple(small), tuple(chosen))
 
     def fetch_small(self, listing: Listing) -> Path:

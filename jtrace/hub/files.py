@@ -2,15 +2,32 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jtrace.checkpoints.formats.weights import WEIGHT_FILES
-from jtrace.data.tokenizer import TOKENIZER_FILES
 from jtrace.errors import InputError
+from jtrace.runtime.budget import bytes_text
 
+# The first that is there is read, as transformers does: safetensors whatever .bin lies beside them.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "chat_template.jinja",
+)
 SMALL_FILES = ("config.json", *TOKENIZER_FILES)
 LARGEST_SMALL = 64 << 20  # bytes; vocabularies of 256,000 tokens take about 35 MB
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -139,7 +156,7 @@ def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile
     held = some(sorted(files)) or "no files"
     if "config.json" not in files:
         raise InputError(f"{where}: no config.json, only {held}; name a revision that holds a model")
-    chosen = next((name for name in WEIGHT_FILES if name in files), None)
+    chosen = chosen_weights(files)
     if chosen is None:
         raise InputError(
             f"{where}: no weights that jtrace reads (model.safetensors or pytorch_model.bin, whole or sharded), "
@@ -153,8 +170,17 @@ def small_files(files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
     return [files[name] for name in SMALL_FILES if name in files]
 
 
-def shards(index: Path, where: str, files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
-    """The weight files that an index names; a repository may hold those of another sharding too."""
+def chosen_weights(names: Container[str]) -> str | None:
+    """The weight file that is read, or the index that names several; None where there is neither."""
+    return next((name for name in WEIGHT_FILES if name in names), None)
+
+
+def shards(index: Path, where: str, files: Container[str]) -> list[str]:
+    """Names of the weight files that an index names, sorted; a folder may hold those of another sharding too.
+
+    Raises:
+        InputError: the index is damaged, or names a file that is not among `files`.
+    """
     try:
         names = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -162,20 +188,9 @@ def shards(index: Path, where: str, files: Mapping[str, RemoteFile]) -> list[Rem
     suffix = Path(index.name.removesuffix(".index.json")).suffix
     if absent := [name for name in names if name not in files or not name.endswith(suffix)]:
         raise InputError(f"{where} names no {suffix} files of its folder: {some(absent)}; name another revision")
-    return [files[name] for name in names]
+    return names
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
     """The first names, and how many there are."""
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
-
-
-def bytes_text(count: float | None) -> str:
-    """A size as a person reads it; a question mark where it is not known."""
-    if count is None:
-        return "?"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

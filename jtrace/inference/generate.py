@@ -23,9 +23,8 @@ from jtrace.inference.residuals import default_batch_slots, padded_rows
 from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Past, Slots
-from jtrace.models.intervention import Edit, Intervention
+from jtrace.models.intervention import Edit, Intervention, Positions
 from jtrace.runtime.progress import Bar
-from jtrace.steering.vector import Positions
 
 # Tokens that one decoding step makes, all prompts and conditions of a batch together.
 BATCH_TOKENS = {"cpu": 256, "gpu": 512, "tpu": 512}

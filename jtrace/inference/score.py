@@ -23,10 +23,9 @@ from jtrace.inference.residuals import default_batch_slots, padded_rows
 from jtrace.kernels.cross_entropy import log_normalisers
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Slots
-from jtrace.models.intervention import Edit, Intervention
+from jtrace.models.intervention import Edit, Intervention, Positions, steered_from
 from jtrace.models.layers import precision_for
 from jtrace.runtime.progress import Bar
-from jtrace.steering.vector import Positions, steered_from
 
 Pair = tuple[np.ndarray, np.ndarray]
 # Sequences that are packed at a time: enough to share prefixes, few enough for the host.

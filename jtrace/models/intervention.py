@@ -5,10 +5,17 @@ layers, strengths and operators may differ from slot to slot of one batch and no
 Axes: L layers, C conditions, B rows, T slots, D width.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+Positions = Literal[
+    "last",  # a prompt's last position and all that follow it, as published
+    "all",
+    "generated",  # what follows the prompt
+]
+POSITIONS: tuple[Positions, ...] = ("last", "all", "generated")
 
 
 class Edit(NamedTuple):
@@ -28,6 +35,11 @@ class Intervention(NamedTuple):
 
     edit: Edit
     condition: Int[Array, "B T"]
+
+
+def steered_from(context: int, positions: Positions) -> int:
+    """The first position that is steered, after a context of so many tokens."""
+    return {"last": context - 1, "all": 0, "generated": context}[positions]
 
 
 def edited(residual: Float[Array, "B T D"], edit: Edit, condition: Int[Array, "B T"]) -> Float[Array, "B T D"]:

@@ -24,8 +24,8 @@ import jax
 
 from jtrace.checkpoints.orbax import load_arrays, save_arrays, save_store
 from jtrace.checkpoints.pretraining_run import LOG, RECORD, kept_path, read_log
-from jtrace.data.tokenizer import TOKENIZER_FILES
 from jtrace.errors import InputError
+from jtrace.hub.files import TOKENIZER_FILES
 from jtrace.pretraining.step import State
 from jtrace.runtime.atomic import folder_written_whole, written_whole
 

@@ -10,10 +10,9 @@ from jax.typing import DTypeLike
 
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
-from jtrace.hub.files import bytes_text
 from jtrace.models.config import DecoderConfig
 from jtrace.models.sharding import Layout
-from jtrace.sweep.work import MEMORY_SHARE, most_memory
+from jtrace.runtime.budget import MEMORY_SHARE, bytes_text, most_memory
 
 # Float32 matrices [train, train] at once: R of the input, a kernel, and what its inverse takes, as XLA plans it.
 MATRICES = 3.5

@@ -22,47 +22,13 @@ from jtrace.models.sharding import Layout
 from jtrace.probing.information import paper_information, paper_smoother
 from jtrace.probing.layer_map import by_layer, place
 from jtrace.probing.probes import paper_probe
+from jtrace.probing.records import Metric, Projection
 from jtrace.probing.vectors import KINDS, MASS_MEAN, class_distance
 from jtrace.stats.sampling import evenly_spread
 
 PROTOCOLS = ("paper", "sound")
 # Rows of a set whose activations are projected: as many points as a panel can show apart.
 MOST_SHOWN = 400
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One row of a metrics table, less what names the checkpoint."""
-
-    dataset: str
-    dimension: str
-    layer: int
-    protocol: str
-    metric: str
-    value: float
-    n: int
-    seed: int = 0
-    ci_low: float | None = None
-    ci_high: float | None = None
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Where some rows of a set lie in two dimensions, layer by layer.
-
-    Attributes:
-        rows: which rows of the set, int64 [M].
-        labels: of these rows, int8 [M].
-        layers: int32 [L].
-        points: first two principal components of the rows' standardised activations, float32 [L, M, 2].
-    """
-
-    dataset: str
-    dimension: str
-    rows: np.ndarray
-    labels: np.ndarray
-    layers: np.ndarray
-    points: np.ndarray
 
 
 @dataclass(frozen=True)

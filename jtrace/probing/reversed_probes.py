@@ -5,7 +5,7 @@ from itertools import groupby
 
 import numpy as np
 
-from jtrace.probing.paper import Metric
+from jtrace.probing.records import Metric
 
 # In half 95 % intervals: of thirty layers without a concept, one in a thousand sets has one so far below one half.
 FAR = 2.0

@@ -37,7 +37,8 @@ from jtrace.probing.information import (
     summarise,
 )
 from jtrace.probing.layer_map import by_layer, place
-from jtrace.probing.paper import Metric, not_at_optimum
+from jtrace.probing.paper import not_at_optimum
+from jtrace.probing.records import Metric
 from jtrace.stats.bootstrap import (
     NOTHING,
     SHARE,

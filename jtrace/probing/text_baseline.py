@@ -13,7 +13,7 @@ from jtrace.data.groups import groups_of
 from jtrace.data.splits import Fold, Split, prefix_split
 from jtrace.data.statements import Statements
 from jtrace.data.text_classifier import text_features, text_log_odds
-from jtrace.probing.paper import Metric
+from jtrace.probing.records import Metric
 from jtrace.runtime.progress import Bar
 from jtrace.stats.bootstrap import effective_groups
 

@@ -19,8 +19,8 @@ from jtrace.data.groups import Words, words_of
 from jtrace.data.statements import Statements
 from jtrace.kernels.gram import HIGHEST
 from jtrace.probing.cross_validation import held_out_scores
-from jtrace.probing.paper import Metric
-from jtrace.runs.probe_files import KeptProbes
+from jtrace.probing.raw_probes import KeptProbes, scores_of
+from jtrace.probing.records import Metric
 from jtrace.stats.bootstrap import effective_groups, interval, row_weights
 from jtrace.stats.heldout_metrics import accuracy, auroc
 from jtrace.stats.sampling import evenly_spread
@@ -32,42 +32,6 @@ MOST_CHECKPOINTS = 12
 ReadProbes = Callable[[str, Collection[str]], tuple[Mapping[str, KeptProbes], Mapping[str, Any]] | None]
 # Checkpoint, set → kept activations [layer, statement, width]; None where none are kept.
 ReadActivations = Callable[[str, str], np.ndarray | None]
-
-
-def raw_probe(
-    weights: Float[np.ndarray, "... D"],
-    intercept: Float[np.ndarray, "..."],
-    mean: Float[np.ndarray, "... D"],
-    scale: Float[np.ndarray, "... D"],
-) -> Float[np.ndarray, "... D+1"]:
-    """A probe of standardised features → of raw ones: its weights, then its intercept, float32.
-
-    The intercept is that at the origin, so that one array is a whole probe. It is summed in float64 for the weights as
-    rounded, so what is lost is its own rounding, a shift of all rows alike by 6e-8 of it; `scores_of` adds no more.
-
-    Args:
-        scale: 0 for features that never varied; their weights are 0.
-    """
-    varies = scale > 0
-    raw = np.where(varies, weights / np.where(varies, scale, 1), 0).astype(np.float32)
-    at_origin = intercept - np.sum(raw.astype(np.float64) * mean, axis=-1)
-    return np.concatenate([raw, at_origin[..., None].astype(np.float32)], axis=-1)
-
-
-def scores_of(x: Float[Array | np.ndarray, "N D"], probes: Float[Array | np.ndarray, "S D+1"]) -> Float[Array, "S N"]:
-    """Log-odds of label 1 by each raw probe, float32.
-
-    Rows are centred first, so that a common offset, however large, costs no digits of what tells them apart.
-
-    Args:
-        x: residuals of one layer, bfloat16 as well.
-        probes: as `raw_probe` gives them.
-    """
-    x = jnp.asarray(x, jnp.float32)
-    centre = jnp.mean(x, axis=0)
-    weights, intercepts = probes[:, :-1], probes[:, -1]
-    at_centre = intercepts + jnp.matmul(weights, centre, precision=HIGHEST)
-    return jnp.matmul(weights, (x - centre).T, precision=HIGHEST) + at_centre[:, None]
 
 
 # eq=False: comparing arrays has no single truth value.

@@ -5,8 +5,9 @@ from collections.abc import Collection
 import pandas as pd
 
 from jtrace.report.html import table
+from jtrace.runs.steering_files import reported
 from jtrace.steering.effects import Effect
-from jtrace.steering.results import CONTROLS, LOWER_IS_BETTER, is_trust, main_metric, reported
+from jtrace.steering.results import CONTROLS, LOWER_IS_BETTER, is_trust, main_metric
 
 COLUMNS = (
     *("target", "task", "metric", "protocol", "vector of", "set", "n", "unsteered", "95 % from", "to"),

@@ -5,7 +5,6 @@ Axes: F fits (folds of all repeats, repeats-major), L layers, D width, R repeats
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jtrace.errors import InputError
+from jtrace.probing.raw_probes import KeptProbes
 from jtrace.probing.vectors import VECTORS_KEY
 from jtrace.runs.arrays import write_arrays
 
 # Names of sets are stems of files, in which there is no slash.
 FOLDS, LABELS = "/folds", "/labels"
-
-
-# eq=False: comparing arrays has no single truth value.
-@dataclass(frozen=True, eq=False)
-class KeptProbes:
-    """The probes of one set, and what tells which of its rows each has not seen.
-
-    Attributes:
-        probes: float32 [F, L, D+1]: weights of raw residuals, then the intercept; see `jtrace.probing.transfer.raw_probe`.
-        folds: which fold of a repeat each row was held out in, int16 [R, N].
-        labels: 0 or 1, int8 [N]. Kept, as the statements need not be at hand when the probes are read.
-    """
-
-    probes: np.ndarray
-    folds: np.ndarray
-    labels: np.ndarray
 
 
 def write_probes(path: Path, sets: Mapping[str, KeptProbes], how: Mapping[str, Any]) -> None:

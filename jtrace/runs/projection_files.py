@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jtrace.errors import InputError
-from jtrace.probing.paper import Projection
+from jtrace.probing.records import Projection
 from jtrace.runtime.atomic import written_whole
 
 PROJECTION_SCHEMA = pa.schema(

@@ -20,12 +20,13 @@ from jtrace.checkpoints.audit import Fingerprint, Traced, audit
 from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
-from jtrace.probing.paper import Metric, Projection
+from jtrace.probing.raw_probes import KeptProbes
+from jtrace.probing.records import Metric, Projection
 from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.runs.arrays import holds_arrays, read_arrays, write_arrays
 from jtrace.runs.dynamics_files import read_dynamics, write_dynamics
 from jtrace.runs.failures import Failures, Notes
-from jtrace.runs.probe_files import KeptProbes, read_probes, write_probes
+from jtrace.runs.probe_files import read_probes, write_probes
 from jtrace.runs.projection_files import read_projections, write_projections
 from jtrace.runs.steering_files import SCHEMA as STEERING_SCHEMA
 from jtrace.runs.steering_files import TIME_KEY, latest

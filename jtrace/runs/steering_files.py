@@ -189,3 +189,8 @@ def latest(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _file_part(name: str) -> str:
     return re.sub(r"[^\w.@+-]+", "-", name, flags=re.ASCII) or "-"
+
+
+def reported(steering: pd.DataFrame) -> pd.DataFrame:
+    """Without the rows that only serve, or record, the choice of layer and strength, or tell a difference."""
+    return steering[~steering["metric"].astype(str).str.startswith(AUXILIARY)]

@@ -1,12 +1,17 @@
 """Bytes that may be held at once, and sizes as people write them."""
 
+import os
 import re
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from jtrace.errors import InputError, StoppedError
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?", re.IGNORECASE | re.ASCII)
+# Statements, packing and what else runs need the rest of the memory.
+MEMORY_SHARE = 0.7
 
 
 @dataclass
@@ -59,3 +64,23 @@ def parse_size(flag: str, text: str) -> int:
     if size == 0:
         raise InputError(f"--{flag}={text}: no size; give bytes, as 200GB, 1.5TB or 64GiB")
     return size
+
+
+def bytes_text(count: float | None) -> str:
+    """A size as a person reads it; a question mark where it is not known."""
+    if count is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def most_memory() -> int:
+    """Bytes of the host's memory that params may take unless told otherwise."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no such bound, or "max"
+        # What a container or a SLURM job may have.
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return int(MEMORY_SHARE * memory)

@@ -23,6 +23,7 @@ from jtrace.evaluation.answers import Asking, Completions, ask, check_lengths
 from jtrace.evaluation.outcomes import estimate, interval, validation_part
 from jtrace.evaluation.task import Outcome, Prompt, Task
 from jtrace.inference.language_model import LanguageModel
+from jtrace.models.intervention import Positions
 from jtrace.probing.vectors import Vectors, random_vector
 from jtrace.runs.steering_files import (
     CHOSEN,
@@ -35,7 +36,7 @@ from jtrace.runs.steering_files import (
     merged,
     move_completions,
 )
-from jtrace.steering.vector import Condition, Operator, Positions, SteeringVector, edit_of
+from jtrace.steering.vector import Condition, Operator, SteeringVector, edit_of
 
 # Conditions that are computed together.
 MOST_CONDITIONS = 32

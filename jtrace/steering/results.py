@@ -8,7 +8,6 @@ from statistics import NormalDist
 
 import pandas as pd
 
-from jtrace.runs.steering_files import AUXILIARY
 from jtrace.stats.bootstrap import LEVEL
 
 LOWER_IS_BETTER = frozenset({"toxicity", "perplexity", "unparsable"})
@@ -59,11 +58,6 @@ def _set_of(name: str) -> str:
 def better_by(metric: str, value: float, than: float) -> float:
     """The difference, positive where `value` is the better one."""
     return than - value if metric in LOWER_IS_BETTER else value - than
-
-
-def reported(steering: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows that only serve, or record, the choice of layer and strength, or tell a difference."""
-    return steering[~steering["metric"].astype(str).str.startswith(AUXILIARY)]
 
 
 @dataclass(frozen=True)

@@ -25,18 +25,7 @@ Operator = Literal[
     "clamp",  # the projection on v set to strength · v
 ]
 OPERATORS: tuple[Operator, ...] = ("add", "add_keep_norm", "project_out", "clamp")
-Positions = Literal[
-    "last",  # a prompt's last position and all that follow it, as published
-    "all",
-    "generated",  # what follows the prompt
-]
-POSITIONS: tuple[Positions, ...] = ("last", "all", "generated")
 _TERM = re.compile(r"(?:(-?\d+(?:\.\d+)?)\*)?(.+)")
-
-
-def steered_from(context: int, positions: Positions) -> int:
-    """The first position that is steered, after a context of so many tokens."""
-    return {"last": context - 1, "all": 0, "generated": context}[positions]
 
 
 # eq=False: comparing arrays has no single truth value.

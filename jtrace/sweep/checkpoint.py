@@ -42,13 +42,14 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
 from jtrace.models.sharding import Layout
-from jtrace.probing.paper import Metric, SetTrace, paper_trace
+from jtrace.probing.paper import SetTrace, paper_trace
+from jtrace.probing.raw_probes import KeptProbes, raw_probe
+from jtrace.probing.records import Metric
 from jtrace.probing.reversed_probes import reversed_probes
 from jtrace.probing.sound import SoundConfig, SoundSet, SoundTrace, baseline_metrics, sound_trace
-from jtrace.probing.transfer import between_sets, raw_probe
+from jtrace.probing.transfer import between_sets
 from jtrace.probing.vectors import KINDS, MASS_MEAN, ModelFacts
 from jtrace.runs.log import Best, Span
-from jtrace.runs.probe_files import KeptProbes
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runs.steering_files import Unit
 from jtrace.runtime.atomic import cannot_write

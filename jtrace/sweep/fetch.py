@@ -10,11 +10,11 @@ from tqdm import tqdm
 from jtrace.checkpoints.refs import HubSource
 from jtrace.errors import InputError, StoppedError
 from jtrace.hub.client import SPARE_BYTES, Hub, UnreachableError
-from jtrace.hub.files import Listing, bytes_text
+from jtrace.hub.files import Listing
 from jtrace.probing.memory import check_memory, statistics_memory
 from jtrace.runs.log import Span
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.runtime.budget import Budget
+from jtrace.runtime.budget import Budget, bytes_text
 from jtrace.sweep.checkpoint import Packer, check_checkpoint
 from jtrace.sweep.eviction import Downloads
 from jtrace.sweep.work import Item, Limits, Work, check_room

@@ -19,7 +19,7 @@ from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.hub.client import Hub, UnreachableError
-from jtrace.hub.files import Listing, bytes_text
+from jtrace.hub.files import Listing
 from jtrace.inference.packing import operations_per_slot
 from jtrace.inference.residuals import DeviceMemory, compiled_memory
 from jtrace.models.config import DecoderConfig
@@ -27,6 +27,7 @@ from jtrace.models.layers import precision_for
 from jtrace.models.sharding import Layout, check_fits
 from jtrace.probing.memory import StatisticsMemory, available_bytes, check_memory, statistics_memory
 from jtrace.runs.run_directory import RunDirectory
+from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar
 from jtrace.sweep.checkpoint import Packer, SweepConfig, check_checkpoint, is_traced
 from jtrace.sweep.run import check_disk, check_sets, look_at_all

@@ -1,25 +1,20 @@
 """What a sweep is to do, what it may use, and one checkpoint on its way through it."""
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from jtrace.checkpoints.load import Staged, params_bytes
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
-from jtrace.hub.files import Listing, bytes_text
+from jtrace.hub.files import Listing
 from jtrace.inference.residuals import PackedSets
 from jtrace.models.sharding import Layout, check_fits
 from jtrace.runs.log import Span
 from jtrace.runs.run_directory import RunDirectory
+from jtrace.runtime.budget import bytes_text, most_memory
 from jtrace.sweep.checkpoint import Checked, SweepConfig, is_traced
-
-# Statements, packing and what else runs need the rest of the memory.
-MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -40,15 +35,6 @@ class Work:
     listings: Mapping[CheckpointRef, Listing] = field(default_factory=dict)
     layout: Layout | None = None
     one_mesh: bool = False
-
-
-def most_memory() -> int:
-    """Bytes of the host's memory that params may take unless told otherwise."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # no such bound, or "max"
-        # What a container or a SLURM job may have.
-        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return int(MEMORY_SHARE * memory)
 
 
 @dataclass(frozen=True)

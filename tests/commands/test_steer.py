@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands import steer as steering_run
 from jtrace.commands.steer import VectorChoice, steer_into, vector_files
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all, read_statements
 from jtrace.errors import InputError
 from jtrace.evaluation import answers as asking
@@ -23,7 +24,7 @@ from jtrace.report.build import write_report
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.steering.experiment import SteerConfig
 from jtrace.sweep import run as sweep
-from jtrace.sweep.run import SweepConfig, trace_into
+from jtrace.sweep.run import SweepConfig
 from tests.conftest import ROOT
 from tests.tiny_chat import ROWS, write_chat, write_set, write_vectors
 

@@ -8,7 +8,8 @@ import pytest
 from jtrace.checkpoints.load import load_params
 from jtrace.inference import generate as generation
 from jtrace.inference.generate import Sampling, generate
-from jtrace.steering.vector import OPERATORS, POSITIONS, Condition, SteeringVector, edit_of, steered_from
+from jtrace.models.intervention import POSITIONS, steered_from
+from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, edit_of
 from tests.conftest import GOLDENS
 from tests.plain import log_probabilities
 

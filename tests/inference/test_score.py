@@ -7,7 +7,8 @@ import pytest
 from jtrace.checkpoints.load import load_params
 from jtrace.inference import score as scoring
 from jtrace.inference.score import score
-from jtrace.steering.vector import OPERATORS, POSITIONS, Condition, SteeringVector, edit_of, steered_from
+from jtrace.models.intervention import POSITIONS, steered_from
+from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, edit_of
 from tests.bars import within
 from tests.conftest import GOLDENS
 from tests.plain import log_probabilities

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jtrace.probing.paper import Metric
+from jtrace.probing.records import Metric
 from jtrace.probing.reversed_probes import is_reversed, reversed_probes
 
 

@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from jtrace.data.splits import repeated_folds
 from jtrace.data.statements import Statements
 from jtrace.probing.cross_validation import held_out_scores
-from jtrace.probing.transfer import COLUMNS, Target, between_checkpoints, between_sets, raw_probe, scores_of, targets_of
-from jtrace.runs.probe_files import KeptProbes
+from jtrace.probing.raw_probes import KeptProbes, raw_probe, scores_of
+from jtrace.probing.transfer import COLUMNS, Target, between_checkpoints, between_sets, targets_of
 from jtrace.stats.bootstrap import row_weights
 from jtrace.stats.heldout_metrics import accuracy, auroc
 

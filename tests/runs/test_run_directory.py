@@ -12,7 +12,7 @@ from safetensors import safe_open
 from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
-from jtrace.runs.probe_files import KeptProbes
+from jtrace.probing.raw_probes import KeptProbes
 from jtrace.runs.projection_files import PROJECTION_SCHEMA
 from jtrace.runs.record import open_run
 from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS, Origin

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from jtrace.checkpoints.names import in_order
-from jtrace.steering.results import Estimate, better_by, dimension_of, main_metric, reported, vectors
+from jtrace.runs.steering_files import reported
+from jtrace.steering.results import Estimate, better_by, dimension_of, main_metric, vectors
 from tests.tables import steered, steering_table
 
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 
 from jtrace.errors import InputError
-from jtrace.steering.vector import (
-    OPERATORS,
-    POSITIONS,
-    Condition,
-    SteeringVector,
-    combined,
-    edit_of,
-    steered_from,
-)
+from jtrace.models.intervention import POSITIONS, steered_from
+from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, combined, edit_of
 
 random = np.random.default_rng(0)
 A, B = (

@@ -8,6 +8,7 @@ import pytest
 
 from jtrace.checkpoints.load import load_params
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
@@ -17,7 +18,6 @@ from jtrace.inference.residuals import pack_sets
 from jtrace.probing import memory
 from jtrace.sweep.checkpoint import SweepConfig
 from jtrace.sweep.plan import as_text, make_plan
-from jtrace.sweep.run import trace_into
 from jtrace.sweep.work import Limits
 from tests.hub_server import API, Fault, serve
 

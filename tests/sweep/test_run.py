@@ -19,6 +19,7 @@ from tokenizers import processors
 
 from jtrace.checkpoints.load import load_params
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.dynamics.trajectory import trajectories
@@ -36,7 +37,6 @@ from jtrace.sweep import checkpoint as tracing
 from jtrace.sweep import pipeline
 from jtrace.sweep import run as sweep
 from jtrace.sweep.checkpoint import SweepConfig
-from jtrace.sweep.run import trace_into
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
 
 CONFIG = SweepConfig(dtype="float32")

@@ -11,12 +11,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.probing.sound import SoundConfig
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep.checkpoint import SweepConfig
-from jtrace.sweep.run import trace_into
 from tests.conftest import ROOT
 from tests.tiny_sweep import write_steps
 

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 
 from jtrace.checkpoints.refs import parse_specs
+from jtrace.commands.trace import trace_into
 from jtrace.data.statements import read_all
 from jtrace.errors import InputError
 from jtrace.hub.client import SPARE_BYTES, Hub, UnreachableError
 from jtrace.runs.record import open_run
 from jtrace.sweep.checkpoint import SweepConfig
-from jtrace.sweep.run import LOOKS_AT_ONCE, look_at_all, sweep, trace_into
+from jtrace.sweep.run import LOOKS_AT_ONCE, look_at_all, sweep
 from jtrace.sweep.work import Limits, Work
 from tests.conftest import ROOT
 from tests.hub_server import API, Fault

@@ -15,6 +15,7 @@ import numpy as np
 from jtrace.checkpoints.formats.mapped_file import MappedFile, Placement, TensorInfo, WeightFile, is_shape, quote
 from jtrace.checkpoints.formats.torch_file import TorchFile
 from jtrace.errors import InputError
+from jtrace.hub.files import WEIGHT_FILES
 
 __all__ = [
     "SafetensorsFile",
@@ -28,13 +29,6 @@ __all__ = [
     "weight_files",
 ]
 
-# The first that is there is read, as transformers does: safetensors whatever .bin lies beside them.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _LARGEST_JSON = 100 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),

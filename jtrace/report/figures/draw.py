@@ -18,7 +18,7 @@ from jtrace.report.figures.pipeline import pipeline
 from jtrace.report.figures.style import STYLE, Drawn, file_part, save
 from jtrace.runs.log import Passage, overlap, read
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.steering.results import reported
+from jtrace.runs.steering_files import reported
 
 __all__ = ["Drawn", "draw_all"]
 

@@ -9,17 +9,9 @@ from jtrace.checkpoints.names import in_order
 from jtrace.dynamics.trajectory import agreement, trajectories
 from jtrace.report.html import paragraph, table
 from jtrace.report.steering_tasks import other_tasks
+from jtrace.runs.steering_files import reported
 from jtrace.steering.effects import Effect, by_task, effects, strongest
-from jtrace.steering.results import (
-    CONTROLS,
-    LOWER_IS_BETTER,
-    Estimate,
-    Vector,
-    better_by,
-    dimension_of,
-    reported,
-    vectors,
-)
+from jtrace.steering.results import CONTROLS, LOWER_IS_BETTER, Estimate, Vector, better_by, dimension_of, vectors
 
 MOST_OPEN = 24  # rows of a table that is shown at once
 MOST_SWEEPS_OPEN = 3
