@@ -33,9 +33,9 @@ def run(main: Callable[..., int], words: bool = False) -> None:
     With `words`, `main` is given what stands beside the flags, a list of strings; else there may be nothing there.
 
     Bad input is one line on stderr and status 1. Ctrl-C and SIGTERM end `main` by KeyboardInterrupt, with status 130
-    and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.runtime.compilation`. One of several
-    processes waits for the others at its end, unless it ends for one of these reasons. Where standard output or error
-    cannot be written, what is printed is dropped, and the status tells of the work all the same.
+    and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.runtime.compilation`.
+    One of several processes waits for the others at its end, unless it ends for one of these reasons. Where standard
+    output or error cannot be written, what is printed is dropped, and the status tells of the work all the same.
     """
 
     def guarded(argv: list[str]) -> int:

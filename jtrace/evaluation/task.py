@@ -1,7 +1,8 @@
 """What a task asks of a model, and what becomes of the answers: a metric with an interval.
 
-A task holds items of one kind. The answers to them are computed elsewhere (`jtrace.inference.score`, `jtrace.inference.generate`);
-`Task.measure` turns them into outcomes, one number per item, whose weighted mean is the metric.
+A task holds items of one kind. The answers to them are computed elsewhere (`jtrace.inference.score`,
+`jtrace.inference.generate`); `Task.measure` turns them into outcomes, one number per item, whose weighted mean is the
+metric.
 """
 
 from collections.abc import Callable, Mapping, Sequence

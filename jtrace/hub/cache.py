@@ -170,7 +170,7 @@ class RepositoryCache:
         Raises:
             InputError: there are none, or an index names files that are not here.
         """
-        names = sorted(path.name for path in snapshot.iterdir()) if snapshot.is_dir() else []
+        names = [path.name for path in snapshot.iterdir() if path.is_file()] if snapshot.is_dir() else []
         chosen = chosen_weights(names)
         if chosen is None:
             raise InputError(f"{snapshot}: holds no weights")

@@ -15,7 +15,8 @@ class Preset:
         context: tokens of a training row, unless asked otherwise.
         rows: training rows of a step, unless asked otherwise.
         learning_rate: peak, unless asked otherwise.
-        device_rows, remat: how memory is spared, unless asked otherwise; see `jtrace.pretraining.config.PretrainConfig`.
+        device_rows, remat: how memory is spared, unless asked otherwise; see
+            `jtrace.pretraining.config.PretrainConfig`.
     """
 
     width: int

@@ -121,7 +121,8 @@ def paper_trace(
         members: which distinct statement each row of the set is.
         layers: which layers to report.
         progress: label of a progress bar; none is shown if None.
-        kinds: of steering vectors (`jtrace.probing.vectors.KINDS`); the published one, whose norm is reported, among them.
+        kinds: of steering vectors (`jtrace.probing.vectors.KINDS`); the published one, whose norm is reported, is
+            among them.
         layout: the mesh that the residuals are whole on every device of: layers are shared out over these, and all of
             its processes call this with the same arguments. None for one device.
 

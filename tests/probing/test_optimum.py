@@ -1,6 +1,6 @@
 """Probes of real residuals beside float64: every layer of both protocols, on the authors' sets.
 
-All thirty layers: `python -m pytest -m slow tests/probing/test_optimum.py -s` (the table at its end; some twenty minutes).
+All thirty layers: `python -m pytest -m slow tests/probing/test_optimum.py -s` (some forty minutes on two cores).
 """
 
 from types import SimpleNamespace

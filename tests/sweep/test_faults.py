@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("hub_client", "quick")
 @pytest.fixture
 def quick(monkeypatch) -> Iterator[None]:
     """Without figures, and without looking for garbage in all that the tests have imported: most of a tiny sweep."""
-    monkeypatch.setattr("jtrace.sweep.run.draw_all", lambda run, metrics: [])
+    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
     gc.freeze()
     yield
     gc.unfreeze()
@@ -59,7 +59,7 @@ def untroubled_run(steps, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("untroubled")
     with pytest.MonkeyPatch.context() as patch, serve(served(steps)) as server:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        patch.setattr("jtrace.sweep.run.draw_all", lambda run, metrics: [])
+        patch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
         assert trace(folder / "run", steps, server, folder / "cache") == 0
     return folder / "run"
 

@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are no part of what is shown here."""
-    monkeypatch.setattr("jtrace.sweep.run.draw_all", lambda run, metrics: [])
+    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
 
 
 @pytest.fixture(scope="module")

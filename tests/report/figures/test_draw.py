@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from jtrace.dynamics.trajectory import trajectories, with_checkpoints
 from jtrace.errors import InputError
-from jtrace.figures import draw_all
 from jtrace.report.figures import style
 from jtrace.report.figures.correlation import correlations
+from jtrace.report.figures.draw import draw_all
 from jtrace.report.figures.information import information_over_checkpoints, information_over_layers, information_plane
 from jtrace.report.figures.probes import accuracy_maps, accuracy_over_checkpoints, accuracy_over_layers
 from jtrace.report.figures.projections import projected
