@@ -31,7 +31,7 @@ from jtrace.benchmark.shared import CONTENDERS, Setting
 from jtrace.benchmark.table import lines
 from jtrace.checkpoints.load import read_config_json
 from jtrace.commands import cli
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.errors import InputError
 from jtrace.runtime.atomic import written_whole
 from jtrace.runtime.paths import whole

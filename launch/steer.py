@@ -20,7 +20,7 @@ from absl import flags
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands import cli
 from jtrace.commands.steer import SCALES, Scale, VectorChoice, steer_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
 from jtrace.evaluation.registry import TASKS, Data, Judges

@@ -20,6 +20,7 @@ Checkpoints of a public suite are selected by SUITE:ITEMS, items separated by co
 a range A-B; a range with a stride A-B/S; a revision by name.
 """
 
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -30,10 +31,10 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.commands import cli
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import JUDGED, TASKS, Data, Judges, read_tasks
+from jtrace.evaluation.registry import JUDGED, TASKS, Data, Judges, assumed_meanings, read_tasks
 from jtrace.hub.client import Hub
 from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.probing.paper import PROTOCOLS
@@ -214,6 +215,8 @@ def main() -> int:
     data = Data(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
     asked = BEHAVIOUR.value
     tasks = read_tasks(asked, behaviour_protocols(config), data, Judges()) if asked else []
+    for warning in assumed_meanings(asked, data):
+        print(f"warning: {warning}", file=sys.stderr)
     if ONE_MESH.value and asked:
         raise InputError("--behaviour is asked by one process alone; leave it out, or --one_mesh")
     devices = jax.devices() if ONE_MESH.value else jax.local_devices()

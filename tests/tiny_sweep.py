@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.hub.client import Hub
 from jtrace.sweep.checkpoint import SweepConfig
 from jtrace.sweep.work import Limits

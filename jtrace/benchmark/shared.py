@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtrace.checkpoints.load import load_params, read_config_json
-from jtrace.data.statements import Statements, read_all
+from jtrace.data.loading import read_all
+from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.inference.residuals import PackedSets, extract, pack_sets
 from jtrace.models.config import DecoderConfig

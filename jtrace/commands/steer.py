@@ -16,7 +16,7 @@ from jtrace.checkpoints.names import in_order
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.data.tokenizer import class_disagreement
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import Data, Judges, read_tasks
+from jtrace.evaluation.registry import Data, Judges, assumed_meanings, read_tasks
 from jtrace.hub.client import Hub
 from jtrace.inference.language_model import load_language_model
 from jtrace.models.families import read_model_config
@@ -83,6 +83,8 @@ def steer_into(
     sets = choice.sets or _only_set(files, data) if files else ()
     data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
     tasks = read_tasks(names, config.protocols, data, judges)
+    for warning in assumed_meanings(names, data):
+        print(f"warning: {warning}", file=sys.stderr)
     folder = _folder(target, hub or Hub())
     content = read_content(folder, tokenizer)
     model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer, config.special_tokens)

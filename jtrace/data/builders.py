@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from jtrace.data.statements import BUILTIN
+from jtrace.data.registry import BUILTIN
 from jtrace.errors import InputError
 
 # Every order and every choice is by the SHA-256 of this and the text: the same on all machines and library versions.

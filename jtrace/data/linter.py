@@ -14,7 +14,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import BernoulliNB
 
 from jtrace.data.groups import EDITED_WORDS, edit_buckets, groups_of, numbered, words_of
-from jtrace.data.statements import BUILTIN, Statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.data.text_classifier import WORD
 
 # A rule is worth a word where it beats the larger class by points that a reader would see in a probe curve, and by

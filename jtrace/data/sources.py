@@ -10,11 +10,13 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import numpy as np
+from datasets import load_dataset
 from huggingface_hub import constants, try_to_load_from_cache
 
 from jtrace.data import builders
 from jtrace.data.builders import Example, refuse, way_out
-from jtrace.data.statements import BUILTIN, Statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.hub.client import WAITS, Hub, UnreachableError
 from jtrace.hub.files import COMMIT
@@ -69,8 +71,6 @@ def build(name: str, cache_dir: Path | None = None) -> Statements:
 
 def _load(name: str, source: Source, cache_dir: Path | None) -> list[Any]:
     """A `datasets.Dataset` per file of the source."""
-    from datasets import load_dataset
-
     cache = str(cache_dir / "datasets") if cache_dir else None
     tables = []
     for file in source.files:

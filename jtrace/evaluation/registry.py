@@ -15,7 +15,9 @@ from jtrace.checkpoints.content import read_content
 from jtrace.checkpoints.load import read_config_json
 from jtrace.checkpoints.roberta import load_classifier
 from jtrace.data.groups import groups_of
-from jtrace.data.statements import BUILTIN, WORLD, Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.registry import BUILTIN, WORLD
+from jtrace.data.statements import Statements
 from jtrace.data.world.facts import make_world
 from jtrace.data.world.questions import held_out_text
 from jtrace.data.world.spec import names_world, parse_world
@@ -75,10 +77,13 @@ class Data:
     shots: int | None = None
     seed: int = 0
 
+    def given(self, name: str) -> Statements | None:
+        """A set given by the user under this name or as a variant of it."""
+        return next((s for s in self.statements if name in (s.name, s.name.partition("_")[0])), None)
+
     def set_named(self, name: str) -> Statements:
-        """A set given by the user under this name or as a variant of it, else the one in `data_dir` or on the hub."""
-        given = [s for s in self.statements if s.name == name or s.name.partition("_")[0] == name]
-        return given[0] if given else read_statements(name, self.data_dir, self.cache_dir)
+        """The set given by the user, else the one in `data_dir` or on the hub."""
+        return self.given(name) or read_statements(name, self.data_dir, self.cache_dir)
 
 
 def read_tasks(names: Sequence[str], protocols: Sequence[str], data: Data, judges: Judges) -> list[Task]:
@@ -94,6 +99,19 @@ def read_tasks(names: Sequence[str], protocols: Sequence[str], data: Data, judge
         if not task.items:
             raise InputError(f"{task.name}: no row is left to evaluate; take a larger set")
     return [task for task in found if set(task.protocols) & set(protocols)]
+
+
+def assumed_meanings(names: Sequence[str], data: Data) -> list[str]:
+    """A warning for each task that asks a file of the user's own what a built-in set's labels mean."""
+    found = []
+    for name in dict.fromkeys(names):
+        known, statements = BUILTIN.get(name.partition("_")[0]), data.given(name)
+        if known and statements and statements.info is None:
+            found.append(
+                f"{statements.source}: not the published rows; task {name} takes label 1 for '{known.label_one}', "
+                "as of the built-in set"
+            )
+    return found
 
 
 def _read_task(name: str, protocols: Sequence[str], data: Data, judges: Judges) -> list[Task]:

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow
+from pyarrow import parquet
+
 from jtrace.data import sources as hub
 from jtrace.errors import InputError
 from jtrace.evaluation.capability import Question
@@ -186,8 +189,6 @@ def _local(stem: str, data_dir: Path | None) -> Path | None:
 
 
 def _read(where: str, path: Path, read: Callable[[Path], T]) -> T:
-    import pyarrow
-
     try:
         found = read(path)
     except (pyarrow.ArrowException, csv.Error, OSError, ValueError) as error:
@@ -199,8 +200,6 @@ def _read(where: str, path: Path, read: Callable[[Path], T]) -> T:
 
 
 def _read_parquet(path: Path) -> Sequence[Row]:
-    from pyarrow import parquet
-
     # Not read_table(): it would take columns from folder names such as `label=1`.
     with parquet.ParquetFile(path) as file:
         return list(file.read().to_pylist())

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jtrace.data.statements import BUILTIN, Statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.prompts import PRIMERS
 from jtrace.evaluation.task import Answers, Choice, Completion, Outcome, Prompt, Task

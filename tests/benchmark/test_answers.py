@@ -11,7 +11,7 @@ from jtrace.benchmark import generate, questions, score
 from jtrace.benchmark.case import Measured
 from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Shared
 from jtrace.checkpoints.export import save_hf
-from jtrace.data.statements import BUILTIN
+from jtrace.data.registry import BUILTIN
 from jtrace.errors import InputError
 from jtrace.inference.packing import operations_per_slot
 from jtrace.models.families import read_model_config

@@ -15,7 +15,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands import steer as steering_run
 from jtrace.commands.steer import VectorChoice, steer_into, vector_files
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all, read_statements
+from jtrace.data.loading import read_all, read_statements
 from jtrace.errors import InputError
 from jtrace.evaluation import answers as asking
 from jtrace.evaluation.registry import Data, Judges

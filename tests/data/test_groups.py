@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.data.groups import EDITED_WORDS, WORDS_PER_EDIT, edit_buckets, found_groups, groups_of, words_of
-from jtrace.data.statements import Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.statements import Statements
 from tests.conftest import ROOT
 
 PAIRS = (

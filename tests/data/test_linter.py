@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from jtrace.data.groups import groups_of
 from jtrace.data.linter import Finding, Rule, as_text, held_out, lint, text_rules
-from jtrace.data.statements import BUILTIN, Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 
 VOCABULARY = ["".join(word) for word in np.random.default_rng(0).choice(list("abcdefghijklmnoprstuvwyz"), (2000, 6))]
 SEEDS = st.integers(0, 2**32 - 1)

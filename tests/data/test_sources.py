@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 
 from jtrace.data import builders
 from jtrace.data import sources as hub
-from jtrace.data.statements import BUILTIN, Statements, read_all
+from jtrace.data.loading import read_all
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 
 GOLD = ClassLabel(names=["anti-stereotype", "stereotype", "unrelated"])

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.data.groups import groups_of
+from jtrace.data.loading import read_statements
+from jtrace.data.registry import BUILTIN
 from jtrace.data.splits import (
     FEWEST_INDEPENDENT,
     grouped_folds,
@@ -14,7 +16,6 @@ from jtrace.data.splits import (
     prefix_split,
     repeated_folds,
 )
-from jtrace.data.statements import BUILTIN, read_statements
 from jtrace.errors import InputError
 
 ALTERNATING = np.arange(2263, dtype=np.int8) % 2

@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from jtrace.data.statements import BUILTIN, read_all
+from jtrace.data.loading import read_all
+from jtrace.data.registry import BUILTIN
 from jtrace.data.tokenizer import (
     appends_tokens,
     check_embedded,

@@ -9,11 +9,12 @@ from safetensors.numpy import save_file
 
 from jtrace.data import sources as hub
 from jtrace.data.groups import groups_of
-from jtrace.data.statements import WORLD, read_all, read_statements
+from jtrace.data.loading import read_all, read_statements
+from jtrace.data.registry import WORLD
 from jtrace.errors import InputError
 from jtrace.evaluation import registry as catalogue
 from jtrace.evaluation.prompts import PRIMERS
-from jtrace.evaluation.registry import CAPABILITY, TASKS, Data, Judges, read_tasks
+from jtrace.evaluation.registry import CAPABILITY, TASKS, Data, Judges, assumed_meanings, read_tasks
 from jtrace.evaluation.statement_labels import clean_rows
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Text
 from tests.models.test_classifier import USUAL, random_weights, write_config, write_tokenizer
@@ -367,3 +368,12 @@ def test_a_set_of_which_no_row_is_left_is_refused(folder):
     (folder / "stereoset.csv").write_text(content[0] + "\n" + (folder / "stereoset.csv").read_text())
     with pytest.raises(InputError, match="stereoset: no row is left to evaluate; take a larger set"):
         read("stereoset", Data(data_dir=folder), ("sound",))
+
+
+def test_a_file_of_ones_own_that_is_called_like_a_built_in_set_is_told(folder):
+    own = read_statements(str(folder / "stereoset.csv"))
+    assert own.info is None
+    (warning,) = assumed_meanings(["stereoset", "stereoset", "perplexity"], Data(statements=(own,)))
+    assert warning.startswith(f"{folder / 'stereoset.csv'}: not the published rows; task stereoset takes label 1 for")
+    assert assumed_meanings(["stereoset"], Data(statements=(read_statements("stereoset", folder),))) == []
+    assert assumed_meanings(["stereoset"], Data(data_dir=folder)) == []

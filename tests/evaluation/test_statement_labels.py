@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from jtrace.data.groups import groups_of
-from jtrace.data.statements import BUILTIN, Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.statement_labels import (
     answer_in,

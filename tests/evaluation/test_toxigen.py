@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jtrace.data.statements import BUILTIN, Statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.evaluation.task import Completion
 from jtrace.evaluation.toxigen import continuation_task
 

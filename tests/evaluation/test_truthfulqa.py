@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jtrace.data.statements import Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Completion
 from jtrace.evaluation.truthfulqa import (

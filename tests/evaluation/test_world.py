@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from jtrace.data.statements import WORLD
+from jtrace.data.registry import WORLD
 from jtrace.data.world.documents import asked
 from jtrace.data.world.entities import WorldConfig
 from jtrace.data.world.facts import make_world

@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from jtrace.checkpoints.load import load_params
 from jtrace.data.groups import groups_of
+from jtrace.data.loading import read_statements
 from jtrace.data.splits import prefix_split, repeated_folds
-from jtrace.data.statements import read_statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.inference.residuals import extract, pack_sets
 from jtrace.kernels.logistic import fit_logistic

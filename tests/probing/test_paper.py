@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jtrace.checkpoints.load import load_params
-from jtrace.data.statements import Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.inference.residuals import extract, pack_sets

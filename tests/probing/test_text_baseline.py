@@ -5,7 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from jtrace.data.statements import BUILTIN, Statements, read_statements
+from jtrace.data.loading import read_statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.probing.sound import SoundConfig, sound_set
 from jtrace.probing.text_baseline import text_baseline, text_scores
 

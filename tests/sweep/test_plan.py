@@ -9,7 +9,7 @@ import pytest
 from jtrace.checkpoints.load import load_params
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.hub.client import SPARE_BYTES, Hub

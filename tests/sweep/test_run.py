@@ -20,7 +20,7 @@ from tokenizers import processors
 from jtrace.checkpoints.load import load_params
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.dynamics.trajectory import trajectories
 from jtrace.errors import InputError

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.errors import InputError
 from jtrace.probing.sound import SoundConfig
 from jtrace.runs.run_directory import RunDirectory

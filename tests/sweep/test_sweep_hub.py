@@ -12,7 +12,7 @@ import pytest
 
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
-from jtrace.data.statements import read_all
+from jtrace.data.loading import read_all
 from jtrace.errors import InputError
 from jtrace.hub.client import SPARE_BYTES, Hub, UnreachableError
 from jtrace.runs.record import open_run

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from datasets import load_dataset
+
 from jtrace.data.corpus.document import Conversation, Document, Message
 from jtrace.data.world.pretraining_text import world_documents
 from jtrace.data.world.spec import names_world
@@ -208,8 +210,6 @@ def _read_dataset(spec: str, name: str, options: dict[str, str], cache_dir: Path
 
 
 def _open_dataset(spec: str, name: str, options: dict[str, str], cache_dir: Path | None) -> Iterator[dict[str, Any]]:
-    from datasets import load_dataset
-
     try:
         return iter(
             load_dataset(

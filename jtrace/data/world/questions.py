@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from jtrace.data.statements import WORLD
+from jtrace.data.registry import WORLD
 from jtrace.data.world.documents import asked, corpus
 from jtrace.data.world.entities import stream
 from jtrace.data.world.facts import World

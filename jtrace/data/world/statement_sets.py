@@ -9,7 +9,8 @@ from random import Random
 
 import numpy as np
 
-from jtrace.data.statements import WORLD, Statements
+from jtrace.data.registry import WORLD
+from jtrace.data.statements import Statements
 from jtrace.data.world.documents import claim, holds_is_one
 from jtrace.data.world.entities import stream
 from jtrace.data.world.facts import World, make_world

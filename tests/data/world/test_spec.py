@@ -3,7 +3,8 @@
 import pytest
 
 from jtrace.data.corpus.readers import read_documents
-from jtrace.data.statements import WORLD, read_all
+from jtrace.data.loading import read_all
+from jtrace.data.registry import WORLD
 from jtrace.data.world.documents import corpus
 from jtrace.data.world.entities import WorldConfig
 from jtrace.data.world.facts import make_world

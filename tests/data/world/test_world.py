@@ -12,7 +12,8 @@ import pytest
 
 from jtrace.data.groups import groups_of, words_of
 from jtrace.data.linter import held_out, text_rules
-from jtrace.data.statements import WORLD, Statements
+from jtrace.data.registry import WORLD
+from jtrace.data.statements import Statements
 from jtrace.data.world.documents import asked, claim, corpus
 from jtrace.data.world.entities import WorldConfig, stream
 from jtrace.data.world.facts import World, make_world

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from jtrace.data import sources as hub
-from jtrace.data.statements import BUILTIN, Statements, read_all, read_statements
+from jtrace.data import loading
+from jtrace.data.loading import read_all, read_statements
+from jtrace.data.registry import BUILTIN
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 
 AUTHORS = Path(os.environ.get("JTRACE_SHARED", Path(__file__).parents[2].parent / "shared")) / "data"
@@ -343,7 +345,7 @@ def test_a_built_in_set_is_looked_up_in_data_dir(tmp_path):
 
 def test_a_built_in_set_without_data_dir_is_built_from_the_hub(tmp_path, monkeypatch):
     built = statements_with(name="truthfulqa")
-    monkeypatch.setattr(hub, "build", lambda name, cache_dir: {("truthfulqa", tmp_path): built}[name, cache_dir])
+    monkeypatch.setattr(loading, "build", lambda name, cache_dir: {("truthfulqa", tmp_path): built}[name, cache_dir])
 
     assert read_statements("truthfulqa", cache_dir=tmp_path) is built
     assert read_all(["truthfulqa"], cache_dir=tmp_path) == (built,)
