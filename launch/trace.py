@@ -38,7 +38,7 @@ from jtrace.evaluation.registry import JUDGED, TASKS, Data, Judges, assumed_mean
 from jtrace.hub.client import Hub
 from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.probing.paper import PROTOCOLS
-from jtrace.probing.sound import SoundConfig
+from jtrace.probing.sound_set import SoundConfig
 from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.runtime.budget import most_memory, parse_size
 from jtrace.runtime.distributed import initialize

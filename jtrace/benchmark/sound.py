@@ -8,7 +8,8 @@ import numpy as np
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
 from jtrace.benchmark.shared import JTRACE, Shared
 from jtrace.probing.paper import paper_trace
-from jtrace.probing.sound import SoundConfig, probe_scores, sound_set, sound_trace
+from jtrace.probing.sound import probe_scores, sound_trace
+from jtrace.probing.sound_set import SoundConfig, sound_set
 from jtrace.probing.text_baseline import text_scores
 from jtrace.sweep.baselines import INITIALISATIONS
 

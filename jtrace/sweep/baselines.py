@@ -21,7 +21,8 @@ from jtrace.inference.residuals import PackedSets, extract
 from jtrace.models.config import DecoderConfig
 from jtrace.models.sharding import Layout
 from jtrace.pretraining.step import initial_params
-from jtrace.probing.sound import SoundConfig, probe_scores, sound_set
+from jtrace.probing.sound import probe_scores
+from jtrace.probing.sound_set import SoundConfig, sound_set
 from jtrace.probing.text_baseline import text_baseline, text_scores
 from jtrace.probing.transfer import Target, targets_of
 from jtrace.runs.run_directory import RunDirectory

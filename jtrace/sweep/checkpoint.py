@@ -46,7 +46,9 @@ from jtrace.probing.paper import SetTrace, paper_trace
 from jtrace.probing.raw_probes import KeptProbes, raw_probe
 from jtrace.probing.records import Metric
 from jtrace.probing.reversed_probes import reversed_probes
-from jtrace.probing.sound import SoundConfig, SoundSet, SoundTrace, baseline_metrics, sound_trace
+from jtrace.probing.sound import SoundTrace, sound_trace
+from jtrace.probing.sound_metrics import baseline_metrics
+from jtrace.probing.sound_set import SoundConfig, SoundSet
 from jtrace.probing.transfer import between_sets
 from jtrace.probing.vectors import KINDS, MASS_MEAN, ModelFacts
 from jtrace.runs.log import Best, Span

@@ -11,7 +11,7 @@ from jtrace.hub.client import Hub, UnreachableError
 from jtrace.hub.files import Listing
 from jtrace.probing.memory import check_memory, statistics_memory
 from jtrace.probing.paper import check_paper_rows
-from jtrace.probing.sound import sound_set
+from jtrace.probing.sound_set import sound_set
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar

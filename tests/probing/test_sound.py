@@ -9,7 +9,9 @@ import pytest
 
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
-from jtrace.probing.sound import SoundConfig, baseline_metrics, probe_scores, sound_set, sound_trace
+from jtrace.probing.sound import probe_scores, sound_trace
+from jtrace.probing.sound_metrics import baseline_metrics
+from jtrace.probing.sound_set import SoundConfig, sound_set
 from jtrace.probing.text_baseline import text_scores
 
 CONFIG = SoundConfig(permutations=40, draws=200, information_rows=60)

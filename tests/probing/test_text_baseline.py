@@ -8,7 +8,7 @@ import pytest
 from jtrace.data.loading import read_statements
 from jtrace.data.registry import BUILTIN
 from jtrace.data.statements import Statements
-from jtrace.probing.sound import SoundConfig, sound_set
+from jtrace.probing.sound_set import SoundConfig, sound_set
 from jtrace.probing.text_baseline import text_baseline, text_scores
 
 LETTERS = np.array(list("abcdefghij"))

@@ -14,7 +14,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
 from jtrace.data.loading import read_all
 from jtrace.errors import InputError
-from jtrace.probing.sound import SoundConfig
+from jtrace.probing.sound_set import SoundConfig
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep.checkpoint import SweepConfig
 from tests.conftest import ROOT
