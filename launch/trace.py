@@ -43,7 +43,8 @@ from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.runtime.budget import most_memory, parse_size
 from jtrace.runtime.distributed import initialize
 from jtrace.runtime.paths import whole
-from jtrace.sweep.checkpoint import SweepConfig, behaviour_protocols
+from jtrace.sweep.behaviour import behaviour_protocols
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.plan import as_text, make_plan
 from jtrace.sweep.work import Limits
 

@@ -11,7 +11,7 @@ from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands.trace import trace_into
 from jtrace.data.loading import read_all
 from jtrace.hub.client import Hub
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.work import Limits
 from tests.conftest import GOLDENS, LETTERS, letter_tokenizer
 from tests.hub_server import HubServer

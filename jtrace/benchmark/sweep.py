@@ -23,7 +23,7 @@ from jtrace.errors import InputError
 from jtrace.hub.client import Hub
 from jtrace.inference.residuals import default_batch_slots
 from jtrace.runs.record import open_run
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.run import sweep
 from jtrace.sweep.work import Limits, Work
 

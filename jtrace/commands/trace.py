@@ -22,7 +22,7 @@ from jtrace.report.summary import as_text, best_layers, comparison_text
 from jtrace.runs.record import open_run
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.distributed import wait_for_all
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.run import check_disk, check_models, check_sets, list_remote, sweep
 from jtrace.sweep.work import Limits, Work, untraced
 

@@ -15,8 +15,9 @@ from jtrace.probing.memory import check_memory, statistics_memory
 from jtrace.runs.log import Span
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import Budget, bytes_text
-from jtrace.sweep.checkpoint import Packer, check_checkpoint
+from jtrace.sweep.check import check_checkpoint
 from jtrace.sweep.eviction import Downloads
+from jtrace.sweep.packer import Packer
 from jtrace.sweep.work import Item, Limits, Work, check_room
 
 # Seconds to wait for a hub that has answered before: an hour in all.

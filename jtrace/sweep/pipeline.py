@@ -32,7 +32,8 @@ from jtrace.runtime.distributed import all_agree, from_first, share
 from jtrace.runtime.prefetch import Background
 from jtrace.runtime.progress import Bar
 from jtrace.sweep.baselines import Baselines
-from jtrace.sweep.checkpoint import Checked, changes, is_traced, peak_memory, trace_checkpoint
+from jtrace.sweep.check import Checked, changes, is_traced
+from jtrace.sweep.checkpoint import peak_memory, trace_checkpoint
 from jtrace.sweep.fetch import Fetcher
 from jtrace.sweep.work import Item, Limits, Work, untraced
 
@@ -218,9 +219,8 @@ class Pipeline:
         label = None if self.quiet else item.label
         params = self._placed(item.staged)
         traced = trace_checkpoint(
-            item.checked, item.packed, params, work.sets, work.config, self._baselines, self.run,
-            work.tasks, work.layout, label, self._writes,
-        )  # fmt: skip
+            item.checked, item.packed, params, work, self._baselines, self.run, label, self._writes
+        )
         passage = Passage(
             checkpoint=item.ref.name,
             time=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -29,7 +29,9 @@ from jtrace.probing.memory import StatisticsMemory, available_bytes, check_memor
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar
-from jtrace.sweep.checkpoint import Packer, SweepConfig, check_checkpoint, is_traced
+from jtrace.sweep.check import check_checkpoint, is_traced
+from jtrace.sweep.config import SweepConfig
+from jtrace.sweep.packer import Packer
 from jtrace.sweep.run import check_disk, check_sets, look_at_all
 from jtrace.sweep.work import Limits
 

@@ -15,7 +15,8 @@ from jtrace.probing.sound_set import sound_set
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar
-from jtrace.sweep.checkpoint import SweepConfig, check_checkpoint
+from jtrace.sweep.check import check_checkpoint
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.pipeline import Pipeline
 from jtrace.sweep.work import Limits, Work, check_room
 

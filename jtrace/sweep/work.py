@@ -14,7 +14,8 @@ from jtrace.models.sharding import Layout, check_fits
 from jtrace.runs.log import Span
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import bytes_text, most_memory
-from jtrace.sweep.checkpoint import Checked, SweepConfig, is_traced
+from jtrace.sweep.check import Checked, is_traced
+from jtrace.sweep.config import SweepConfig
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from jtrace.probing.vectors import read_vectors
 from jtrace.report.build import write_report
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.steering.experiment import SteerConfig
-from jtrace.sweep import run as sweep
-from jtrace.sweep.run import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from tests.conftest import ROOT
 from tests.tiny_chat import ROWS, write_chat, write_set, write_vectors
 
@@ -344,7 +343,7 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
 
 
 def test_a_traced_run_is_steered_by_its_own_vectors_and_told_of_as_one(place, tmp_path, no_figures, monkeypatch):
-    monkeypatch.setattr(sweep, "draw_all", lambda run, metrics: [])
+    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
     out, sets = tmp_path / "run", read_all([str(place / "stereoset.csv")])
     ref, config = reference(place / "chat"), SweepConfig(dtype="float32")
     assert trace_into(out, [ref], sets, config) == 0

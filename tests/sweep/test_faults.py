@@ -27,7 +27,7 @@ from jtrace.hub.client import Hub
 from jtrace.runs import log
 from jtrace.sweep import fetch as fetching
 from jtrace.sweep import pipeline
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from tests.conftest import CHUNK
 from tests.hub_server import API, Fault, HubServer, serve
 from tests.tiny_sweep import REPO, WEIGHTS, results, served, strays, trace, traced, weights_in, write_steps
@@ -304,7 +304,7 @@ def test_a_full_cache_fails_the_checkpoint_that_does_not_fit(run, cache, server,
 
 def test_a_cache_disk_that_holds_one_checkpoint_suffices(run, cache, again, untroubled, disk, monkeypatch):
     disk(cache, "200k")
-    for module in ("checkpoints.hub", "fetching"):
+    for module in ("hub.client", "sweep.fetch"):
         monkeypatch.setattr(f"jtrace.{module}.SPARE_BYTES", 0)
     monkeypatch.setattr(fetching, "POLL", 0.05)
     assert again() == 0

@@ -16,7 +16,7 @@ from jtrace.hub.client import SPARE_BYTES, Hub
 from jtrace.inference.packing import operations_per_slot
 from jtrace.inference.residuals import pack_sets
 from jtrace.probing import memory
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.plan import as_text, make_plan
 from jtrace.sweep.work import Limits
 from tests.hub_server import API, Fault, serve

@@ -35,8 +35,8 @@ from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep import baselines as sweep_baselines
 from jtrace.sweep import checkpoint as tracing
 from jtrace.sweep import pipeline
-from jtrace.sweep import run as sweep
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.check import Checked
+from jtrace.sweep.config import SweepConfig
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
 
 CONFIG = SweepConfig(dtype="float32")
@@ -124,7 +124,7 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Drawing takes longer than tracing so small a model."""
-    monkeypatch.setattr(sweep, "draw_all", lambda run, metrics: [])
+    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
 
 
 def scale(folder: Path, by: float, name: str = "model.layers.2.mlp.up_proj.weight") -> None:
@@ -196,7 +196,7 @@ def test_what_was_traced_stays_so_once_its_weights_are_gone(no_figures, steps, c
 
 def test_a_run_of_a_release_that_kept_no_content_goes_on(no_figures, steps, monkeypatch, capsys):
     with monkeypatch.context() as earlier:
-        earlier.setattr(tracing.Checked, "with_content", lambda checked: checked)
+        earlier.setattr(Checked, "with_content", lambda checked: checked)
         trace(steps, tasks=[yes_or_no()])
     before = files(steps / "run")
     capsys.readouterr()

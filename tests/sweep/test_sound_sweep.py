@@ -16,7 +16,7 @@ from jtrace.data.loading import read_all
 from jtrace.errors import InputError
 from jtrace.probing.sound_set import SoundConfig
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from tests.conftest import ROOT
 from tests.tiny_sweep import write_steps
 

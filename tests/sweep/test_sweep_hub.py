@@ -16,7 +16,7 @@ from jtrace.data.loading import read_all
 from jtrace.errors import InputError
 from jtrace.hub.client import SPARE_BYTES, Hub, UnreachableError
 from jtrace.runs.record import open_run
-from jtrace.sweep.checkpoint import SweepConfig
+from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.run import LOOKS_AT_ONCE, look_at_all, sweep
 from jtrace.sweep.work import Limits, Work
 from tests.conftest import ROOT
