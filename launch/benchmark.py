@@ -33,7 +33,7 @@ from jtrace.checkpoints.load import read_config_json
 from jtrace.commands import cli
 from jtrace.data.loading import read_all
 from jtrace.errors import InputError
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 from jtrace.runtime.paths import whole
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A Hugging Face folder of the llama family.")
@@ -61,7 +61,7 @@ SETTING = flags.DEFINE_string("setting", None, "What to measure, as a file (inte
 
 
 def write(report: dict[str, Any], out: Path) -> None:
-    with written_whole(out) as aside:
+    with atomic_write(out) as aside:
         aside.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 

@@ -23,7 +23,7 @@ from jtrace.commands.steer import SCALES, Scale, VectorChoice, steer_into
 from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import TASKS, Data, Judges
+from jtrace.evaluation.registry import TASKS, Judges, TaskSources
 from jtrace.hub.client import Hub
 from jtrace.models.intervention import POSITIONS, Positions
 from jtrace.runtime.paths import whole
@@ -169,7 +169,7 @@ def main() -> int:
         seed=SEED.value,
     )
     statements = tuple(whole(STATEMENTS.value))
-    data = Data(
+    data = TaskSources(
         statements=read_all(statements, data_dir, cache_dir) if statements else (),
         text=TEXT.value,
         data_dir=data_dir,

@@ -34,7 +34,7 @@ from jtrace.commands.trace import trace_into
 from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import JUDGED, TASKS, Data, Judges, assumed_meanings, read_tasks
+from jtrace.evaluation.registry import JUDGED, TASKS, Judges, TaskSources, assumed_meanings, read_tasks
 from jtrace.hub.client import Hub
 from jtrace.models.sharding import default_layout, parse_mesh
 from jtrace.probing.paper import PROTOCOLS
@@ -213,7 +213,7 @@ def main() -> int:
     if judged:
         raise InputError(f"--behaviour: {judged[0]} needs a judge; ask it by launch/steer.py with --strengths=0")
     names = tuple(statements.name for statements in sets)
-    data = Data(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
+    data = TaskSources(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
     asked = BEHAVIOUR.value
     tasks = read_tasks(asked, behaviour_protocols(config), data, Judges()) if asked else []
     for warning in assumed_meanings(asked, data):

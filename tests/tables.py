@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jtrace.checkpoints.audit import Fingerprint
+from jtrace.checkpoints.audit import WeightFingerprint
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.probing.records import Metric, Projection
 from jtrace.runs.projection_files import PROJECTION_SCHEMA
@@ -287,7 +287,7 @@ def write_steering(run: RunDirectory, table: pd.DataFrame, name: str = "a") -> N
 
 def write_traced(run, ref=REF, value=0.0, content=None):
     """Write a checkpoint's results, its weights told apart by `value`."""
-    weights = Fingerprint(f"digest of {value}", {"embedding": 1.0}, np.full((1, 4), value, np.float32))
+    weights = WeightFingerprint(f"digest of {value}", {"embedding": 1.0}, np.full((1, 4), value, np.float32))
     vectors = {"set": np.ones((2, 4), np.float32)}
     points = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     shown = Projection("set", "fairness", np.array([0, 4, 9]), np.array([0, 1, 1]), np.array([0, 1]), points)

@@ -12,9 +12,9 @@ import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
 from jtrace.benchmark.extract import FLOAT32_BAR, NARROW_BAR, relative_error
-from jtrace.benchmark.shared import JTRACE, Shared
+from jtrace.benchmark.shared import JTRACE, Workload
 from jtrace.inference.packing import pack
-from jtrace.inference.residuals import extract
+from jtrace.inference.residuals import extract_residuals
 from jtrace.models.decoder import AttentionBy
 from jtrace.stats.sampling import evenly_spread
 
@@ -24,14 +24,14 @@ OTHERS: dict[str, tuple[AttentionBy, ...]] = {"float32": ("pallas",), "bfloat16"
 SAMPLED = 64  # statements that residuals are compared on
 
 
-class Attention:
+class AttentionCase:
     """Seconds are the default's, packing not counted; what the others take beside it is told in the agreements."""
 
     name = "attention"
     unit = "statements"
     contenders: tuple[str, ...] = (JTRACE,)
 
-    def measure(self, contender: str, shared: Shared) -> Measured | None:
+    def measure(self, contender: str, shared: Workload) -> Measured | None:
         """Errors are beside products in float32 from the same params; None on a CPU."""
         if jax.default_backend() != "gpu":
             return None
@@ -50,10 +50,10 @@ class Attention:
         return told + [Agreement(f"{name}: {ours[name]}", float("nan")) for name in failed]
 
 
-CASE: Case = Attention()
+CASE: Case = AttentionCase()
 
 
-def compare(shared: Shared, others: tuple[AttentionBy, ...]) -> Measured:
+def compare(shared: Workload, others: tuple[AttentionBy, ...]) -> Measured:
     """Of the default and of others; one that fails is told with its fault, and the rest goes on."""
     params, config, dtype = shared.params, shared.config, jnp.dtype(shared.setting.dtype)
     packed, tokens = shared.packed.packed, shared.all_tokens
@@ -61,14 +61,14 @@ def compare(shared: Shared, others: tuple[AttentionBy, ...]) -> Measured:
     few = pack([tokens[i] for i in sampled], packed.width)
     # The residual stream, and with it every product, is of the embedding's dtype.
     exact = {**params, "embedding": params["embedding"].astype(jnp.float32)}
-    truth = np.asarray(extract(exact, config, few, dtype=jnp.float32))[:, few.distinct]
+    truth = np.asarray(extract_residuals(exact, config, few, dtype=jnp.float32))[:, few.distinct]
 
     def measured(by: AttentionBy) -> tuple[float, tuple[float, ...], float]:
         made: list[jax.Array] = []
 
         def call() -> None:
             made.clear()  # a device of the size of the model has no room for two
-            made.append(extract(params, config, packed, dtype=dtype, attention=by).block_until_ready())
+            made.append(extract_residuals(params, config, packed, dtype=dtype, attention=by).block_until_ready())
 
         first, rounds = timed(call, shared.setting.rounds)
         residuals = np.asarray(made[0][:, packed.distinct[sampled]].astype(jnp.float32))

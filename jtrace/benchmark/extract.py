@@ -13,9 +13,9 @@ import numpy as np
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Workload
 from jtrace.inference.packing import Packed, operations_per_slot
-from jtrace.inference.residuals import default_batch_slots, extract, pack_sets
+from jtrace.inference.residuals import default_batch_slots, extract_residuals, pack_sets
 from jtrace.models.config import DecoderConfig
 
 FLOAT32_BAR = 1e-5
@@ -52,7 +52,7 @@ class Extract:
     unit: str = "statements"
     contenders: tuple[str, ...] = (JTRACE, PUBLISHED, BATCHED)
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         sampled = shared.sampled(len(shared.all_tokens))
         return _measure_jtrace(shared, sampled) if contender == JTRACE else _measure_torch(contender, shared, sampled)
 
@@ -70,14 +70,16 @@ class Extract:
         return [*told, Agreement(f"{dtype} error of residuals beside torch's own", worst, NARROW_BAR)]
 
 
-def _measure_jtrace(shared: Shared, sampled: np.ndarray) -> Measured:
+def _measure_jtrace(shared: Workload, sampled: np.ndarray) -> Measured:
     params, dtype = shared.params, jnp.dtype(shared.setting.dtype)
 
     def extract_all() -> None:
         # A device of the size of the model has no room for two.
         vars(shared).pop("residuals", None)
         shared.packed = pack_sets(shared.tokens, shared.config)
-        shared.residuals = extract(params, shared.config, shared.packed.packed, dtype=dtype).block_until_ready()
+        shared.residuals = extract_residuals(
+            params, shared.config, shared.packed.packed, dtype=dtype
+        ).block_until_ready()
 
     first, rounds = timed(extract_all, shared.setting.rounds)
     packed = shared.packed.packed
@@ -88,7 +90,7 @@ def _measure_jtrace(shared: Shared, sampled: np.ndarray) -> Measured:
     return Measured(first, rounds, len(shared.all_tokens), floor, arrays)
 
 
-def _measure_torch(contender: str, shared: Shared, sampled: np.ndarray) -> Measured:
+def _measure_torch(contender: str, shared: Workload, sampled: np.ndarray) -> Measured:
     from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one, on_host
 
     model, every, published = shared.torch_model, np.arange(len(shared.all_tokens)), contender == PUBLISHED

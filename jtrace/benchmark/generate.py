@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
 from jtrace.benchmark.questions import STRENGTHS, edit, middle, prompts, pushes
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.inference.generate import BATCH_TOKENS, Sampling, generate
 from jtrace.models.config import DecoderConfig
 
@@ -31,7 +31,7 @@ class Generate:
     unit = "tokens"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         """Token ids, int32 [C, N, G]; in float32 published also second choices, and by how much they lose."""
         asked = prompts(shared)
         return _jtrace(shared, asked) if contender == JTRACE else _torch(contender, shared, asked)
@@ -85,7 +85,7 @@ def likelier_by(
     return float(np.where(token == second, gap, np.inf)[parts.any(axis=-1)].max(initial=0.0))
 
 
-def _jtrace(shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
+def _jtrace(shared: Workload, asked: Sequence[np.ndarray]) -> Measured:
     setting, config, params = shared.setting, shared.config, shared.params
     steering, conditions = edit(config)
     sampling, dtype = Sampling(setting.new_tokens), jnp.dtype(setting.dtype)
@@ -110,7 +110,7 @@ def _jtrace(shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
     return Measured(first, rounds, tokens.size, floor, arrays)
 
 
-def _torch(contender: str, shared: Shared, asked: Sequence[np.ndarray]) -> Measured:
+def _torch(contender: str, shared: Workload, asked: Sequence[np.ndarray]) -> Measured:
     from jtrace.benchmark.peers import answers
 
     published, model, setting = contender == PUBLISHED, shared.torch_model, shared.setting

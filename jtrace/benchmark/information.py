@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed
 from jtrace.benchmark.probe import EXACT_LAYERS, SetRows, by_set, largest_difference, set_rows
-from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import JTRACE, PUBLISHED, Workload
 from jtrace.kernels.standardise import standardise
 from jtrace.probing.information import PAPER_BANDWIDTH, PAPER_EPSILON, Information, paper_information, paper_smoother
 from jtrace.probing.layer_map import one_layer
@@ -42,7 +42,7 @@ class InformationCase:
     unit: str = "layers × sets"
     contenders: tuple[str, ...] = (JTRACE, PUBLISHED)
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         if contender == JTRACE:
             return _measure_jtrace(shared)
         from jtrace.benchmark.peers.statistics import published_information
@@ -77,7 +77,7 @@ def _layer(
     return paper_information(smoother_x, z, rows.labels[rows.train])
 
 
-def _measure_jtrace(shared: Shared) -> Measured:
+def _measure_jtrace(shared: Workload) -> Measured:
     residuals, sets, depth = shared.residuals.block_until_ready(), set_rows(shared), shared.config.depth
     found: list[np.ndarray] = []
 

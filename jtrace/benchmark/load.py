@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.checkpoints.formats.weights import weight_files
 from jtrace.checkpoints.load import Destination, destinations, load_params, params_bytes, read_config_json
 from jtrace.models.families import read_model_config
@@ -35,7 +35,7 @@ class Load:
     unit = "bytes"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         """What is loaded last stays in `shared`."""
         setting = shared.setting
         units = float(sum(path.stat().st_size for path in weight_files(setting.checkpoint)))
@@ -65,7 +65,7 @@ class Load:
         return agreements
 
 
-def _jtrace(shared: Shared, units: float) -> Measured:
+def _jtrace(shared: Workload, units: float) -> Measured:
     folder, dtype = shared.setting.checkpoint, jnp.dtype(shared.setting.dtype)
     params_there = params_bytes(shared.config, dtype)
 
@@ -123,7 +123,7 @@ def _anonymous_bytes() -> int | None:
     return 1024 * int(match[1]) if match else None
 
 
-def _tensors(shared: Shared) -> dict[str, Destination]:
+def _tensors(shared: Workload) -> dict[str, Destination]:
     """Where each tensor of the files goes, by its name, which is torch's as well."""
     values = read_config_json(shared.setting.checkpoint)
     config, family = read_model_config(values, str(shared.setting.checkpoint))

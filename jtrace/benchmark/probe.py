@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
-from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import JTRACE, PUBLISHED, Workload
 from jtrace.data.splits import prefix_split
 from jtrace.kernels.logistic import decision, fit_logistic
 from jtrace.kernels.standardise import standardise
@@ -39,7 +39,7 @@ class SetRows(NamedTuple):
     test: Int[Array, " Ntest"]
 
 
-def set_rows(shared: Shared) -> dict[str, SetRows]:
+def set_rows(shared: Workload) -> dict[str, SetRows]:
     """Of every set, on the device.
 
     Raises:
@@ -55,13 +55,13 @@ def set_rows(shared: Shared) -> dict[str, SetRows]:
     return found
 
 
-def published_layers(shared: Shared) -> np.ndarray:
+def published_layers(shared: Workload) -> np.ndarray:
     """Layers that the published statistics are measured on, int64."""
     depth = shared.config.depth
     return evenly_spread(depth, depth if shared.setting.sample is None else SAMPLED_LAYERS)
 
 
-def by_set(shared: Shared, statistics: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Measured:
+def by_set(shared: Workload, statistics: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Measured:
     """Time published statistics, a tree of arrays [L], of every set's residuals of some layers, labels and layer 0."""
     layers, of_sets, found = published_layers(shared), shared.of_set(shared.torch_residuals), {}
     smallest = min(of_sets, key=lambda name: len(shared.sets[name]))
@@ -101,7 +101,7 @@ class Probe:
     unit: str = "layers × sets"
     contenders: tuple[str, ...] = (JTRACE, PUBLISHED)
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         if contender == JTRACE:
             return _measure_jtrace(shared)
         from jtrace.benchmark.peers.statistics import published_probes
@@ -132,7 +132,7 @@ def _decisions(raw: Float[Array, "N D"], rows: SetRows) -> Array:
     return decision(z[rows.test], fit_logistic(z[rows.train], rows.labels[rows.train])) > 0
 
 
-def _measure_jtrace(shared: Shared) -> Measured:
+def _measure_jtrace(shared: Workload) -> Measured:
     residuals, sets, depth = shared.residuals.block_until_ready(), set_rows(shared), shared.config.depth
     found: list[np.ndarray] = []
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jtrace.benchmark.shared import Shared
+from jtrace.benchmark.shared import Workload
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
@@ -19,7 +19,7 @@ SHOTS, CHOICES = 5, 4
 NORM = 15.0  # of the vector, a tenth of SmolLM2's residuals: most completions change
 
 
-def prompts(shared: Shared) -> list[Int[np.ndarray, " T"]]:
+def prompts(shared: Workload) -> list[Int[np.ndarray, " T"]]:
     """Token ids, int32, of the first evaluation rows of the first set that has any.
 
     Raises:
@@ -31,7 +31,7 @@ def prompts(shared: Shared) -> list[Int[np.ndarray, " T"]]:
     return asked
 
 
-def choices(shared: Shared) -> list[Pair]:
+def choices(shared: Workload) -> list[Pair]:
     """Contexts and continuations of questions with 4 choices each after 5 shots, token ids, int32.
 
     A question is a row that is also continued. In front of it stand the set's first rows with their labels, the same
@@ -76,7 +76,7 @@ def edit(config: DecoderConfig) -> tuple[Edit, list[int]]:
     return on_device, [1 + steered.index(strength) if strength != 0 else 0 for strength in STRENGTHS]
 
 
-def _asked(shared: Shared) -> tuple[Statements, list[int]]:
+def _asked(shared: Workload) -> tuple[Statements, list[int]]:
     for of in shared.sets.values():
         if len(rows := evaluation_rows(of)):  # sets that vectors are made of as a whole have none
             return of, rows[: shared.setting.prompts].tolist()
@@ -84,7 +84,7 @@ def _asked(shared: Shared) -> tuple[Statements, list[int]]:
     raise InputError(f"--statements={names}: no set has rows to be asked; add one that no vector is wholly made of")
 
 
-def _check_length(longest: int, of: Statements, shared: Shared, fewer: str = "") -> None:
+def _check_length(longest: int, of: Statements, shared: Workload, fewer: str = "") -> None:
     if longest > shared.config.context:
         raise InputError(
             f"{of.source}: a prompt makes {longest} tokens, {shared.setting.checkpoint} takes {shared.config.context}; "

@@ -37,7 +37,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RooflineShare:
     """Where a case stands below the roofline.
 
     Attributes:
@@ -77,13 +77,13 @@ def measure_pace(dtype: str, side: int | None = None, copied: int | None = None)
     return Pace(kind, operations, moved, by_dtype.get(dtype), sheet_bytes)
 
 
-def stand(floor: Floor, seconds: float, pace: Pace) -> Standing:
+def stand(floor: Floor, seconds: float, pace: Pace) -> RooflineShare:
     """Of a case with this floor that took so many seconds."""
     by_operations, by_bytes = floor.operations / pace.operations, floor.bytes / pace.bytes
     sheet_share = None
     if pace.sheet_operations and pace.sheet_bytes:
         sheet_share = max(floor.operations / pace.sheet_operations, floor.bytes / pace.sheet_bytes) / seconds
-    return Standing(
+    return RooflineShare(
         operations=floor.operations / seconds,
         bytes=floor.bytes / seconds,
         operations_seconds=by_operations,

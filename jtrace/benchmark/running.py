@@ -23,7 +23,7 @@ import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured
 from jtrace.benchmark.roofline import Pace, measure_pace, stand
-from jtrace.benchmark.shared import CONTENDERS, JTRACE, Setting, Shared
+from jtrace.benchmark.shared import CONTENDERS, JTRACE, Setting, Workload
 from jtrace.benchmark.table import number
 from jtrace.errors import InputError
 
@@ -105,7 +105,7 @@ def contend(setting: Setting, contender: str, cases: Sequence[Case], folder: Pat
         paces = {dtype: dataclasses.asdict(measure_pace(dtype)) for dtype in {setting.dtype, "float32"}}
         (folder / f"{PACE}.json").write_text(json.dumps(paces))
         return
-    shared = Shared(setting, contender)
+    shared = Workload(setting, contender)
     for case in (case for case in cases if contender in case.contenders):
         try:
             measured = case.measure(contender, shared)

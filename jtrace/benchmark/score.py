@@ -13,7 +13,7 @@ from jaxtyping import Float
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
 from jtrace.benchmark.questions import CHOICES, choices, edit, middle, pushes
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.inference.packing import under
 from jtrace.inference.residuals import default_batch_slots
 from jtrace.inference.score import Pair, score
@@ -31,7 +31,7 @@ class Score:
     unit = "continuations"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         """Nats, float64 [C, N]."""
         pairs = choices(shared)
         return _jtrace(shared, pairs) if contender == JTRACE else _torch(contender, shared, pairs)
@@ -67,7 +67,7 @@ def apart(ours: Float[np.ndarray, "C N"], theirs: Float[np.ndarray, "C N"]) -> f
     return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max())
 
 
-def _jtrace(shared: Shared, pairs: Sequence[Pair]) -> Measured:
+def _jtrace(shared: Workload, pairs: Sequence[Pair]) -> Measured:
     setting, config, params = shared.setting, shared.config, shared.params
     steering, conditions = edit(config)
     dtype, scores = jnp.dtype(setting.dtype), np.empty(0)
@@ -81,7 +81,7 @@ def _jtrace(shared: Shared, pairs: Sequence[Pair]) -> Measured:
     return Measured(first, rounds, scores.size, floor, {"scores": scores, "dtype": np.array(setting.dtype)})
 
 
-def _torch(contender: str, shared: Shared, pairs: Sequence[Pair]) -> Measured:
+def _torch(contender: str, shared: Workload, pairs: Sequence[Pair]) -> Measured:
     from jtrace.benchmark.peers import answers
 
     published, model = contender == PUBLISHED, shared.torch_model

@@ -14,7 +14,7 @@ from jtrace.checkpoints.load import load_params, read_config_json
 from jtrace.data.loading import read_all
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
-from jtrace.inference.residuals import PackedSets, extract, pack_sets
+from jtrace.inference.residuals import PackedSets, extract_residuals, pack_sets
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
@@ -57,7 +57,7 @@ class Setting:
 
 
 @dataclass
-class Shared:
+class Workload:
     """Each part is made when it is first asked for; a model is one per process, as a device holds no two of 7B."""
 
     setting: Setting
@@ -110,7 +110,7 @@ class Shared:
     @cached_property
     def residuals(self) -> jax.Array:
         """jtrace's, of every distinct statement, [L, U, D] on the device."""
-        return extract(self.params, self.config, self.packed.packed, dtype=jnp.dtype(self.setting.dtype))
+        return extract_residuals(self.params, self.config, self.packed.packed, dtype=jnp.dtype(self.setting.dtype))
 
     @cached_property
     def torch_model(self) -> Any:

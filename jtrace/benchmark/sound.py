@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
-from jtrace.benchmark.shared import JTRACE, Shared
+from jtrace.benchmark.shared import JTRACE, Workload
 from jtrace.probing.paper import paper_trace
 from jtrace.probing.sound import probe_scores, sound_trace
 from jtrace.probing.sound_set import SoundConfig, sound_set
@@ -24,7 +24,7 @@ class Sound:
     unit = "layers"
     contenders: tuple[str, ...] = (JTRACE,)
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         of = next(iter(shared.sets.values()))
         residuals, members, layers = shared.residuals, shared.packed.members[of.name], range(shared.config.depth)
         folded = sound_set(of, SoundConfig())

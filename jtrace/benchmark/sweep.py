@@ -15,7 +15,7 @@ import pandas as pd
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import distinct_prefixes
 from jtrace.benchmark.extract import extraction_floor
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.checkpoints.load import params_bytes
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.data.tokenizer import encode, read_tokenizer
@@ -47,7 +47,7 @@ class Sweep:
     unit = "checkpoints"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Shared) -> Measured | None:
+    def measure(self, contender: str, shared: Workload) -> Measured | None:
         """The process lets go of its model and residuals first, as a device may hold no second one."""
         sampled = shared.setting.sample is not None
         if sampled and contender == PUBLISHED:
@@ -83,7 +83,7 @@ def _apart(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], met
     return [float(np.abs(ours[name][layers] - theirs[name]).max()) for name in names]
 
 
-def _jtrace(shared: Shared, tokenizer: Path, work: Path, rounds: int) -> Measured:
+def _jtrace(shared: Workload, tokenizer: Path, work: Path, rounds: int) -> Measured:
     config = SweepConfig(dtype=shared.setting.dtype, tokenizer=tokenizer)
     refs = [
         CheckpointRef("copies", f"step{step:05d}", shared.setting.checkpoint.resolve(), step) for step in range(COPIES)
@@ -99,7 +99,7 @@ def _jtrace(shared: Shared, tokenizer: Path, work: Path, rounds: int) -> Measure
     return Measured(first, (again[0], *again[1]), COPIES, _floor(shared, tokenizer), found)
 
 
-def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Shared, config: SweepConfig) -> pd.DataFrame:
+def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Workload, config: SweepConfig) -> pd.DataFrame:
     """Trace the checkpoints into a new run directory, as the command does, and read its metrics.
 
     Raises:
@@ -115,7 +115,7 @@ def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Shared, config:
     return run.read_metrics()
 
 
-def _floor(shared: Shared, tokenizer: Path) -> Floor:
+def _floor(shared: Workload, tokenizer: Path) -> Floor:
     """Of all copies: extraction, and params that are written on the device; statistics are not counted."""
     config, dtype = shared.config, jnp.dtype(shared.setting.dtype)
     words = read_tokenizer(tokenizer)
@@ -124,7 +124,7 @@ def _floor(shared: Shared, tokenizer: Path) -> Floor:
     return Floor(COPIES * extraction.operations, COPIES * (extraction.bytes + params_bytes(config, dtype)))
 
 
-def _torch(contender: str, shared: Shared, tokenizer: Path, rounds: int) -> Measured:
+def _torch(contender: str, shared: Workload, tokenizer: Path, rounds: int) -> Measured:
     from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one, on_host
     from jtrace.benchmark.peers.loading import load_anew
     from jtrace.benchmark.peers.statistics import published_statistics

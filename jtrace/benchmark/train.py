@@ -14,7 +14,7 @@ import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
 from jtrace.benchmark.decoder_floor import forward_operations
-from jtrace.benchmark.shared import BATCHED, JTRACE, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, Workload
 from jtrace.checkpoints.export import save_hf
 from jtrace.data.corpus.rows import Rows
 from jtrace.models.config import DecoderConfig
@@ -46,7 +46,7 @@ class Train:
     unit = "tokens"
     contenders: tuple[str, ...] = (JTRACE, BATCHED)
 
-    def measure(self, contender: str, shared: Shared) -> Measured:
+    def measure(self, contender: str, shared: Workload) -> Measured:
         """Losses before the first updates, float64 [combination, step], and torch's fastest combination by name."""
         return _jtrace(shared.setting.rounds) if contender == JTRACE else _torch(shared.setting.rounds)
 

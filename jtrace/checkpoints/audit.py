@@ -28,7 +28,7 @@ DETOUR = 2.0
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class WeightFingerprint:
     """A few slices of the weights, their hash, and the norms of the params that they are from.
 
     Attributes:
@@ -46,10 +46,10 @@ class Fingerprint:
         return json.dumps({"digest": self.digest, "norms": dict(self.norms), "slices": values})
 
     @staticmethod
-    def from_json(text: str) -> "Fingerprint":
+    def from_json(text: str) -> "WeightFingerprint":
         record = json.loads(text)
         values = np.frombuffer(base64.b64decode(record["slices"]), "<f4")
-        return Fingerprint(record["digest"], record["norms"], values.reshape(len(record["norms"]), -1))
+        return WeightFingerprint(record["digest"], record["norms"], values.reshape(len(record["norms"]), -1))
 
 
 @partial(jax.jit, static_argnames="everywhere")
@@ -71,7 +71,7 @@ def _sample(params: Params, everywhere: NamedSharding | None) -> tuple[dict[str,
     return (slices, norms) if everywhere is None else jax.lax.with_sharding_constraint((slices, norms), everywhere)
 
 
-def fingerprint(params: Params) -> Fingerprint:
+def fingerprint(params: Params) -> WeightFingerprint:
     """The fingerprint of a checkpoint's params; its digest is the same however they are laid out over devices."""
     embedding = params["embedding"]
     mesh = embedding.sharding.mesh if isinstance(embedding.sharding, NamedSharding) else None
@@ -79,18 +79,18 @@ def fingerprint(params: Params) -> Fingerprint:
     slices, norms = jax.device_get(_sample(params, everywhere))
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in slices.values()))
     values = np.stack([array.view(embedding.dtype).astype(np.float32) for array in slices.values()])
-    return Fingerprint(digest.hexdigest(), {name: float(norm) for name, norm in norms.items()}, values)
+    return WeightFingerprint(digest.hexdigest(), {name: float(norm) for name, norm in norms.items()}, values)
 
 
 @dataclass(frozen=True)
-class Traced:
+class AuditedCheckpoint:
     """A traced checkpoint: its file name in the run, what its table calls it, and its fingerprint."""
 
     name: str
     model: str
     revision: str
     step: int | None
-    fingerprint: Fingerprint
+    fingerprint: WeightFingerprint
 
     @property
     def trajectory(self) -> tuple[str, str]:
@@ -99,10 +99,10 @@ class Traced:
         return self.model, told.before if told else self.revision
 
 
-def audit(traced: Sequence[Traced]) -> list[str]:
+def audit(traced: Sequence[AuditedCheckpoint]) -> list[str]:
     """Warnings on the checkpoints of one run: equal weights, and weights out of place on their trajectory."""
     warnings = same_weights(traced)
-    trajectories: dict[tuple[str, str], list[Traced]] = {}
+    trajectories: dict[tuple[str, str], list[AuditedCheckpoint]] = {}
     for checkpoint in traced:
         if checkpoint.step is not None:
             trajectories.setdefault(checkpoint.trajectory, []).append(checkpoint)
@@ -112,9 +112,9 @@ def audit(traced: Sequence[Traced]) -> list[str]:
     return warnings
 
 
-def same_weights(traced: Sequence[Traced]) -> list[str]:
+def same_weights(traced: Sequence[AuditedCheckpoint]) -> list[str]:
     """A warning for every set of checkpoints that have equal fingerprints and should not."""
-    equals: dict[str, list[Traced]] = {}
+    equals: dict[str, list[AuditedCheckpoint]] = {}
     for checkpoint in traced:
         equals.setdefault(checkpoint.fingerprint.digest, []).append(checkpoint)
     return [
@@ -125,7 +125,7 @@ def same_weights(traced: Sequence[Traced]) -> list[str]:
     ]
 
 
-def _rightly_equal(equal: Sequence[Traced]) -> bool:
+def _rightly_equal(equal: Sequence[AuditedCheckpoint]) -> bool:
     """Whether these are names of one step, or steps of a suite between which training does not move."""
     models, steps = {checkpoint.model for checkpoint in equal}, {checkpoint.step for checkpoint in equal}
     if len(models) > 1 or None in steps:
@@ -133,7 +133,7 @@ def _rightly_equal(equal: Sequence[Traced]) -> bool:
     return len(steps) == 1 or any(steps <= set(suite.unmoved) for suite in suites_at(models.pop()))
 
 
-def out_of_place(prints: Sequence[tuple[str, Fingerprint]]) -> list[str]:
+def out_of_place(prints: Sequence[tuple[str, WeightFingerprint]]) -> list[str]:
     """A warning for every stretch of one model's checkpoints whose weights do not lie where their steps say.
 
     A stretch is out of place if the jumps into it and out of it are both more than twice as long as the way between
@@ -183,7 +183,7 @@ def _stray_end(apart: np.ndarray) -> int | None:
     return max(stray, key=lambda end: rows[end][0], default=None)
 
 
-def _distances(prints: Sequence[Fingerprint]) -> np.ndarray:
+def _distances(prints: Sequence[WeightFingerprint]) -> np.ndarray:
     """Pairwise distances of the slices, each param in units of its own size, float64 [n, n]."""
     slices = np.stack([found.slices for found in prints]).astype(np.float64)
     scale = np.sqrt((slices**2).mean(axis=(0, 2), keepdims=True)) + np.finfo(np.float64).tiny

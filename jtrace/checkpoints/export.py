@@ -17,7 +17,7 @@ from jtrace.checkpoints.load import Destination, destinations, names_in_table, r
 from jtrace.checkpoints.orbax import copy_companions, is_store, read_checkpoint, save_store, stored_dtype
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
-from jtrace.runtime.atomic import folder_written_whole
+from jtrace.runtime.atomic import atomic_folder
 
 SHARD_BYTES = 5 << 30
 # Fields that would send transformers to code that is not there, or to another dtype than the weights'.
@@ -67,7 +67,7 @@ def save_hf(
     kept = {key: value for key, value in values.items() if key not in DROPPED}
     table = destinations(config, family)
     shards = list(_shards(table, dtype.itemsize, shard_bytes))
-    with folder_written_whole(out) as aside:
+    with atomic_folder(out) as aside:
         copy_companions(aside, kept | {"dtype": dtype.name}, tokenizer)
         weight_map: dict[str, str] = {}
         for number, names in enumerate(shards, 1):

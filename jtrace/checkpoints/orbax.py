@@ -26,7 +26,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
 from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
-from jtrace.runtime.atomic import folder_written_whole
+from jtrace.runtime.atomic import atomic_folder
 
 PARAMS = "params"
 LONGEST_WAIT = 10.0  # seconds, for one of Orbax's threads to give up
@@ -75,7 +75,7 @@ def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Pat
     Raises:
         InputError: the folder holds something, or cannot be written.
     """
-    with folder_written_whole(out) as aside:
+    with atomic_folder(out) as aside:
         copy_companions(aside, values, tokenizer)
         save_arrays(aside / PARAMS, params)
 

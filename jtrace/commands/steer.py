@@ -16,7 +16,7 @@ from jtrace.checkpoints.names import in_order
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.data.tokenizer import class_disagreement
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import Data, Judges, assumed_meanings, read_tasks
+from jtrace.evaluation.registry import Judges, TaskSources, assumed_meanings, read_tasks
 from jtrace.hub.client import Hub
 from jtrace.inference.language_model import load_language_model
 from jtrace.models.families import read_model_config
@@ -59,7 +59,7 @@ def steer_into(
     target: CheckpointRef,
     choice: VectorChoice,
     names: Sequence[str],
-    data: Data,
+    data: TaskSources,
     judges: Judges,
     config: SteerConfig,
     *,
@@ -145,7 +145,7 @@ def vector_files(specs: Sequence[str]) -> list[Path]:
     return [Path(path) for path in dict.fromkeys(found)]
 
 
-def _only_set(files: Sequence[tuple[Path, Vectors]], data: Data) -> tuple[str, ...]:
+def _only_set(files: Sequence[tuple[Path, Vectors]], data: TaskSources) -> tuple[str, ...]:
     """The set that --vector_set need not name: the only one, or those of --statements."""
     path, first = files[0]
     if len(first.arrays) == 1:

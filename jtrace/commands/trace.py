@@ -114,7 +114,7 @@ def _conclude(run: RunDirectory, config: SweepConfig) -> None:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _about(statements: Statements, odd: Sequence[linter.Finding]) -> dict[str, Any]:
+def _about(statements: Statements, odd: Sequence[linter.LintWarning]) -> dict[str, Any]:
     """What a report says of a set."""
     return {
         "source": statements.source,

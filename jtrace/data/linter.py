@@ -55,7 +55,7 @@ _SPECIAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintWarning:
     """One thing that is odd in a set."""
 
     kind: str  # stable name, as `conflicting_labels`
@@ -76,7 +76,7 @@ class Rule:
     predict: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[Finding, ...]:
+def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[LintWarning, ...]:
     """What is odd in a set.
 
     Args:
@@ -97,19 +97,19 @@ def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[Finding, 
     )
 
 
-def as_text(name: str, findings: Sequence[Finding]) -> str:
+def as_text(name: str, findings: Sequence[LintWarning]) -> str:
     """A few lines for a person, without a line end; no statement is quoted."""
     if not findings:
         return f"{name}: nothing odd found"
     return "\n".join([f"{name}:", *(f"  {finding.kind}: {finding.message}" for finding in findings)])
 
 
-def _repeats(statements: Statements) -> Iterator[Finding]:
+def _repeats(statements: Statements) -> Iterator[LintWarning]:
     """Rows with exactly the same text."""
     first: dict[str, int] = {}
     repeats = [(i, first[text]) for i, text in enumerate(statements.texts) if first.setdefault(text, i) != i]
     if repeats:
-        yield Finding(
+        yield LintWarning(
             "duplicates",
             len(repeats),
             f"{_many(len(repeats), 'row')} repeating the text of an earlier row exactly "
@@ -120,7 +120,7 @@ def _repeats(statements: Statements) -> Iterator[Finding]:
     }
     if conflicts:
         example = min(conflicts.values())
-        yield Finding(
+        yield LintWarning(
             "conflicting_labels",
             len(conflicts),
             f"{_many(len(conflicts), 'text')} occurring with both labels ({_pair(statements, *example)}); "
@@ -128,7 +128,7 @@ def _repeats(statements: Statements) -> Iterator[Finding]:
         )
 
 
-def _near_twins(statements: Statements) -> Iterator[Finding]:
+def _near_twins(statements: Statements) -> Iterator[LintWarning]:
     """Rows of opposite labels whose texts differ, but hardly; texts that occur with both labels are left out."""
     texts, seen = statements.texts, set(zip(statements.texts, statements.labels.tolist(), strict=True))
     rows = [i for i, label in enumerate(statements.labels.tolist()) if (texts[i], 1 - label) not in seen]
@@ -142,7 +142,7 @@ def _near_twins(statements: Statements) -> Iterator[Finding]:
         alike = owner[bucket == bucket[opposed][0]]
         one, other = alike[0], alike[labels[alike] != labels[alike[0]]][0]
         count = len(np.unique(owner[opposed]))
-        yield Finding(
+        yield LintWarning(
             "near_twins",
             count,
             f"{_many(count, 'row')} differing from a row of the other label only in case, punctuation, spacing or at "
@@ -151,20 +151,20 @@ def _near_twins(statements: Statements) -> Iterator[Finding]:
         )
 
 
-def _debris(statements: Statements) -> Iterator[Finding]:
+def _debris(statements: Statements) -> Iterator[LintWarning]:
     """Traces of files read in the wrong encoding or escaped once too often; a finding for each sort."""
     for what, pattern in _DEBRIS:
         rows = [i for i, text in enumerate(statements.texts) if pattern.search(text)]
         if rows:
             message = f"{_many(len(rows), 'row')} with {what} ({statements.where(rows[0])}); a model reads it as text"
-            yield Finding("encoding_debris", len(rows), message)
+            yield LintWarning("encoding_debris", len(rows), message)
 
 
-def _named_like_built_in(statements: Statements) -> Iterator[Finding]:
+def _named_like_built_in(statements: Statements) -> Iterator[LintWarning]:
     """A file that is called like a built-in set, or like a part of one, and holds other rows."""
     name = statements.name.partition("_")[0]
     if name in BUILTIN and statements.info is None:
-        yield Finding(
+        yield LintWarning(
             "named_like_built_in",
             len(statements),
             f"named like the built-in set {name} and holding other rows: taken as a set of your own, whose labels mean "
@@ -172,7 +172,7 @@ def _named_like_built_in(statements: Statements) -> Iterator[Finding]:
         )
 
 
-def _special_tokens(statements: Statements) -> Iterator[Finding]:
+def _special_tokens(statements: Statements) -> Iterator[LintWarning]:
     """Special tokens that are written out."""
     rows = [i for i, text in enumerate(statements.texts) if _SPECIAL.search(text)]
     if rows:
@@ -180,20 +180,20 @@ def _special_tokens(statements: Statements) -> Iterator[Finding]:
             f"{_many(len(rows), 'row')} with what may be a special token, as `</s>` ({statements.where(rows[0])}); a "
             "tokeniser that knows it reads one token, --special_tokens=text takes it as text"
         )
-        yield Finding("special_tokens", len(rows), message)
+        yield LintWarning("special_tokens", len(rows), message)
 
 
-def _stray_whitespace(statements: Statements) -> Iterator[Finding]:
+def _stray_whitespace(statements: Statements) -> Iterator[LintWarning]:
     """White space around texts; a finding for each side."""
     for side, stripped in (("beginning", str.lstrip), ("ending", str.rstrip)):
         rows = [i for i, text in enumerate(statements.texts) if stripped(text) != text]
         if rows:
             follows = "it moves the token that is read" if side == "ending" else "it changes the first token"
             message = f"{_many(len(rows), 'row')} {side} with white space ({statements.where(rows[0])}); {follows}"
-            yield Finding("stray_whitespace", len(rows), message)
+            yield LintWarning("stray_whitespace", len(rows), message)
 
 
-def _imbalance(labels: np.ndarray, groups: np.ndarray, tests: np.ndarray) -> Iterator[Finding]:
+def _imbalance(labels: np.ndarray, groups: np.ndarray, tests: np.ndarray) -> Iterator[LintWarning]:
     """Labels that are rare, or that are shared out unevenly between the parts of the published split."""
     ones, rare = labels.mean(), min(labels.sum(), (1 - labels).sum())
     if rare < RARE_LABEL * len(labels):
@@ -201,13 +201,13 @@ def _imbalance(labels: np.ndarray, groups: np.ndarray, tests: np.ndarray) -> Ite
         message = (
             f"only {rare} of {len(labels)} rows with label {which}; compare accuracy with {max(ones, 1 - ones):.1%}"
         )
-        yield Finding("imbalance", int(rare), message)
+        yield LintWarning("imbalance", int(rare), message)
     if tests.any() and not tests.all():
         train_share, test_share = labels[~tests].mean(), labels[tests].mean()
         counts = len(np.unique(groups[~tests])), len(np.unique(groups[tests]))
         noise = np.sqrt(ones * (1 - ones) * (1 / counts[0] + 1 / counts[1]))
         if abs(train_share - test_share) > max(SHIFT_MARGIN, RULE_SIGMAS * noise):
-            yield Finding(
+            yield LintWarning(
                 "shifted_labels",
                 int(tests.sum()),
                 f"label 1 has {train_share:.1%} of the training rows and {test_share:.1%} of the {tests.sum()} test "
@@ -215,7 +215,7 @@ def _imbalance(labels: np.ndarray, groups: np.ndarray, tests: np.ndarray) -> Ite
             )
 
 
-def _grouping(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> Iterator[Finding]:
+def _grouping(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> Iterator[LintWarning]:
     """Rows that belong together, and what the published split does to them."""
     sizes = np.bincount(groups)
     related = sizes[groups] > 1
@@ -223,7 +223,7 @@ def _grouping(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> 
         several = sizes[sizes > 1]
         smallest, largest = several.min(), several.max()
         of = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-        yield Finding(
+        yield LintWarning(
             "related_rows",
             len(several),
             f"{related.sum()} of {len(groups)} rows in {_many(len(several), 'group')} of {of} rows each (one question, "
@@ -233,7 +233,7 @@ def _grouping(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> 
     if leaking.any():
         test, parted = np.flatnonzero(leaking)[0], len(np.unique(groups[leaking]))
         train = np.flatnonzero(~tests & (groups == groups[test]))[0]
-        yield Finding(
+        yield LintWarning(
             "straddling_groups",
             int(leaking.sum()),
             f"{leaking.sum()} of {tests.sum()} test rows of the published split with a relative that trains, in "
@@ -247,7 +247,7 @@ def _adjacent_pairs(groups: np.ndarray) -> int:
     return sum(length // 2 for length in runs)
 
 
-def _trivial_rules(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> Iterator[Finding]:
+def _trivial_rules(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> Iterator[LintWarning]:
     """Rules that guess the labels of groups they have not seen, from the bare texts."""
     labels = statements.labels
     share = max(labels.mean(), 1 - labels.mean())
@@ -258,7 +258,7 @@ def _trivial_rules(statements: Statements, groups: np.ndarray, tests: np.ndarray
         right = held_out(rule, labels, groups) == labels
         if right.mean() > share + margin:
             on_tests = f", {right[tests].mean():.1%} of the published split's test rows" if tests.any() else ""
-            yield Finding(
+            yield LintWarning(
                 "trivial_rule",
                 int(right.sum()),
                 f"{rule.name} alone is right on {right.mean():.1%} of held-out rows{on_tests} (the larger class has "

@@ -27,7 +27,7 @@ LARGEST_TEXT = 64 << 20  # bytes of a file from there
 
 
 @dataclass(frozen=True)
-class Source:
+class SetSource:
     """Where a set comes from: files of one commit, and what makes examples of them, given a table per file."""
 
     repository: str  # `owner/name`, a dataset on the Hugging Face hub
@@ -69,7 +69,7 @@ def build(name: str, cache_dir: Path | None = None) -> Statements:
     )
 
 
-def _load(name: str, source: Source, cache_dir: Path | None) -> list[Any]:
+def _load(name: str, source: SetSource, cache_dir: Path | None) -> list[Any]:
     """A `datasets.Dataset` per file of the source."""
     cache = str(cache_dir / "datasets") if cache_dir else None
     tables = []
@@ -119,7 +119,7 @@ def cannot_load(name: str, what: str, error: Exception, otherwise: str) -> Input
     return InputError(f"{name}: cannot load {what} ({cause}); check the connection, or {otherwise}")
 
 
-def _fetch(source: Source, file: str, cache_dir: Path | None) -> str:
+def _fetch(source: SetSource, file: str, cache_dir: Path | None) -> str:
     """The local path of a file. One that is cached is not asked for again: a commit's files do not change."""
     if not source.on_github:
         return fetch(source.repository, source.revision, file, cache_dir)
@@ -148,22 +148,22 @@ def _download(url: str) -> bytes:
     return content
 
 
-SOURCES: Mapping[str, Source] = {
-    "truthfulqa": Source(
+SOURCES: Mapping[str, SetSource] = {
+    "truthfulqa": SetSource(
         "truthfulqa/truthful_qa",
         "741b8276f2d1982aa3d5b832d3ee81ed3b896490",
         ("generation/validation-00000-of-00001.parquet",),
         ("question", "correct_answers", "incorrect_answers"),
         builders.truthfulqa,
     ),
-    "toxigen": Source(
+    "toxigen": SetSource(
         "toxigen/toxigen-data",
         "ea082a8973a287097b17973343576e0c8da8eb3b",
         ("annotated/train-00000-of-00001.parquet", "annotated/test-00000-of-00001.parquet"),
         ("text", "toxicity_human"),
         builders.toxigen,
     ),
-    "confaide": Source(
+    "confaide": SetSource(
         "skywalker023/confAIde",
         "3174c63e689226189675a740b7bf9053f10bae50",
         ("benchmark/tier_2a.txt", "benchmark/tier_2b.txt", "benchmark/tier_2_labels.txt"),
@@ -171,14 +171,14 @@ SOURCES: Mapping[str, Source] = {
         builders.confaide,
         on_github=True,
     ),
-    "stereoset": Source(
+    "stereoset": SetSource(
         "McGill-NLP/stereoset",
         "bf6e7ce50491784d094fb7afe60a70ecccb89035",
         ("intersentence/validation-00000-of-00001.parquet",),
         ("bias_type", "context", "sentences"),
         builders.stereoset,
     ),
-    "sst2": Source(
+    "sst2": SetSource(
         "stanfordnlp/sst2",
         "8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb",
         ("data/test-00000-of-00001.parquet",),

@@ -21,7 +21,7 @@ Completions = list[np.ndarray]
 
 
 @dataclass(frozen=True)
-class Asking:
+class Decoding:
     """How a model is asked.
 
     Attributes:
@@ -38,7 +38,7 @@ def ask(
     task: Task,
     edit: Edit | None,
     conditions: Sequence[int],
-    how: Asking,
+    how: Decoding,
     *,
     kept: Mapping[int, Completions] | None = None,
     keep: Callable[[int, Completions], None] | None = None,
@@ -79,7 +79,7 @@ def check_lengths(model: LanguageModel, task: Task) -> None:
 
 
 def _choose(
-    model: LanguageModel, task: Task, edit: Edit | None, conditions: Sequence[int], how: Asking, progress: str | None
+    model: LanguageModel, task: Task, edit: Edit | None, conditions: Sequence[int], how: Decoding, progress: str | None
 ) -> list[list[np.ndarray]]:
     items = [item for item in task.items if isinstance(item, Choice)]
     pairs = choice_pairs(model, task, items)
@@ -123,7 +123,7 @@ def _complete(
     task: Task,
     edit: Edit | None,
     conditions: Sequence[int],
-    how: Asking,
+    how: Decoding,
     found: dict[int, Completions],
     keep: Callable[[int, Completions], None] | None,
     progress: str | None,
@@ -164,7 +164,7 @@ def _completions(model: LanguageModel, tokens: Sequence[np.ndarray]) -> list[Com
 
 
 def _predict(
-    model: LanguageModel, task: Task, edit: Edit | None, conditions: Sequence[int], how: Asking, progress: str | None
+    model: LanguageModel, task: Task, edit: Edit | None, conditions: Sequence[int], how: Decoding, progress: str | None
 ) -> list[list[Likelihood]]:
     """Each document in windows, which count for the part that they begin to score in.
 
@@ -191,7 +191,7 @@ def _score(
     pairs: Sequence[Pair],
     edit: Edit | None,
     conditions: Sequence[int],
-    how: Asking,
+    how: Decoding,
     progress: str | None,
 ) -> np.ndarray:
     return score(

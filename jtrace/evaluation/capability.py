@@ -19,7 +19,7 @@ _LETTERED = ("mmlu",)  # tasks whose prompts list the answers, so that a letter 
 
 
 @dataclass(frozen=True)
-class Question:
+class CapabilityQuestion:
     """A question and its answers, without blanks around them.
 
     Attributes:
@@ -41,7 +41,9 @@ class Question:
     group: str = ""
 
 
-def capability_task(name: str, test: Sequence[Question], dev: Sequence[Question], shots: int) -> Task:
+def capability_task(
+    name: str, test: Sequence[CapabilityQuestion], dev: Sequence[CapabilityQuestion], shots: int
+) -> Task:
     """Questions after worked examples; the likeliest answer is taken, and t answers in a tie count 1/t.
 
     Metrics: `accuracy`, of the highest summed log-probability, and `accuracy_normalised`, of the highest one per
@@ -81,7 +83,7 @@ def capability_task(name: str, test: Sequence[Question], dev: Sequence[Question]
     return Task(name, "", ("paper", "sound"), items, _measure(right, lengths), main="accuracy", key=repr(right))
 
 
-def _examples(name: str, subject: str, dev: Sequence[Question], shots: int) -> list[Question]:
+def _examples(name: str, subject: str, dev: Sequence[CapabilityQuestion], shots: int) -> list[CapabilityQuestion]:
     if shots and not dev:
         raise InputError(
             f"{name}: the dev split is missing, but {shots} examples are asked for; add {name}_dev, or ask for none"
@@ -94,7 +96,7 @@ def _examples(name: str, subject: str, dev: Sequence[Question], shots: int) -> l
     return examples
 
 
-def _opening(subject: str, lettered: bool, examples: Sequence[Question]) -> str:
+def _opening(subject: str, lettered: bool, examples: Sequence[CapabilityQuestion]) -> str:
     """What stands before a subject's questions."""
     about = f" about {_spoken(subject)}" if subject else ""
     header = [f"The following are multiple choice questions (with answers){about}."] if lettered else []
@@ -102,15 +104,15 @@ def _opening(subject: str, lettered: bool, examples: Sequence[Question]) -> str:
     return "".join(f"{part}\n\n" for part in header + worked)
 
 
-def _prompt(question: Question, lettered: bool) -> str:
+def _prompt(question: CapabilityQuestion, lettered: bool) -> str:
     if lettered:
         listed = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, question.choices, strict=False)]
         return "\n".join([question.stem, *listed, "Answer:"])
     article = f"Article: {question.context}\n\n" if question.context else ""
-    return f"{article}Question: {question.stem}\nAnswer:"
+    return f"{article}CapabilityQuestion: {question.stem}\nAnswer:"
 
 
-def _continuations(question: Question, lettered: bool) -> tuple[str, ...]:
+def _continuations(question: CapabilityQuestion, lettered: bool) -> tuple[str, ...]:
     answers = ascii_uppercase[: len(question.choices)] if lettered else question.choices
     return tuple(f" {answer}" for answer in answers)
 

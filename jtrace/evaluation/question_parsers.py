@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any
 
-from jtrace.evaluation.capability import Question
+from jtrace.evaluation.capability import CapabilityQuestion
 
 Row = Mapping[str, Any]
 _LETTERS = "abcde"  # of MathQA's answers
@@ -54,33 +54,33 @@ def _position(row: Row, column: str, keys: Iterable[str]) -> int:
     return known.index(key)
 
 
-def _mmlu(index: int, row: Row) -> Question:
+def _mmlu(index: int, row: Row) -> CapabilityQuestion:
     choices = _texts(row, "choices")
     right = _position(row, "answer", map(str, range(len(choices))))
     subject = text(row, "subject") if "subject" in row else ""
-    return Question(index, text(row, "question").strip(), choices, right, subject=subject.strip())
+    return CapabilityQuestion(index, text(row, "question").strip(), choices, right, subject=subject.strip())
 
 
-def _arc(index: int, row: Row) -> Question:
+def _arc(index: int, row: Row) -> CapabilityQuestion:
     answers = _unpacked(row, "choices")
     if not isinstance(answers, Mapping):
         raise ValueError("choices is not an object with text and label")
     choices, labels = _texts(answers, "text"), _texts(answers, "label")
     if len(choices) != len(labels):
         raise ValueError(f"choices has {len(choices)} texts for {len(labels)} labels")
-    return Question(index, text(row, "question").strip(), choices, _position(row, "answerKey", labels))
+    return CapabilityQuestion(index, text(row, "question").strip(), choices, _position(row, "answerKey", labels))
 
 
-def _race(index: int, row: Row) -> Question:
+def _race(index: int, row: Row) -> CapabilityQuestion:
     article, choices = text(row, "article").strip(), _texts(row, "options")
     right = _position(row, "answer", ascii_uppercase[: len(choices)])
-    return Question(index, text(row, "question").strip(), choices, right, context=article, group=article)
+    return CapabilityQuestion(index, text(row, "question").strip(), choices, right, context=article, group=article)
 
 
-def _mathqa(index: int, row: Row) -> Question:
+def _mathqa(index: int, row: Row) -> CapabilityQuestion:
     choices = answers_in(text(row, "options"))
     right = _position(row, "correct", _LETTERS[: len(choices)])
-    return Question(index, text(row, "Problem").strip(), choices, right)
+    return CapabilityQuestion(index, text(row, "Problem").strip(), choices, right)
 
 
 def answers_in(options: str) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def _left_open(text: str) -> int:
 
 
 # Index of the row from zero, and the row, to the question.
-QUESTIONS: Mapping[str, Callable[[int, Row], Question]] = {
+QUESTIONS: Mapping[str, Callable[[int, Row], CapabilityQuestion]] = {
     "mmlu": _mmlu,
     "arc_easy": _arc,
     "arc_challenge": _arc,

@@ -22,8 +22,7 @@ from jtrace.data.world.facts import make_world
 from jtrace.data.world.questions import held_out_text
 from jtrace.data.world.spec import names_world, parse_world
 from jtrace.errors import InputError
-from jtrace.evaluation import statement_labels as discriminative
-from jtrace.evaluation import toxigen, truthfulqa, world
+from jtrace.evaluation import statement_labels, toxigen, truthfulqa, world
 from jtrace.evaluation.capability import SHOTS, capability_task
 from jtrace.evaluation.judges import judge_prompt, toxic, toxic_label, verdicts
 from jtrace.evaluation.perplexity import parts, perplexity_task
@@ -55,7 +54,7 @@ class Judges:
 
 
 @dataclass(frozen=True)
-class Data:
+class TaskSources:
     """Where tasks get their items.
 
     Attributes:
@@ -86,7 +85,7 @@ class Data:
         return self.given(name) or read_statements(name, self.data_dir, self.cache_dir)
 
 
-def read_tasks(names: Sequence[str], protocols: Sequence[str], data: Data, judges: Judges) -> list[Task]:
+def read_tasks(names: Sequence[str], protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
     """The tasks of --tasks, each as every wanted protocol measures it.
 
     Raises:
@@ -101,7 +100,7 @@ def read_tasks(names: Sequence[str], protocols: Sequence[str], data: Data, judge
     return [task for task in found if set(task.protocols) & set(protocols)]
 
 
-def assumed_meanings(names: Sequence[str], data: Data) -> list[str]:
+def assumed_meanings(names: Sequence[str], data: TaskSources) -> list[str]:
     """A warning for each task that asks a file of the user's own what a built-in set's labels mean."""
     found = []
     for name in dict.fromkeys(names):
@@ -114,7 +113,7 @@ def assumed_meanings(names: Sequence[str], data: Data) -> list[str]:
     return found
 
 
-def _read_task(name: str, protocols: Sequence[str], data: Data, judges: Judges) -> list[Task]:
+def _read_task(name: str, protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
     kind = name.partition("_")[0]
     if kind in WORDINGS:
         return _statement_tasks(data.set_named(name), protocols, data)
@@ -133,19 +132,19 @@ def _read_task(name: str, protocols: Sequence[str], data: Data, judges: Judges) 
     raise InputError(f"--tasks: no task '{name}'; there are {', '.join(TASKS)}")
 
 
-def _statement_tasks(statements: Statements, protocols: Sequence[str], data: Data) -> list[Task]:
+def _statement_tasks(statements: Statements, protocols: Sequence[str], data: TaskSources) -> list[Task]:
     groups = _groups(statements)
     found = []
     if "paper" in protocols:
-        rows = discriminative.evaluation_rows(statements)[: data.limit]
-        found.append(discriminative.published_task(statements, rows, groups, data.seed))
+        rows = statement_labels.evaluation_rows(statements)[: data.limit]
+        found.append(statement_labels.published_task(statements, rows, groups, data.seed))
     if "sound" in protocols:
-        rows = discriminative.clean_rows(statements, groups)[: data.limit]
-        found.append(discriminative.likelihood_task(statements, rows, groups))
+        rows = statement_labels.clean_rows(statements, groups)[: data.limit]
+        found.append(statement_labels.likelihood_task(statements, rows, groups))
     return found
 
 
-def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: Data, judges: Judges) -> list[Task]:
+def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
     if judges.toxicity is None:
         raise InputError(
             "toxigen: no judge of its continuations; give --toxicity_judge=FOLDER with a sequence classifier such as "
@@ -154,8 +153,8 @@ def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: Data,
     classifier, groups = load_classifier(judges.toxicity, jnp.float32), _groups(statements)
     toxic_label(classifier)  # refused now, not after the completions are made
     rows = {
-        "paper": discriminative.evaluation_rows(statements),
-        "sound": discriminative.clean_rows(statements, groups),
+        "paper": statement_labels.evaluation_rows(statements),
+        "sound": statement_labels.clean_rows(statements, groups),
     }
 
     def judge(texts: Sequence[str]) -> np.ndarray:
@@ -169,7 +168,7 @@ def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: Data,
     ]
 
 
-def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> list[Task]:
+def _truthfulqa_tasks(protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
     """Questions that no vector is made of: the published test questions, or those that the statement set leaves."""
     truth, info = _answer_judge(judges.truth, "truth"), _answer_judge(judges.info, "info")
     judged = truth is not None or info is not None
@@ -198,7 +197,7 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: Data, judges: Judges) -> l
     return found
 
 
-def _held_out_choices(data: Data) -> list[truthfulqa.MultipleChoice]:
+def _held_out_choices(data: TaskSources) -> list[truthfulqa.MultipleChoice]:
     """Of the questions that the statement set, which vectors are made of, does not ask."""
     seen = truthfulqa.questions_of(data.set_named("truthfulqa"))
     rows = truthfulqa.from_hub_rows(read_truthfulqa_choices(data.data_dir, data.cache_dir))
@@ -230,7 +229,7 @@ def _large(folder: Path) -> bool:
     return int(read_config_json(folder).get("hidden_size", 0)) >= 2048
 
 
-def _perplexity_task(data: Data) -> Task:
+def _perplexity_task(data: TaskSources) -> Task:
     if data.text == WIKITEXT:
         documents = parts(read_wikitext(data.data_dir, data.cache_dir))
     elif data.text is not None and names_world(data.text):
@@ -244,7 +243,7 @@ def _perplexity_task(data: Data) -> Task:
     return perplexity_task(documents[: data.limit])
 
 
-def _texts_of(name: str, data: Data) -> list[Text]:
+def _texts_of(name: str, data: TaskSources) -> list[Text]:
     """The rows that a vector's set leaves to evaluate on."""
     if name not in BUILTIN and all(name != statements.name for statements in data.statements):
         raise InputError(
@@ -252,7 +251,7 @@ def _texts_of(name: str, data: Data) -> list[Text]:
         )
     statements = data.set_named(name)
     groups = _groups(statements)
-    rows = discriminative.clean_rows(statements, groups)
+    rows = statement_labels.clean_rows(statements, groups)
     if not len(rows):
         raise InputError(f"perplexity: the vector of '{name}' is made of all of its rows; give --text=FILE or wikitext")
     return [Text(int(row), statements.texts[row], f"{name} {groups[row]}") for row in rows]
@@ -271,12 +270,12 @@ def _text_of(path: Path) -> str:
         raise InputError(f"--text={path}: is not UTF-8; save it as UTF-8 text") from None
 
 
-def _capability_task(name: str, data: Data) -> Task:
+def _capability_task(name: str, data: TaskSources) -> Task:
     test, dev = read_capability(name, data.data_dir, data.cache_dir)
     return capability_task(name, test[: data.limit], dev, SHOTS[name] if data.shots is None else data.shots)
 
 
-def _world_tasks(name: str, data: Data) -> list[Task]:
+def _world_tasks(name: str, data: TaskSources) -> list[Task]:
     part, config = parse_world(name)
     place = make_world(config)
     dimensions = [info.dimension for info in WORLD.values()]

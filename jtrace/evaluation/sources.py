@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import pyarrow
 from pyarrow import parquet
 
-from jtrace.data import sources as hub
+from jtrace.data import sources
 from jtrace.errors import InputError
-from jtrace.evaluation.capability import Question
+from jtrace.evaluation.capability import CapabilityQuestion
 from jtrace.evaluation.question_parsers import QUESTIONS, Row, cell, text
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class TaskFile:
     """A dataset on the Hugging Face hub, and the Parquet file there of each split."""
 
     repository: str  # `owner/name`
@@ -35,39 +35,39 @@ class Source:
 
 
 _ARC = ("allenai/ai2_arc", "210d026faf9955653af8916fad021475a3f00453")
-SOURCES: Mapping[str, Source] = {
-    "mmlu": Source(
+SOURCES: Mapping[str, TaskFile] = {
+    "mmlu": TaskFile(
         "cais/mmlu",
         "c30699e8356da336a370243923dbaf21066bb9fe",
         {"test": "all/test-00000-of-00001.parquet", "dev": "all/dev-00000-of-00001.parquet"},
     ),
-    "arc_easy": Source(
+    "arc_easy": TaskFile(
         *_ARC,
         {"test": "ARC-Easy/test-00000-of-00001.parquet", "dev": "ARC-Easy/validation-00000-of-00001.parquet"},
     ),
-    "arc_challenge": Source(
+    "arc_challenge": TaskFile(
         *_ARC,
         {"test": "ARC-Challenge/test-00000-of-00001.parquet", "dev": "ARC-Challenge/validation-00000-of-00001.parquet"},
     ),
-    "race": Source(
+    "race": TaskFile(
         "ehovy/race",
         "2fec9fd81f1dc971569a9b729c43f2f0e6436637",
         {"test": "all/test-00000-of-00001.parquet", "dev": "all/validation-00000-of-00001.parquet"},
     ),
     # A mirror: `allenai/math_qa` is a script, which `datasets` refuses.
-    "mathqa": Source(
+    "mathqa": TaskFile(
         "regisss/math_qa",
         "main",
         {"test": "data/test-00000-of-00001.parquet", "dev": "data/validation-00000-of-00001.parquet"},
     ),
-    "wikitext": Source(
+    "wikitext": TaskFile(
         "Salesforce/wikitext",
         "b08601e04326c79dfdd32d625aee71d232d685c3",
         {"test": "wikitext-2-raw-v1/test-00000-of-00001.parquet"},
     ),
-    "truthfulqa": Source(
-        hub.SOURCES["truthfulqa"].repository,
-        hub.SOURCES["truthfulqa"].revision,
+    "truthfulqa": TaskFile(
+        sources.SOURCES["truthfulqa"].repository,
+        sources.SOURCES["truthfulqa"].revision,
         {"mc": "multiple_choice/validation-00000-of-00001.parquet"},
     ),
 }
@@ -75,7 +75,7 @@ SOURCES: Mapping[str, Source] = {
 
 def read_capability(
     task: str, data_dir: Path | None, cache_dir: Path | None
-) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+) -> tuple[tuple[CapabilityQuestion, ...], tuple[CapabilityQuestion, ...]]:
     """The test and the dev questions of a capability task.
 
     Rows with an empty question or answer are left out, with a warning.
@@ -138,7 +138,7 @@ def read_truthfulqa_choices(data_dir: Path | None, cache_dir: Path | None) -> li
     return _parsed(*rows, lambda _, row: {column: cell(row, column) for column in columns})
 
 
-def _questions(task: str, split: str, data_dir: Path | None, cache_dir: Path | None) -> tuple[Question, ...]:
+def _questions(task: str, split: str, data_dir: Path | None, cache_dir: Path | None) -> tuple[CapabilityQuestion, ...]:
     where, rows = _rows(task, split, data_dir, cache_dir)
     found = _parsed(where, rows, QUESTIONS[task])
     kept = tuple(question for question in found if question.stem and all(question.choices))
@@ -167,11 +167,11 @@ def _rows(name: str, split: str, data_dir: Path | None, cache_dir: Path | None) 
     source = SOURCES[name]
     where = f"{source.files[split]} of {source}"
     try:
-        path = Path(hub.fetch(source.repository, source.revision, source.files[split], cache_dir))
+        path = Path(sources.fetch(source.repository, source.revision, source.files[split], cache_dir))
     # As in `jtrace.data.sources`: dozens of types, all of which mean that the file is not to be had.
     except Exception as error:
         way_out = f"give --data_dir=FOLDER with {name}_{split}.parquet in it"
-        raise hub.cannot_load(name, where, error, way_out) from error
+        raise sources.cannot_load(name, where, error, way_out) from error
     return where, _read(where, path, _READERS[path.suffix])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jtrace.data.statements import Statements
-from jtrace.data.world import questions as behaviour
+from jtrace.data.world import questions as world_questions
 from jtrace.data.world.facts import World
 from jtrace.data.world.statement_sets import statement_set
 from jtrace.evaluation.statement_labels import clean_rows, margins, shares_right
@@ -27,7 +27,7 @@ def question_task(world: World, dimension: str, limit: int | None = None) -> Tas
     """
     statements = statement_set(world, dimension)
     groups = statements.groups or ()
-    every = [question for question in behaviour.questions(world) if question.dimension == dimension]
+    every = [question for question in world_questions.questions(world) if question.dimension == dimension]
     rows = _clean(statements)[:limit]
     asked = [every[row] for row in rows]
 
@@ -56,14 +56,14 @@ def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
     of = {"robustness": "reliability"}.get(dimension, dimension)
     statements = statement_set(world, of)
     seen = set(statements.groups or ()) - {(statements.groups or ())[row] for row in _clean(statements)}
-    every = [prompt for prompt in behaviour.prompts(world) if prompt.dimension == dimension]
+    every = [prompt for prompt in world_questions.prompts(world) if prompt.dimension == dimension]
     groups = _prompt_groups(world, dimension)
     places = [i for i, group in enumerate(groups) if group not in seen][:limit]
     asked = [every[i] for i in places]
 
     def measure(completions: Sequence[Completion]) -> Mapping[str, Outcome]:
         pairs = zip(asked, completions, strict=True)
-        verdicts = [behaviour.judge(prompt, completion.text) for prompt, completion in pairs]
+        verdicts = [world_questions.judge(prompt, completion.text) for prompt, completion in pairs]
         trust = np.array(verdicts, np.float64)  # None, what the lexicon cannot judge, becomes NaN
         return {"trust": Outcome.of(trust), "judged": Outcome.of(np.isfinite(trust))}
 

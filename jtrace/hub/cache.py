@@ -31,7 +31,7 @@ from jtrace.hub.files import (
     is_inner_path,
     shards,
 )
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 
 SHA256_DIGITS = 64
 
@@ -133,7 +133,7 @@ class RepositoryCache:
         path = self.folder / "refs" / _formed(revision, is_inner_path(revision), "revision")
         if revision == commit or (path.is_file() and _read(path) == commit):
             return
-        with suppress(OSError, InputError), written_whole(self._own(path)) as aside:
+        with suppress(OSError, InputError), atomic_write(self._own(path)) as aside:
             aside.write_text(commit, encoding="utf-8")
 
     def revisions(self) -> list[str]:

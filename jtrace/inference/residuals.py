@@ -106,7 +106,7 @@ def _forward(
     return everywhere(residuals.at[:, read_of].set(captured, mode="drop")), everywhere(usable)
 
 
-def extract(
+def extract_residuals(
     params: Params,
     config: DecoderConfig,
     packed: Packed,
@@ -180,7 +180,7 @@ def compiled_memory(
     batch_slots: int | None = None,
     layout: Layout | None = None,
 ) -> DeviceMemory:
-    """What `extract` will take of each device, from compiling its forward; no weights need exist."""
+    """What `extract_residuals` will take of each device, from compiling its forward; no weights need exist."""
 
     flat = flatten_dict(abstract_params(config, dtype), sep="/")
     if layout is not None:

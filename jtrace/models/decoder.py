@@ -70,7 +70,7 @@ class Output(NamedTuple):
     keys: Keys | None = None
 
 
-class Kind(NamedTuple):
+class LayerKind(NamedTuple):
     """Which of the tables a layer uses; per layer in the scan's inputs."""
 
     rotation: Int[Array, " *L"]
@@ -84,7 +84,7 @@ class Tables(NamedTuple):
     # seen: T T, or S+G where the past is attended to. A kernel that asks the slots needs the window alone.
     visible: Bool[Array, "W B *seen"] | Int[Array, " W"]
 
-    def of(self, kind: Kind) -> tuple[Rotation, Bool[Array, "B *seen"] | Int[Array, ""]]:
+    def of(self, kind: LayerKind) -> tuple[Rotation, Bool[Array, "B *seen"] | Int[Array, ""]]:
         """One layer's."""
         cos, sin = (jax.lax.dynamic_index_in_dim(table, kind.rotation, keepdims=False) for table in self.rotation)
         return (cos, sin), jax.lax.dynamic_index_in_dim(self.visible, kind.visible, keepdims=False)
@@ -94,12 +94,12 @@ class Layer(NamedTuple):
     """What the scan takes in per layer beside params."""
 
     number: Int[Array, " *L"]
-    kind: Kind
+    kind: LayerKind
     edit: Edit | None
     prompt: Keys | None
 
 
-class Shared(NamedTuple):
+class SharedInputs(NamedTuple):
     """What all layers use."""
 
     tables: Tables
@@ -118,7 +118,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, carried: tuple[Float[Array, "B T D"], Keys | None], layer: Layer, shared: Shared
+        self, carried: tuple[Float[Array, "B T D"], Keys | None], layer: Layer, shared: SharedInputs
     ) -> tuple[tuple[Float[Array, "B T D"], Keys | None], tuple[Float[Array, "B R D"] | None, Keys | None]]:
         c = self.config
         residual, own = carried
@@ -245,14 +245,14 @@ class Decoder(nn.Module):
         windows = list(dict.fromkeys(layer.window for layer in c.layers))
         cos, sin = zip(*(rotation_at(positions, rope, c.rotary_dims) for rope in ropes), strict=True)
         tables = Tables((jnp.stack(cos), jnp.stack(sin)), jnp.stack([visible(window) for window in windows]))
-        kind = Kind(
+        kind = LayerKind(
             jnp.array([ropes.index(layer.rope) for layer in c.layers]),
             jnp.array([windows.index(layer.window) for layer in c.layers]),
         )
         edit, condition = (None, None) if intervention is None else intervention
         prompt, own, held = (None, None, None) if past is None else (past.prompt, past.own, past.held)
         layer = Layer(jnp.arange(c.depth), kind, edit, prompt)
-        return self.blocks((self.embedding[tokens], own), layer, Shared(tables, slots, reads, condition, held))
+        return self.blocks((self.embedding[tokens], own), layer, SharedInputs(tables, slots, reads, condition, held))
 
     def normed(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """What the head reads, from the last block's output."""

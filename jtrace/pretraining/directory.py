@@ -27,7 +27,7 @@ from jtrace.checkpoints.pretraining_run import LOG, RECORD, kept_path, read_log
 from jtrace.errors import InputError
 from jtrace.hub.files import TOKENIZER_FILES
 from jtrace.pretraining.step import State
-from jtrace.runtime.atomic import folder_written_whole, written_whole
+from jtrace.runtime.atomic import atomic_folder, atomic_write
 
 LOCK = ".lock"
 ARRAYS = "arrays"
@@ -55,7 +55,7 @@ class TrainingRun:
         folder = self.path / "state" / f"{int(state.step):06d}"
         if folder in earlier:
             return
-        with folder_written_whole(folder) as aside:
+        with atomic_folder(folder) as aside:
             save_arrays(aside / ARRAYS, _by_number(state))
         for other in earlier:
             shutil.rmtree(other)
@@ -136,7 +136,7 @@ def check_documents(path: Path, documents: Mapping[str, Any]) -> None:
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a run's record: `config`, `documents`, and the circumstances of the command that began it."""
-    with written_whole(path / RECORD) as aside:
+    with atomic_write(path / RECORD) as aside:
         aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -194,7 +194,7 @@ def open_training_run(path: Path, tokenizer: Path) -> Iterator[TrainingRun]:
         InputError: it cannot be written.
     """
     if not tokenizer_folder(path).is_dir():
-        with folder_written_whole(tokenizer_folder(path)) as aside:
+        with atomic_folder(tokenizer_folder(path)) as aside:
             for name in TOKENIZER_FILES:
                 if (tokenizer / name).is_file():
                     shutil.copyfile(tokenizer / name, aside / name)
@@ -239,7 +239,7 @@ def _states(run: Path) -> list[Path]:
 def _take_back(run: Path) -> None:
     """Take back the log's lines that are later than the state: those steps are done again."""
     latest = latest_step(run)
-    with written_whole(run / LOG) as aside:
+    with atomic_write(run / LOG) as aside:
         lines = [json.dumps(line) + "\n" for line in read_log(run) if line["step"] <= latest]
         aside.write_text("".join(lines), encoding="utf-8")
 

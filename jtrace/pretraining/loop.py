@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jtrace.checkpoints.orbax import read_checkpoint
 from jtrace.data.corpus.epochs import Order
-from jtrace.data.corpus.rows import Layout
+from jtrace.data.corpus.rows import RowPlan
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Params
@@ -36,8 +36,8 @@ MOST_UNROLLED = 12
 class Corpus(NamedTuple):
     """Rows to learn from and rows of held-out documents."""
 
-    training: Layout
-    held_out: Layout
+    training: RowPlan
+    held_out: RowPlan
 
 
 class Model(NamedTuple):
@@ -139,7 +139,7 @@ def _first_state(config: PretrainConfig, model: Model, mesh: Mesh) -> State:
 class _Validator:
     """The mean loss of held-out rows, in nats per token; rows are filled up to one shape."""
 
-    def __init__(self, decoder: Decoder, rows: Layout, mesh: Mesh, at_once: int) -> None:
+    def __init__(self, decoder: Decoder, rows: RowPlan, mesh: Mesh, at_once: int) -> None:
         self._evaluate, self._mesh, self._rows = evaluation(decoder), mesh, rows
         padded = np.full(math.ceil(len(rows) / at_once) * at_once, -1)
         padded[: len(rows)] = np.arange(len(rows))

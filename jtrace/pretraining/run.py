@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from jtrace.checkpoints.export import DROPPED
 from jtrace.checkpoints.load import read_config_json
 from jtrace.checkpoints.pretraining_run import kept_steps
-from jtrace.data.corpus.readers import Document, Fingerprint, texts_of
+from jtrace.data.corpus.readers import Document, TextFingerprint, texts_of
 from jtrace.data.corpus.rows import lay_out
 from jtrace.data.corpus.token_store import TokenStore, read_tokens, write_tokens
 from jtrace.data.corpus.tokenise import tokenise
@@ -54,7 +54,7 @@ from jtrace.pretraining.directory import (
 )
 from jtrace.pretraining.loop import Corpus, Model, train
 from jtrace.pretraining.step import local_mesh
-from jtrace.runtime.atomic import folder_written_whole
+from jtrace.runtime.atomic import atomic_folder
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.01, 1000
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy")
@@ -87,7 +87,7 @@ def pretrain(out: Path, documents: Iterable[Document], config: PretrainConfig, *
         if disagreement := class_disagreement(tokenizer):
             print(f"warning: {tokenizer}: {disagreement}", file=sys.stderr)
         if tokens_folder(out).is_dir():
-            seen = Fingerprint()
+            seen = TextFingerprint()
             for _ in seen.watch(documents):
                 pass
             check_documents(out, seen.values())
@@ -97,7 +97,7 @@ def pretrain(out: Path, documents: Iterable[Document], config: PretrainConfig, *
             _check_disk(out, config, model)
         else:
             _check_disk(out, config, model)
-            with folder_written_whole(tokens_folder(out)) as aside:
+            with atomic_folder(tokens_folder(out)) as aside:
                 seen = _write_tokens(aside, documents, tokenizer, model)
                 check_documents(out, seen.values())
                 _corpus(config, read_tokens(aside))
@@ -146,8 +146,8 @@ def _model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase, folder: P
     return Model(architecture, values)
 
 
-def _write_tokens(folder: Path, documents: Iterable[Document], tokenizer: Path, model: Model) -> Fingerprint:
-    seen, reader = Fingerprint(), read_tokenizer(tokenizer)
+def _write_tokens(folder: Path, documents: Iterable[Document], tokenizer: Path, model: Model) -> TextFingerprint:
+    seen, reader = TextFingerprint(), read_tokenizer(tokenizer)
     write_tokens(folder, tokenise(seen.watch(documents), reader), len(reader), model.architecture.vocab_size)
     return seen
 

@@ -132,7 +132,7 @@ def random_vector(vector: np.ndarray, seed: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Kind:
+class VectorKind:
     """A way of making steering vectors: the function, and what a file says of it."""
 
     vector: Callable[..., Float[Array, " D"]]
@@ -140,15 +140,17 @@ class Kind:
 
 
 _SCALED = "normalised, times the std (ddof 1) of all rows' projections on it"
-KINDS: Mapping[str, Kind] = {
-    MASS_MEAN: Kind(mass_mean_vector, f"mean of label 1 minus mean of label 0, {_SCALED}"),
-    "whitened": Kind(
+KINDS: Mapping[str, VectorKind] = {
+    MASS_MEAN: VectorKind(mass_mean_vector, f"mean of label 1 minus mean of label 0, {_SCALED}"),
+    "whitened": VectorKind(
         whitened_vector,
         f"inverse of the shrunk covariance within the labels, times mean of label 1 minus mean of label 0, {_SCALED}",
     ),
-    "probe": Kind(probe_vector, f"weights of a logistic probe on standardised features, of raw ones, {_SCALED}"),
-    "pca": Kind(pca_vector, f"first principal component of differences of pairs, label 1 minus label 0, {_SCALED}"),
-    "shuffled": Kind(shuffled_vector, f"control: labels shuffled (seed 0), then as {MASS_MEAN}, {_SCALED}"),
+    "probe": VectorKind(probe_vector, f"weights of a logistic probe on standardised features, of raw ones, {_SCALED}"),
+    "pca": VectorKind(
+        pca_vector, f"first principal component of differences of pairs, label 1 minus label 0, {_SCALED}"
+    ),
+    "shuffled": VectorKind(shuffled_vector, f"control: labels shuffled (seed 0), then as {MASS_MEAN}, {_SCALED}"),
 }
 
 

@@ -24,9 +24,9 @@ from jtrace.report.sections.protocols import protocols_section
 from jtrace.report.sections.run import foot, oddities, problems, run_section, untraced, warnings
 from jtrace.report.sections.steering import agreement_table, steering_section
 from jtrace.report.standings import standings
-from jtrace.runs.log import Passage, read
+from jtrace.runs.log import CheckpointTiming, read
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 
 TRIES = 5
 DYNAMICS_TABLES = ("onsets", "change_points", "turns", "angles", "subspaces", "correlations", "transfer")
@@ -46,7 +46,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     out = out or run / "report.html"
     html = _page_of_now(RunDirectory(run))
-    with written_whole(out) as aside:
+    with atomic_write(out) as aside:
         aside.write_text(html, encoding="utf-8")
     return out
 
@@ -138,6 +138,6 @@ def _steered(
         yield Section("agreement", "Probes and behaviour", figures["agreement"] + correlated)
 
 
-def _pipeline(passages: Sequence[Passage], figures: Mapping[str, str]) -> Iterator[Section]:
+def _pipeline(passages: Sequence[CheckpointTiming], figures: Mapping[str, str]) -> Iterator[Section]:
     if html := pipeline_section(passages, figures["pipeline"]):
         yield Section("pipeline", "The sweep itself", html)

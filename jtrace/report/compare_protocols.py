@@ -12,7 +12,7 @@ import pandas as pd
 from jtrace.report.figures.style import at_text, span_text
 from jtrace.report.findings import LEVEL, PAIRED, Z95, Finding, findings
 from jtrace.report.format import listed, number, spread, with_spread
-from jtrace.report.standings import Standing, standings
+from jtrace.report.standings import SetAtLastCheckpoint, standings
 from jtrace.steering.results import Estimate
 
 INFORMATION = {"mi_xt": "I(X;T)", "mi_yt": "I(Y;T)"}
@@ -55,8 +55,8 @@ class SideBySide:
 class Pair:
     """One set of one model under both protocols, with the table of turns."""
 
-    paper: Standing
-    sound: Standing
+    paper: SetAtLastCheckpoint
+    sound: SetAtLastCheckpoint
     paper_finding: Finding
     sound_finding: Finding
     turns: pd.DataFrame | None
@@ -258,7 +258,7 @@ def _beyond_luck(value: float, rows: float, sound: Estimate) -> bool:
     return bool(abs(value - sound.value) > np.hypot(_luck(value, rows), half))
 
 
-def _row(table: pd.DataFrame | None, standing: Standing, metric: str) -> pd.Series | None:
+def _row(table: pd.DataFrame | None, standing: SetAtLastCheckpoint, metric: str) -> pd.Series | None:
     if table is None:
         return None
     rows = standing.part_of(table)

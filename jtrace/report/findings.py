@@ -11,7 +11,7 @@ from jtrace.dynamics.trajectory import Trajectory
 from jtrace.probing.reversed_probes import is_reversed
 from jtrace.report.figures.style import at_text, place_text, span_text
 from jtrace.report.format import listed, number, spread, with_spread
-from jtrace.report.standings import Standing, standings
+from jtrace.report.standings import SetAtLastCheckpoint, standings
 from jtrace.steering.results import Estimate
 
 Z95 = 1.96
@@ -209,7 +209,7 @@ def clear_of(found: list[Finding]) -> str:
     return "the text-only classifier and chance" if all(f.text is not None for f in found) else "chance"
 
 
-def _finding(standing: Standing, onsets: pd.DataFrame | None) -> Finding:
+def _finding(standing: SetAtLastCheckpoint, onsets: pd.DataFrame | None) -> Finding:
     curve = standing.curve
     probes = standing.over_training("probe_accuracy")
     first = probes.iloc[0]
@@ -239,12 +239,12 @@ def _finding(standing: Standing, onsets: pd.DataFrame | None) -> Finding:
     )
 
 
-def _calibration(standing: Standing) -> tuple[float, float, float] | None:
+def _calibration(standing: SetAtLastCheckpoint) -> tuple[float, float, float] | None:
     error, excess, p = (standing.value(f"probe_ece{part}") for part in ("", "_excess", "_p"))
     return None if error is None or excess is None or p is None else (error, excess, p)
 
 
-def _courses(standing: Standing, curve: Trajectory) -> dict[str, Course]:
+def _courses(standing: SetAtLastCheckpoint, curve: Trajectory) -> dict[str, Course]:
     courses = {}
     for metric in COURSES:
         line = standing.over_training(metric)
@@ -259,7 +259,7 @@ def _courses(standing: Standing, curve: Trajectory) -> dict[str, Course]:
     return courses
 
 
-def _onset(standing: Standing, curve: Trajectory, onsets: pd.DataFrame) -> str:
+def _onset(standing: SetAtLastCheckpoint, curve: Trajectory, onsets: pd.DataFrame) -> str:
     """Of the gain where layers are chosen on rows apart; nothing is said of one that is not clear."""
     rows = standing.of_set(onsets)
     rows = rows[(rows["metric"] == CHOSEN) & (rows["checkpoint"] != "")]

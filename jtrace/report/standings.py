@@ -11,7 +11,7 @@ from jtrace.steering.results import Estimate
 
 # eq=False: comparing tables has no single truth value.
 @dataclass(frozen=True, eq=False)
-class Standing:
+class SetAtLastCheckpoint:
     """A set under one protocol, at a model's last checkpoint.
 
     Attributes:
@@ -78,7 +78,7 @@ class Standing:
         return self.rows[(self.rows["metric"] == metric) & (self.rows["checkpoint"] == self.checkpoint)]
 
 
-def standings(metrics: pd.DataFrame) -> list[Standing]:
+def standings(metrics: pd.DataFrame) -> list[SetAtLastCheckpoint]:
     """One per protocol and set for each model's curve, then for each model that was traced once.
 
     Args:
@@ -87,7 +87,7 @@ def standings(metrics: pd.DataFrame) -> list[Standing]:
     return [found for protocol, rows in metrics.groupby("protocol") for found in _of_protocol(rows, str(protocol))]
 
 
-def _of_protocol(metrics: pd.DataFrame, protocol: str) -> Iterator[Standing]:
+def _of_protocol(metrics: pd.DataFrame, protocol: str) -> Iterator[SetAtLastCheckpoint]:
     curves = trajectories(metrics)
     for curve in curves:
         yield from _of_rows(curve.rows, curve.model, protocol, curve)
@@ -98,7 +98,7 @@ def _of_protocol(metrics: pd.DataFrame, protocol: str) -> Iterator[Standing]:
             yield from _of_rows(ordered[ordered["checkpoint"] == name], name, protocol, None)
 
 
-def _of_rows(rows: pd.DataFrame, model: str, protocol: str, curve: Trajectory | None) -> Iterator[Standing]:
+def _of_rows(rows: pd.DataFrame, model: str, protocol: str, curve: Trajectory | None) -> Iterator[SetAtLastCheckpoint]:
     for dataset in dict.fromkeys(rows["dataset"]):
         layer = best_layer(rows, dataset)
         if layer is None:
@@ -107,7 +107,7 @@ def _of_rows(rows: pd.DataFrame, model: str, protocol: str, curve: Trajectory | 
         probes = of_set[(of_set["metric"] == "probe_accuracy") & (of_set["layer"] == layer)]
         last = probes.sort_values("checkpoint").iloc[-1]
         at, dimension = str(last["checkpoint"]), str(last["dimension"])
-        yield Standing(model, protocol, str(dataset), dimension, layer, at, int(last["n"]), of_set, curve)
+        yield SetAtLastCheckpoint(model, protocol, str(dataset), dimension, layer, at, int(last["n"]), of_set, curve)
 
 
 def _estimate(row: pd.Series) -> Estimate:

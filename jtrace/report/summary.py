@@ -5,7 +5,7 @@ import pandas as pd
 
 from jtrace.dynamics.trajectory import with_checkpoints
 from jtrace.report.format import spread
-from jtrace.report.standings import Standing, standings
+from jtrace.report.standings import SetAtLastCheckpoint, standings
 from jtrace.steering.effects import effects
 from jtrace.steering.results import vectors
 
@@ -117,7 +117,7 @@ def _brief(column: str) -> str:
     return column
 
 
-def _row(standing: Standing) -> dict[str, object]:
+def _row(standing: SetAtLastCheckpoint) -> dict[str, object]:
     row: dict[str, object] = dict(
         zip(KEYS, (standing.dataset, standing.checkpoint, standing.protocol, standing.layer), strict=True)
     )

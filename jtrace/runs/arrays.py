@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from jtrace.probing.vectors import VECTORS_KEY
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], how: Mapping[str, Any] | None = None) -> None:
@@ -23,7 +23,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], how: Mapping[str,
         WriteError: the disk is full, read-only or gone.
     """
     about = None if how is None else {VECTORS_KEY: json.dumps(dict(how))}
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, aside, metadata=about)
 
 

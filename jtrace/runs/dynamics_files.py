@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jtrace.errors import InputError
-from jtrace.runtime.atomic import cannot_write, written_whole
+from jtrace.runtime.atomic import atomic_write, cannot_write
 
 
 def write_dynamics(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -24,7 +24,7 @@ def write_dynamics(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
             continue
         # What pandas would note down of itself differs between its versions.
         table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             pq.write_table(table, aside, write_page_checksum=True)
 
 

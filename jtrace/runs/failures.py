@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 from jtrace.runtime.locks import alone
 
 Notes = dict[str, dict[str, str]]
@@ -61,5 +61,5 @@ class Failures:
             self._write({name: note for name, note in self.read().items() if name not in names})
 
     def _write(self, notes: Notes) -> None:
-        with written_whole(self.path) as aside:
+        with atomic_write(self.path) as aside:
             aside.write_text("".join(json.dumps(record) + "\n" for record in notes.values()), encoding="utf-8")

@@ -43,7 +43,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Passage:
+class CheckpointTiming:
     """One checkpoint's way through the pipeline.
 
     Attributes:
@@ -123,7 +123,7 @@ class Overlap:
         return self.wall / getattr(self, self.slowest)
 
 
-def append(path: Path, passage: Passage) -> None:
+def append(path: Path, passage: CheckpointTiming) -> None:
     """Add a line, in one write; after a line that a killed writer has cut short, a new one is begun.
 
     Raises:
@@ -144,7 +144,7 @@ def append(path: Path, passage: Passage) -> None:
         raise cannot_write(path, error) from None
 
 
-def read(path: Path) -> list[Passage]:
+def read(path: Path) -> list[CheckpointTiming]:
     """The passages in the order in which they were written; none if there is no file.
 
     Raises:
@@ -159,20 +159,20 @@ def read(path: Path) -> list[Passage]:
     return [passage for line in lines if (passage := _parsed(line)) is not None]
 
 
-def by_process(passages: Iterable[Passage]) -> list[list[Passage]]:
+def by_process(passages: Iterable[CheckpointTiming]) -> list[list[CheckpointTiming]]:
     """Each process's passages, which are those of one command, by the time of its first start."""
     ordered = sorted(passages, key=lambda passage: (passage.process, _start(passage)))
     groups = [list(group) for _, group in groupby(ordered, key=lambda passage: passage.process)]
     return sorted(groups, key=lambda group: _start(group[0]))
 
 
-def extent(passages: Sequence[Passage]) -> Span:
+def extent(passages: Sequence[CheckpointTiming]) -> Span:
     """From the first start to the last end; `passages` not empty."""
     spans = [span for passage in passages for name in SPANS if (span := passage.span(name)) is not None]
     return Span(min(span.start for span in spans), max(span.end for span in spans))
 
 
-def busy(passages: Iterable[Passage], stage: str) -> float:
+def busy(passages: Iterable[CheckpointTiming], stage: str) -> float:
     """Seconds in which at least one checkpoint of a process was in a stage, summed over processes."""
     total = 0.0
     for group in by_process(passages):
@@ -184,7 +184,7 @@ def busy(passages: Iterable[Passage], stage: str) -> float:
     return total
 
 
-def overlap(passages: Sequence[Passage]) -> Overlap | None:
+def overlap(passages: Sequence[CheckpointTiming]) -> Overlap | None:
     """How far the stages hid each other; None where nothing took any time."""
     wall = sum(extent(group).seconds for group in by_process(passages))
     found = Overlap(wall, *(busy(passages, stage) for stage in AT_ONCE))
@@ -209,22 +209,22 @@ def tokens_per_second(count: int, seconds: float) -> str:
     return f"{count / seconds:,.0f} tokens/s" if count and seconds > 0 else ""
 
 
-def _start(passage: Passage) -> float:
+def _start(passage: CheckpointTiming) -> float:
     return (passage.fetch or passage.read).start
 
 
-def _parsed(line: bytes) -> Passage | None:
+def _parsed(line: bytes) -> CheckpointTiming | None:
     try:
         fields: dict[str, Any] = json.loads(line.decode())
         spans = {name: Span(**fields[name]) if fields[name] is not None else None for name in SPANS}
         best = Best(**fields["best"]) if fields["best"] is not None else None
-        passage = Passage(**(fields | spans | {"best": best}))
+        passage = CheckpointTiming(**(fields | spans | {"best": best}))
         return passage if _is_well_formed(passage) else None
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
 
 
-def _is_well_formed(passage: Passage) -> bool:
+def _is_well_formed(passage: CheckpointTiming) -> bool:
     spans = {name: passage.span(name) for name in SPANS}
     numbers = [time for span in spans.values() if span for time in (span.start, span.end)]
     counts = [passage.fetched_bytes, passage.read_bytes, passage.tokens, passage.memory_bytes, passage.disk_bytes]

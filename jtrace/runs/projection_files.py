@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jtrace.errors import InputError
 from jtrace.probing.records import Projection
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 
 PROJECTION_SCHEMA = pa.schema(
     [
@@ -32,7 +32,7 @@ def write_projections(path: Path, projections: Sequence[Projection]) -> None:
         WriteError: the disk is full, read-only or gone.
     """
     tables = [PROJECTION_SCHEMA.empty_table(), *map(_table, projections)]
-    with written_whole(path) as aside:
+    with atomic_write(path) as aside:
         pq.write_table(pa.concat_tables(tables), aside)
 
 

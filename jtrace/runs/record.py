@@ -16,7 +16,7 @@ import jax
 
 from jtrace.errors import InputError
 from jtrace.runs.run_directory import LOCKS, RECORD, RunDirectory, readable_record
-from jtrace.runtime.atomic import sweep_up, written_whole
+from jtrace.runtime.atomic import atomic_write, sweep_up
 from jtrace.runtime.locks import alone, is_used
 
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "transformers", "tokenizers", "numpy", "safetensors")
@@ -136,7 +136,7 @@ def _is_new(path: Path) -> bool:
 
 
 def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    with written_whole(path / RECORD) as aside:
+    with atomic_write(path / RECORD) as aside:
         aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jtrace.checkpoints.audit import Fingerprint, Traced, audit
+from jtrace.checkpoints.audit import AuditedCheckpoint, WeightFingerprint, audit
 from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
@@ -30,7 +30,7 @@ from jtrace.runs.probe_files import read_probes, write_probes
 from jtrace.runs.projection_files import read_projections, write_projections
 from jtrace.runs.steering_files import SCHEMA as STEERING_SCHEMA
 from jtrace.runs.steering_files import TIME_KEY, latest
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 from jtrace.runtime.locks import Claims, in_use
 
 SCHEMA = pa.schema(
@@ -242,7 +242,7 @@ class RunDirectory:
         vectors: Mapping[str, np.ndarray],
         how: Mapping[str, Any],
         metrics: Sequence[Metric],
-        fingerprint: Fingerprint,
+        fingerprint: WeightFingerprint,
         projections: Sequence[Projection],
         content: Content | None = None,
         warnings: Sequence[str] = (),
@@ -265,9 +265,9 @@ class RunDirectory:
             self.write_vectors(ref, vectors, how)
             write_projections(self.projections_path(ref.name), projections)
             if content is not None:
-                with written_whole(self.stamp_path(ref)) as aside:
+                with atomic_write(self.stamp_path(ref)) as aside:
                     aside.write_text(f"{content.key} {content.stamp}")
-            with written_whole(self.table_path(ref)) as aside:
+            with atomic_write(self.table_path(ref)) as aside:
                 pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
         except WriteError:
             if not again:
@@ -338,7 +338,9 @@ class RunDirectory:
             written = (table.schema.metadata or {}).get(FINGERPRINT_KEY)
             if written is not None:  # a table of an earlier release has none
                 (row,) = table.slice(0, 1).to_pylist()
-                traced.append(Traced(path.stem, **row, fingerprint=Fingerprint.from_json(written.decode())))
+                traced.append(
+                    AuditedCheckpoint(path.stem, **row, fingerprint=WeightFingerprint.from_json(written.decode()))
+                )
         return audit(traced)
 
     def warnings(self) -> list[str]:

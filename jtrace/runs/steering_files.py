@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jtrace.errors import InputError
-from jtrace.runtime.atomic import cannot_write, written_whole
+from jtrace.runtime.atomic import atomic_write, cannot_write
 
 SCHEMA = pa.schema(
     [
@@ -69,7 +69,7 @@ def control_name(source: str) -> str:
 
 
 @dataclass(frozen=True)
-class Unit:
+class SteeringTable:
     """The files of one target under one vector, asked one task.
 
     Attributes:
@@ -105,7 +105,7 @@ class Unit:
 
     def write_table(self, rows: pd.DataFrame, time: str) -> None:
         table = pa.Table.from_pandas(rows, schema=SCHEMA, preserve_index=False)
-        with written_whole(self.table_path) as aside:
+        with atomic_write(self.table_path) as aside:
             pq.write_table(table.replace_schema_metadata({TIME_KEY: time.encode()}), aside)
 
     def read_completions(self) -> dict[tuple[Setting, int], list[int]]:
@@ -120,7 +120,7 @@ class Unit:
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
-            with written_whole(path) as aside:
+            with atomic_write(path) as aside:
                 aside.write_bytes(whole)
         found = {}
         for number, line in enumerate(whole.splitlines(), 1):

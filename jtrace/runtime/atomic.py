@@ -16,7 +16,7 @@ ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<pid>\d+)\.tmp")
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, flushed to disk and renamed to it if the block succeeds, removed if not.
 
     The folder is made where it is missing.
@@ -39,7 +39,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, which must not exist or be empty, renamed to it if the block succeeds.
 
     Raises:

@@ -15,7 +15,7 @@ class Ahead(threading.Thread):
     """A thread of this module, which may still be at work when the process ends."""
 
 
-class Background(Generic[T]):
+class PrefetchIterator(Generic[T]):
     """Makes items ahead of whoever takes them: at most `ahead` that are not taken yet, the one being made included.
 
     An exception of the items' own iterator reaches the reader after the items before it. To be used as a context

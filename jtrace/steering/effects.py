@@ -12,7 +12,7 @@ from jtrace.steering.results import (
     CONTROLS,
     LOWER_IS_BETTER,
     Estimate,
-    Vector,
+    SteeredRows,
     better_by,
     dimension_of,
     is_trust,
@@ -43,7 +43,7 @@ class Effect:
         tied: how many of them are as good as this one on the rows that it was chosen on.
     """
 
-    vector: Vector
+    vector: SteeredRows
     task: str
     metric: str
     layer: int
@@ -103,7 +103,7 @@ class Effect:
         return None if control is None else better_by(self.metric, control.value, self.unsteered.value)
 
 
-def effects(there: Sequence[Vector]) -> list[Effect]:
+def effects(there: Sequence[SteeredRows]) -> list[Effect]:
     """An effect per vector and task of trustworthiness, of controls too; in the table's order.
 
     Args:
@@ -201,7 +201,7 @@ def compared(found: Sequence[Effect]) -> dict[str, Estimate]:
     return {role: estimate for role, estimate in roles.items() if estimate}
 
 
-def _effect(vector: Vector, task: str, beside: Sequence[Vector]) -> Effect | None:
+def _effect(vector: SteeredRows, task: str, beside: Sequence[SteeredRows]) -> Effect | None:
     setting = _chosen(vector, task) if vector.protocol == "sound" else _best(vector, task)
     if setting is None:
         return None
@@ -239,7 +239,7 @@ def _apart(paired: Estimate | None, there: Estimate, plain: Estimate, comparison
     return there.among(comparisons).apart_from(plain.among(comparisons))
 
 
-def _at_its_own(control: Vector, task: str, metric: str, layer: int, strength: float) -> Estimate | None:
+def _at_its_own(control: SteeredRows, task: str, metric: str, layer: int, strength: float) -> Estimate | None:
     """A control at its own chosen or best setting, as the vector beside it is; where there is none, at the vector's."""
     sound = control.protocol == "sound"
     own = _chosen(control, task) if sound else _best(control, task)
@@ -248,7 +248,7 @@ def _at_its_own(control: Vector, task: str, metric: str, layer: int, strength: f
     return control.estimate(task, metric, layer, strength)
 
 
-def _chosen(vector: Vector, task: str) -> tuple[str, int, float] | None:
+def _chosen(vector: SteeredRows, task: str) -> tuple[str, int, float] | None:
     """Metric, layer and strength that the table says were chosen."""
     rows = vector.rows[(vector.rows["task"] == task) & vector.rows["metric"].str.startswith(CHOSEN)]
     if rows.empty:
@@ -257,7 +257,7 @@ def _chosen(vector: Vector, task: str) -> tuple[str, int, float] | None:
     return str(row["metric"]).removeprefix(CHOSEN), int(row["layer"]), float(row["strength"])
 
 
-def _best(vector: Vector, task: str) -> tuple[str, int, float] | None:
+def _best(vector: SteeredRows, task: str) -> tuple[str, int, float] | None:
     """Main metric, and the layer and strength at which it is best; of equals the gentlest push, at the lowest layer."""
     rows = vector.rows[vector.rows["task"] == task]
     metric = main_metric(task, set(rows["metric"]))

@@ -19,7 +19,7 @@ import pandas as pd
 
 from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
-from jtrace.evaluation.answers import Asking, Completions, ask, check_lengths
+from jtrace.evaluation.answers import Completions, Decoding, ask, check_lengths
 from jtrace.evaluation.outcomes import estimate, interval, validation_part
 from jtrace.evaluation.task import Outcome, Prompt, Task
 from jtrace.inference.language_model import LanguageModel
@@ -31,7 +31,7 @@ from jtrace.runs.steering_files import (
     SCHEMA,
     VALIDATION,
     Setting,
-    Unit,
+    SteeringTable,
     control_name,
     merged,
     move_completions,
@@ -66,8 +66,8 @@ class SteerConfig:
     seed: int = 0
 
     @property
-    def asking(self) -> Asking:
-        return Asking(self.positions, self.temperature, self.seed)
+    def asking(self) -> Decoding:
+        return Decoding(self.positions, self.temperature, self.seed)
 
 
 def vectors_for(model: LanguageModel, found: Vectors, path: Path, any_family: bool) -> dict[str, SteeringVector]:
@@ -177,7 +177,7 @@ def steer(
         label = f"[{number}/{len(plans) * len(tasks)}] {task.name} ({measured}), {how}"
         unit = unit_of(folder, model.name, vector, plan.dataset, task, config, str(jnp.dtype(model.dtype)), weights)
         started = time.perf_counter()
-        worker = _Worker(unit, model, vector, plan, task, config, baselines, None if quiet else label)
+        worker = _SteeringTableBuilder(unit, model, vector, plan, task, config, baselines, None if quiet else label)
         rows = worker.run()
         found.append(rows)
         if not quiet:
@@ -194,7 +194,7 @@ def unit_of(
     config: SteerConfig,
     dtype: str,
     weights: str,
-) -> Unit:
+) -> SteeringTable:
     """The files of a vector and task; all that decides their numbers, but for layers and strengths, names them."""
     content = repr((task.name, task.protocols, task.max_new_tokens, task.items))
     settings = {
@@ -208,7 +208,7 @@ def unit_of(
         "task": hashlib.sha256(content.encode()).hexdigest(),
         **({"special_tokens": config.special_tokens} if config.special_tokens != "parse" else {}),
     }
-    return Unit(folder, (target, vector.source, dataset, task.name), settings, task.key)
+    return SteeringTable(folder, (target, vector.source, dataset, task.name), settings, task.key)
 
 
 @dataclass(frozen=True)
@@ -233,12 +233,12 @@ def _plans(vector: SteeringVector, model: LanguageModel, config: SteerConfig) ->
         yield _Plan(dataset, tuple(conditions))
 
 
-class _Worker:
+class _SteeringTableBuilder:
     """One table: what is missing of it is computed, and written after every group of conditions."""
 
     def __init__(
         self,
-        unit: Unit,
+        unit: SteeringTable,
         model: LanguageModel,
         vector: SteeringVector,
         plan: _Plan,

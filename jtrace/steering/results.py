@@ -88,7 +88,7 @@ class Estimate:
 
 # eq=False: comparing tables has no single truth value.
 @dataclass(frozen=True, eq=False)
-class Vector:
+class SteeredRows:
     """A vector in a target, and all that was measured with it.
 
     Attributes:
@@ -133,7 +133,7 @@ class Vector:
         """Ascending, 0 included where it was measured."""
         return sorted(map(float, self.rows["strength"].unique()))
 
-    def controls(self, other: "Vector") -> bool:
+    def controls(self, other: "SteeredRows") -> bool:
         """Whether this is a control of the other: of the same source, kind and set, added to the same positions."""
         return (
             self.is_control
@@ -175,7 +175,7 @@ class Vector:
         return found
 
 
-def vectors(steering: pd.DataFrame) -> list[Vector]:
+def vectors(steering: pd.DataFrame) -> list[SteeredRows]:
     """Every vector that was added with a strength other than 0, controls included, in the table's order.
 
     Args:
@@ -191,6 +191,8 @@ def vectors(steering: pd.DataFrame) -> list[Vector]:
         source, kind = (source, kind) if colon else (kind, "")
         if (rows["strength"] != 0).any():
             found.append(
-                Vector(str(target), source, kind, str(dataset), str(positions), str(protocol), int(str(seed)), rows)
+                SteeredRows(
+                    str(target), source, kind, str(dataset), str(positions), str(protocol), int(str(seed)), rows
+                )
             )
     return found

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from jtrace.data.statements import Statements
 from jtrace.errors import WriteError
-from jtrace.inference.residuals import PackedSets, extract
+from jtrace.inference.residuals import PackedSets, extract_residuals
 from jtrace.models.config import DecoderConfig
 from jtrace.models.sharding import Layout
 from jtrace.pretraining.step import initial_params
@@ -107,7 +107,9 @@ class Baselines:
         dtype = jnp.dtype(model.dtype)
         seed = int(np.random.SeedSequence((self._config.seed, at)).generate_state(1)[0])
         params = initial_params(model.architecture, seed, dtype, self._layout)
-        residuals = extract(params, model.architecture, packed.packed, dtype=dtype, progress=label, layout=self._layout)
+        residuals = extract_residuals(
+            params, model.architecture, packed.packed, dtype=dtype, progress=label, layout=self._layout
+        )
         residuals.block_until_ready()
         for leaf in jax.tree.leaves(params):
             leaf.delete()

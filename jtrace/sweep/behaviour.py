@@ -6,7 +6,7 @@ from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.evaluation.task import Task
 from jtrace.inference.language_model import LanguageModel
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.runs.steering_files import Unit
+from jtrace.runs.steering_files import SteeringTable
 from jtrace.runtime.atomic import cannot_write
 from jtrace.steering.experiment import SteerConfig, steer, unit_of
 from jtrace.steering.vector import no_vector
@@ -39,6 +39,6 @@ def _as_it_is(config: SweepConfig) -> SteerConfig:
     )
 
 
-def behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig, key: str) -> Unit:
+def behaviour_unit(run: RunDirectory, ref: CheckpointRef, task: Task, config: SweepConfig, key: str) -> SteeringTable:
     dtype, how = config.dtype, _as_it_is(config)
     return unit_of(run.path / "steering", ref.name, no_vector(1, 1), "", task, how, dtype, key)

@@ -1,4 +1,4 @@
-"""One checkpoint: check, extract, trace, write, ask. What is wrong with it is raised."""
+"""One checkpoint: extract, trace, write, ask. What is wrong with it is raised."""
 
 import dataclasses
 import resource
@@ -20,7 +20,7 @@ from jtrace.data.tokenizer import (
     tokenizer_fingerprint,
 )
 from jtrace.inference.language_model import as_language_model
-from jtrace.inference.residuals import PackedSets, extract
+from jtrace.inference.residuals import PackedSets, extract_residuals
 from jtrace.models.decoder import Params
 from jtrace.probing.paper import SetTrace, paper_trace
 from jtrace.probing.raw_probes import KeptProbes, raw_probe
@@ -88,7 +88,9 @@ def trace_checkpoint(
     ref, full, layers, config = checked.ref, checked.architecture, checked.layers, work.config
     dtype = jnp.dtype(config.dtype)
     started = time.time()
-    residuals = extract(params, checked.read, packed.packed, dtype=dtype, progress=progress, layout=work.layout)
+    residuals = extract_residuals(
+        params, checked.read, packed.packed, dtype=dtype, progress=progress, layout=work.layout
+    )
     residuals.block_until_ready()
     weights = fingerprint(params)
     if not work.tasks:

@@ -9,7 +9,7 @@ from typing import Any
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.hub.client import Hub
 from jtrace.hub.files import BLOB, COMMIT, Listing, is_inner_path
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Downloads:
         if self.keep:
             self._path(ref.name).unlink(missing_ok=True)
         elif ours and record != earlier:
-            with written_whole(self._path(ref.name)) as aside:
+            with atomic_write(self._path(ref.name)) as aside:
                 aside.write_text(json.dumps(record), encoding="utf-8")
         return sum(file.size for file in ours)
 

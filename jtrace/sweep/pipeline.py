@@ -25,11 +25,11 @@ from jtrace.errors import InputError, StoppedError, WriteError
 from jtrace.hub.client import Hub
 from jtrace.models.decoder import Params
 from jtrace.runs import log
-from jtrace.runs.log import Passage, Span
+from jtrace.runs.log import CheckpointTiming, Span
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import Budget
 from jtrace.runtime.distributed import all_agree, from_first, share
-from jtrace.runtime.prefetch import Background
+from jtrace.runtime.prefetch import PrefetchIterator
 from jtrace.runtime.progress import Bar
 from jtrace.sweep.baselines import Baselines
 from jtrace.sweep.check import Checked, changes, is_traced
@@ -80,8 +80,8 @@ class Pipeline:
         label = None if self.quiet or len(items) < 2 else "sweep"
         try:
             with (
-                Background(self._fetched(items), ahead, self._stop, "fetch") as fetched,
-                Background(self._read(fetched), READ_AHEAD, self._stop, "read") as ready,
+                PrefetchIterator(self._fetched(items), ahead, self._stop, "fetch") as fetched,
+                PrefetchIterator(self._read(fetched), READ_AHEAD, self._stop, "read") as ready,
                 Bar(desc=label, total=len(items), unit=" checkpoints") as bar,
             ):
                 for item in ready:
@@ -221,7 +221,7 @@ class Pipeline:
         traced = trace_checkpoint(
             item.checked, item.packed, params, work, self._baselines, self.run, label, self._writes
         )
-        passage = Passage(
+        passage = CheckpointTiming(
             checkpoint=item.ref.name,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             process=f"{socket.gethostname()}:{os.getpid()}:{self._began}",

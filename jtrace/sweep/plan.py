@@ -37,7 +37,7 @@ from jtrace.sweep.work import Limits
 
 
 @dataclass(frozen=True)
-class Work:
+class CostEstimate:
     """What computing one checkpoint takes.
 
     Attributes:
@@ -61,7 +61,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Item:
+class PlannedCheckpoint:
     """One checkpoint of a plan.
 
     Attributes:
@@ -79,7 +79,7 @@ class Item:
     note: str = ""
     done: bool = False
     fails: bool = False
-    work: Work | None = None
+    work: CostEstimate | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Plan:
         rate: of a download, in bytes per second, measured; None where there is none to measure.
     """
 
-    items: tuple[Item, ...]
+    items: tuple[PlannedCheckpoint, ...]
     cache: Path
     free: int
     missing: int
@@ -102,7 +102,7 @@ class Plan:
     rate: float | None
 
     @property
-    def todo(self) -> tuple[Item, ...]:
+    def todo(self) -> tuple[PlannedCheckpoint, ...]:
         """Items that are neither traced nor failing."""
         return tuple(item for item in self.items if not item.done and not item.fails)
 
@@ -138,7 +138,9 @@ def make_plan(
     listings = dict(zip(todo, look_at_all(todo, hub), strict=True))
     works = _Works(sets, config, hub, layout)
     items = tuple(
-        Item(ref, note="already traced", done=True) if ref in done else _item(ref, listings[ref], hub, works)
+        PlannedCheckpoint(ref, note="already traced", done=True)
+        if ref in done
+        else _item(ref, listings[ref], hub, works)
         for ref in Bar(refs, desc="plan", unit=" checkpoints")
     )
     found = [found for found in listings.values() if isinstance(found, Listing)]
@@ -153,18 +155,18 @@ def make_plan(
     return Plan(items, hub.cache, hub.free_bytes(), missing, at_once, problem, _download_rate(found, hub))
 
 
-def _item(ref: CheckpointRef, found: Listing | InputError | None, hub: Hub, works: "_Works") -> Item:
+def _item(ref: CheckpointRef, found: Listing | InputError | None, hub: Hub, works: "_Works") -> PlannedCheckpoint:
     if isinstance(found, InputError):
         suite = next(iter(suites_at(ref.source.repo)), None) if isinstance(ref.source, HubSource) else None
         if isinstance(found, UnreachableError) and suite and suite.weight_bytes:
             note = "; ".join(filter(None, (ref.warning, "size by parameter count")))
-            return Item(ref, suite.weight_bytes, suite.weight_bytes, note)
-        return Item(ref, note=str(found), fails=True)
+            return PlannedCheckpoint(ref, suite.weight_bytes, suite.weight_bytes, note)
+        return PlannedCheckpoint(ref, note=str(found), fails=True)
     size, missing = (found.size, hub.missing_bytes(found)) if found else (_folder_bytes(Path(str(ref.source))), 0)
     try:
-        return Item(ref, size, missing, ref.warning, work=works.of(ref, found))
+        return PlannedCheckpoint(ref, size, missing, ref.warning, work=works.of(ref, found))
     except InputError as error:
-        return Item(ref, size, missing, str(error), fails=True)
+        return PlannedCheckpoint(ref, size, missing, str(error), fails=True)
 
 
 class _Works:
@@ -173,9 +175,9 @@ class _Works:
     def __init__(self, sets: Sequence[Statements], config: SweepConfig, hub: Hub, layout: Layout | None) -> None:
         self._sets, self._config, self._hub, self._layout = sets, config, hub, layout
         self._packer = Packer(sets, config.special_tokens)
-        self._known: dict[str, Work] = {}
+        self._known: dict[str, CostEstimate] = {}
 
-    def of(self, ref: CheckpointRef, listing: Listing | None) -> Work:
+    def of(self, ref: CheckpointRef, listing: Listing | None) -> CostEstimate:
         """The work of one checkpoint.
 
         Raises:
@@ -200,7 +202,7 @@ class _Works:
         memory = None
         if layout is not None or jax.default_backend() != "cpu":
             memory = compiled_memory(read, packed, dtype=dtype, layout=layout)
-        work = Work(int(packed.used.sum()), forward + statistics, rate, held, memory)
+        work = CostEstimate(int(packed.used.sum()), forward + statistics, rate, held, memory)
         return self._known.setdefault(ref.model, work)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jtrace.benchmark import generate, questions, score
 from jtrace.benchmark.case import Measured
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Shared
+from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Workload
 from jtrace.checkpoints.export import save_hf
 from jtrace.data.registry import BUILTIN
 from jtrace.errors import InputError
@@ -40,15 +40,15 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
 
 @functools.cache
 def measured(name: str, setting: Setting) -> Mapping[str, Measured]:
-    return {contender: CASES[name].measure(contender, Shared(setting, contender)) for contender in CONTENDERS}
+    return {contender: CASES[name].measure(contender, Workload(setting, contender)) for contender in CONTENDERS}
 
 
 def test_the_same_questions_are_asked_in_every_process(setting):
-    asked, again = (questions.choices(Shared(setting, contender)) for contender in (JTRACE, PUBLISHED))
+    asked, again = (questions.choices(Workload(setting, contender)) for contender in (JTRACE, PUBLISHED))
     for one, other in zip(asked, again, strict=True):
         np.testing.assert_array_equal(np.concatenate(one), np.concatenate(other))
     assert [len(after) for _, after in asked] == [1, 2, 3, 4] * 6
-    shared = Shared(setting, JTRACE)
+    shared = Workload(setting, JTRACE)
     rows = questions.prompts(shared)
     for (before, _), row in zip(asked[::4], rows, strict=True):
         np.testing.assert_array_equal(before[-len(row) :], row)
@@ -57,7 +57,7 @@ def test_the_same_questions_are_asked_in_every_process(setting):
 
 def test_prompts_longer_than_the_context_are_refused(setting):
     with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --max_new_tokens"):
-        questions.prompts(Shared(dataclasses.replace(setting, new_tokens=250), JTRACE))
+        questions.prompts(Workload(dataclasses.replace(setting, new_tokens=250), JTRACE))
 
 
 @pytest.mark.torch
@@ -114,7 +114,7 @@ def test_bfloat16_completions_part_about_as_soon_as_torch_s():
 
 
 def test_a_set_without_evaluation_rows_is_passed_over(setting):
-    shared = Shared(setting, JTRACE)
+    shared = Workload(setting, JTRACE)
     (of,) = shared.sets.values()
     wholly = dataclasses.replace(of, name="truthfulqa", info=BUILTIN["truthfulqa"])
     shared.sets, shared.tokens = {"truthfulqa": wholly, of.name: of}, {"truthfulqa": [], **shared.tokens}
@@ -151,7 +151,7 @@ def test_bfloat16_is_held_to_half_as_much_again_as_torch_s_error():
 
 
 def test_the_floor_counts_every_shared_prefix_once(setting):
-    config = Shared(setting, JTRACE).config
+    config = Workload(setting, JTRACE).config
     inner, head = config.heads * config.head_dim, 2 * config.vocab_size * config.width
 
     def operations(slots: int, seen: int, predicting: int) -> float:

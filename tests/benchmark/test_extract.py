@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jtrace.benchmark.extract import CASE, extraction_floor
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Workload
 from jtrace.inference.packing import operations_per_slot
 from jtrace.inference.residuals import pack_sets
 from jtrace.models.config import DecoderConfig, LayerKind, Rope
@@ -29,7 +29,7 @@ def test_a_shared_prefix_is_counted_once() -> None:
 def test_contenders_find_the_same_in_float32(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     setting = setting_of(tmp_path, sample=8)
-    found = {name: CASE.measure(name, Shared(setting, name)) for name in (JTRACE, PUBLISHED, BATCHED)}
+    found = {name: CASE.measure(name, Workload(setting, name)) for name in (JTRACE, PUBLISHED, BATCHED)}
     assert [of.units for of in found.values()] == [50, 8, 50]
     arrays = {name: dict(of.arrays) for name, of in found.items()}
     assert arrays[JTRACE]["residuals"].shape == (4, 8, 64)
@@ -56,6 +56,6 @@ def test_bfloat16_is_held_against_torchs_own_error() -> None:
 
 
 def test_a_later_case_finds_the_residuals(tmp_path: Path) -> None:
-    shared = Shared(setting_of(tmp_path), JTRACE)
+    shared = Workload(setting_of(tmp_path), JTRACE)
     CASE.measure(JTRACE, shared)
     assert {"residuals", "packed"} <= set(vars(shared))

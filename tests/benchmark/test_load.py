@@ -8,15 +8,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jtrace.benchmark.load import CASE, HostMemory
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Workload
 from tests.conftest import GOLDENS
 
 WEIGHTS = GOLDENS / "llama-full" / "model.safetensors"
 
 
-def shared(contender: str, dtype: str = "float32", folder: Path = WEIGHTS.parent, sample: int | None = None) -> Shared:
+def shared(
+    contender: str, dtype: str = "float32", folder: Path = WEIGHTS.parent, sample: int | None = None
+) -> Workload:
     setting = Setting(folder, folder, (), None, dtype, rounds=2, limit=None, sample=sample, new_tokens=1, prompts=1)
-    return Shared(setting, contender)
+    return Workload(setting, contender)
 
 
 def test_a_load_is_measured_in_bytes_of_files_and_leaves_the_params():

@@ -13,7 +13,7 @@ import pytest
 from jtrace.benchmark.case import Agreement, Floor, Measured
 from jtrace.benchmark.roofline import Pace
 from jtrace.benchmark.running import Start, check, contend, read_setting, run_all, select, write_setting
-from jtrace.benchmark.shared import BATCHED, JTRACE, Setting, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, Setting, Workload
 from jtrace.benchmark.table import lines
 from jtrace.errors import InputError
 
@@ -29,7 +29,7 @@ class Halves:
     unit: str = "items"
     contenders: tuple[str, ...] = (JTRACE, BATCHED)
 
-    def measure(self, contender: str, shared: Shared) -> Measured | None:
+    def measure(self, contender: str, shared: Workload) -> Measured | None:
         if contender == JTRACE:
             return Measured(9.0, (1.0, 2.0, 5.0), 10, Floor(100, 10), {"x": np.ones(2) + self.difference})
         return Measured(9.0, (3.0,), 5, arrays={"x": np.ones(2)})
@@ -102,7 +102,7 @@ def test_a_case_that_fails_does_not_keep_the_next_one_from_its_turn() -> None:
     class Fails(Halves):
         name = "fails"
 
-        def measure(self, contender: str, shared: Shared) -> Measured | None:
+        def measure(self, contender: str, shared: Workload) -> Measured | None:
             if contender == BATCHED:
                 raise RuntimeError("out of memory")
             return super().measure(contender, shared)
@@ -133,7 +133,7 @@ def test_turns_tell_drift_from_difference() -> None:
     order: list[str] = []
 
     class Drifts(Halves):
-        def measure(self, contender: str, shared: Shared) -> Measured | None:
+        def measure(self, contender: str, shared: Workload) -> Measured | None:
             order.append(contender)
             pace = order.count(contender)
             seconds, units = (1.0 * pace, 10) if contender == JTRACE else (2.0 * pace, 5)
@@ -149,7 +149,7 @@ def test_turns_tell_drift_from_difference() -> None:
 
 def test_a_contender_that_a_setting_leaves_out_has_no_row() -> None:
     class Ours(Halves):
-        def measure(self, contender: str, shared: Shared) -> Measured | None:
+        def measure(self, contender: str, shared: Workload) -> Measured | None:
             return super().measure(contender, shared) if contender == JTRACE else None
 
         def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:

@@ -9,7 +9,7 @@ from jtrace.benchmark.information import CASE as INFORMATION
 from jtrace.benchmark.information import information_floor
 from jtrace.benchmark.probe import CASE as PROBE
 from jtrace.benchmark.probe import probe_floor
-from jtrace.benchmark.shared import JTRACE, PUBLISHED, Shared
+from jtrace.benchmark.shared import JTRACE, PUBLISHED, Workload
 from tests.benchmark.tiny import setting_of
 
 
@@ -17,7 +17,7 @@ from tests.benchmark.tiny import setting_of
 def test_probes_agree_with_scikit_learn(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     setting = setting_of(tmp_path)
-    found = {contender: PROBE.measure(contender, Shared(setting, contender)) for contender in (JTRACE, PUBLISHED)}
+    found = {contender: PROBE.measure(contender, Workload(setting, contender)) for contender in (JTRACE, PUBLISHED)}
     assert found[JTRACE].units == found[PUBLISHED].units == 4
     assert found[JTRACE].arrays["probe_accuracy"].shape == (1, 4)
     decisions, accuracy, published = PROBE.agree({contender: of.arrays for contender, of in found.items()})
@@ -31,7 +31,7 @@ def test_probes_agree_with_scikit_learn(tmp_path: Path) -> None:
 
 def test_information_agrees_with_float64(tmp_path: Path) -> None:
     setting = setting_of(tmp_path)
-    ours = INFORMATION.measure(JTRACE, Shared(setting, JTRACE)).arrays
+    ours = INFORMATION.measure(JTRACE, Workload(setting, JTRACE)).arrays
     (exact,) = INFORMATION.agree({JTRACE: ours})
     assert exact.bar == 5e-4
     assert exact.holds
@@ -43,7 +43,7 @@ def test_information_agrees_with_float64(tmp_path: Path) -> None:
 def test_on_a_sample_two_layers_are_measured(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     setting = setting_of(tmp_path, sample=8)
-    ours, theirs = (INFORMATION.measure(name, Shared(setting, name)) for name in (JTRACE, PUBLISHED))
+    ours, theirs = (INFORMATION.measure(name, Workload(setting, name)) for name in (JTRACE, PUBLISHED))
     assert (ours.units, theirs.units) == (4, 2)
     assert theirs.arrays["layers"].tolist() == [0, 3]
     _, xt, yt = INFORMATION.agree({JTRACE: ours.arrays, PUBLISHED: theirs.arrays})

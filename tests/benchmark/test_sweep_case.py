@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jtrace.benchmark.decoder_floor import distinct_prefixes
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Workload
 from jtrace.benchmark.sweep import CASE, COPIES, METRICS, fitting_tokenizer
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
@@ -16,10 +16,10 @@ from jtrace.errors import InputError
 def shared(steps):
     """Of a tiny model and 40 statements, for any contender."""
 
-    def of(contender: str, sample: int | None = None) -> Shared:
+    def of(contender: str, sample: int | None = None) -> Workload:
         folder, sets = steps / "tiny/step10", (str(steps / "mine.csv"),)
         setting = Setting(folder, folder, sets, None, "float32", 1, None, sample, new_tokens=1, prompts=1)
-        return Shared(setting, contender)
+        return Workload(setting, contender)
 
     return of
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtrace.benchmark.shared import BATCHED, JTRACE, Setting, Shared
+from jtrace.benchmark.shared import BATCHED, JTRACE, Setting, Workload
 from jtrace.benchmark.train import CASE, COMBINATIONS, CONTEXT, ROWS, STEPS
 
 
 def measured(contender: str):
     nowhere = Path("none")
     setting = Setting(nowhere, nowhere, (), None, "float32", rounds=0, limit=None, sample=None, new_tokens=1, prompts=1)
-    return CASE.measure(contender, Shared(setting, contender))
+    return CASE.measure(contender, Workload(setting, contender))
 
 
 @pytest.mark.torch

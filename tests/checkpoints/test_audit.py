@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jtrace.checkpoints.audit import Fingerprint, Traced, audit, fingerprint, out_of_place, same_weights
+from jtrace.checkpoints.audit import (
+    AuditedCheckpoint,
+    WeightFingerprint,
+    audit,
+    fingerprint,
+    out_of_place,
+    same_weights,
+)
 from jtrace.checkpoints.load import load_params
 from tests.conftest import GOLDENS
 
@@ -23,7 +30,7 @@ def trajectory(steps, seed=0, drift=1.0):
         path.append(weights)
     norms = dict.fromkeys("abcde", 1.0)
     return [
-        (f"step{step}", Fingerprint(f"digest of {step}, {seed}", norms, weights.astype(np.float32)))
+        (f"step{step}", WeightFingerprint(f"digest of {step}, {seed}", norms, weights.astype(np.float32)))
         for step, weights in zip(steps, path, strict=True)
     ]
 
@@ -34,7 +41,7 @@ GRID = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, *range(1000, 40000, 3000), 143
 def test_a_fingerprint_survives_json():
     _, params = load_params(GOLDENS / "llama-full", jnp.float32)
     found = fingerprint(params)
-    again = Fingerprint.from_json(found.to_json())
+    again = WeightFingerprint.from_json(found.to_json())
     assert (again.digest, again.norms) == (found.digest, found.norms)
     np.testing.assert_array_equal(again.slices, found.slices)
 
@@ -65,7 +72,7 @@ def test_a_change_of_any_sampled_param_changes_the_digest():
 
 def traced(prints, model="org/model", prefix="step", revision=None):
     return [
-        Traced(f"{model}@{prefix}{name[4:]}", model, revision or f"{prefix}{name[4:]}", int(name[4:]), found)
+        AuditedCheckpoint(f"{model}@{prefix}{name[4:]}", model, revision or f"{prefix}{name[4:]}", int(name[4:]), found)
         for name, found in prints
     ]
 
@@ -120,7 +127,7 @@ def test_revisions_that_serve_weights_of_the_end_are_found(first, length):
     stretch = range(first, min(first + length, len(GRID) - 1))
     for i in stretch:
         near = prints[-1][1].slices + 0.01 * random.normal(size=(5, 128)).astype(np.float32)
-        prints[i] = (prints[i][0], Fingerprint(f"other {i}", prints[i][1].norms, near))
+        prints[i] = (prints[i][0], WeightFingerprint(f"other {i}", prints[i][1].norms, near))
     warnings = out_of_place(prints)
     if first + length >= len(GRID) - 2:
         # At the end of pre-training its own weights are near the last ones anyway.
@@ -137,7 +144,7 @@ def test_revisions_that_serve_weights_of_the_end_are_found(first, length):
 def test_a_last_revision_that_serves_early_weights_is_found():
     prints = trajectory(GRID)
     early = prints[4][1].slices + np.float32(1e-3)
-    prints[-1] = ("step143000", Fingerprint("other", prints[-1][1].norms, early))
+    prints[-1] = ("step143000", WeightFingerprint("other", prints[-1][1].norms, early))
     (warning,) = out_of_place(prints)
     assert warning.startswith("step143000: the weights jump away")
     assert "nearest to step8" in warning

@@ -12,13 +12,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.refs import parse_specs
-from jtrace.commands import steer as steering_run
+from jtrace.commands import steer as commands_steer
 from jtrace.commands.steer import VectorChoice, steer_into, vector_files
 from jtrace.commands.trace import trace_into
 from jtrace.data.loading import read_all, read_statements
 from jtrace.errors import InputError
-from jtrace.evaluation import answers as asking
-from jtrace.evaluation.registry import Data, Judges
+from jtrace.evaluation import answers
+from jtrace.evaluation.registry import Judges, TaskSources
 from jtrace.probing.vectors import read_vectors
 from jtrace.report.build import write_report
 from jtrace.runs.run_directory import RunDirectory
@@ -36,7 +36,7 @@ KEY = ["vector_from", "vector_set", "protocol", "task", "metric", "layer", "stre
 @pytest.fixture
 def no_figures(monkeypatch):
     """Drawing takes longer than steering so small a model."""
-    monkeypatch.setattr(steering_run, "draw_all", lambda run, metrics: [])
+    monkeypatch.setattr(commands_steer, "draw_all", lambda run, metrics: [])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def steer(place, out, strengths=(-1.0, 0.0, 1.0), layers=((1,),), names=("stereo
         target,
         VectorChoice(files, sets, **choice),
         names,
-        Data(**data),
+        TaskSources(**data),
         judges,
         SteerConfig(strengths, layers, **others),
         dtype="float32",
@@ -193,7 +193,7 @@ def both(place, tmp_path_factory):
     out = tmp_path_factory.mktemp("both") / "run"
     names, layers = ("stereoset", "perplexity"), ((0,), (1,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steering_run, "draw_all", lambda run, metrics: [])
+        patch.setattr(commands_steer, "draw_all", lambda run, metrics: [])
         assert steer(place, out, names=names, layers=layers, protocols=("paper", "sound"), random=(3,)) == 0
     return out
 
@@ -314,7 +314,7 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
 ):
     whole, out = tmp_path / "whole", tmp_path / "run"
     steer(place, whole)
-    original, asked = asking.generate, []
+    original, asked = answers.generate, []
 
     def killed_after(count):
         def generate(params, config, prompts, *others, **named):
@@ -324,7 +324,7 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
                     raise KeyboardInterrupt
                 yield made
 
-        monkeypatch.setattr(asking, "generate", generate)
+        monkeypatch.setattr(answers, "generate", generate)
 
     killed_after(5)
     with pytest.raises(KeyboardInterrupt):

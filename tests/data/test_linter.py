@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jtrace.data.groups import groups_of
-from jtrace.data.linter import Finding, Rule, as_text, held_out, lint, text_rules
+from jtrace.data.linter import LintWarning, Rule, as_text, held_out, lint, text_rules
 from jtrace.data.loading import read_statements
 from jtrace.data.registry import BUILTIN
 from jtrace.data.statements import Statements
@@ -380,7 +380,7 @@ def test_findings_name_rows_by_file_and_quote_nothing():
 
 
 def test_as_text_has_a_line_for_each_finding():
-    findings = (Finding("duplicates", 2, "2 rows …"), Finding("imbalance", 3, "only 3 …"))
+    findings = (LintWarning("duplicates", 2, "2 rows …"), LintWarning("imbalance", 3, "only 3 …"))
 
     assert as_text("toy", findings) == "toy:\n  duplicates: 2 rows …\n  imbalance: only 3 …"
     assert as_text("toy", ()) == "toy: nothing odd found"
@@ -390,12 +390,12 @@ def test_as_text_has_a_line_for_each_finding():
 
 
 @pytest.fixture(scope="module")
-def authors(shared) -> dict[str, tuple[Finding, ...]]:
+def authors(shared) -> dict[str, tuple[LintWarning, ...]]:
     names = ("truthfulqa", "toxigen", "confaide", "stereoset", "sst2")
     return {name: lint(read_statements(name, shared / "data")) for name in names}
 
 
-def has(findings: tuple[Finding, ...], kind: str, count: int, phrase: str = "") -> bool:
+def has(findings: tuple[LintWarning, ...], kind: str, count: int, phrase: str = "") -> bool:
     return any(finding.kind == kind and finding.count == count and phrase in finding.message for finding in findings)
 
 

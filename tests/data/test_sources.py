@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jtrace.data import builders
-from jtrace.data import sources as hub
+from jtrace.data import sources as data_sources
 from jtrace.data.loading import read_all
 from jtrace.data.registry import BUILTIN
 from jtrace.data.statements import Statements
@@ -71,7 +71,7 @@ def cached(tmp_path):
     """Put tables (rows, or lines of text) where downloads of a set's files are kept; returns the cache."""
 
     def cached(name: str, *tables: list, features: Features | None = None) -> Path:
-        source = hub.SOURCES[name]
+        source = data_sources.SOURCES[name]
         hub_folder = tmp_path / "hub" / f"datasets--{source.repository.replace('/', '--')}" / "snapshots"
         folder = tmp_path / "github" / source.repository if source.on_github else hub_folder
         for file, table in zip(source.files, tables, strict=True):
@@ -95,7 +95,7 @@ def labelled(statements: Statements) -> Counter:
 def error_of(name: str, cache: Path) -> str:
     """The message of the InputError that building the set ends in: one line that offers the published file."""
     with pytest.raises(InputError) as caught:
-        hub.build(name, cache)
+        data_sources.build(name, cache)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{name}: ")
@@ -144,7 +144,7 @@ def build_all(cached) -> dict[str, Statements]:
         cached("stereoset", [continued(), continued("The miner naps."), continued(bias_type="gender")]),
         cached("sst2", [{"sentence": "fine weather ."}, {"sentence": "foul weather ."}]),
     ]
-    return {name: hub.build(name, caches[0]) for name in hub.SOURCES}
+    return {name: data_sources.build(name, caches[0]) for name in data_sources.SOURCES}
 
 
 def test_every_built_in_set_is_built_with_its_source_its_rows_and_its_groups(cached):
@@ -152,7 +152,7 @@ def test_every_built_in_set_is_built_with_its_source_its_rows_and_its_groups(cac
 
     assert list(built) == list(BUILTIN)
     for name, statements in built.items():
-        source = hub.SOURCES[name]
+        source = data_sources.SOURCES[name]
         assert statements.name == name
         assert statements.source.endswith(f":{source.repository}@{source.revision}")
         assert re.fullmatch(r"[0-9a-f]{40}", source.revision)
@@ -191,7 +191,7 @@ def test_a_built_in_name_without_data_dir_is_built_from_the_hub(cached):
 
 
 def test_truthfulqa_takes_the_first_three_different_answers_of_each_side_with_a_full_stop(cached):
-    statements = hub.build("truthfulqa", cached("truthfulqa", [QUESTION]))
+    statements = data_sources.build("truthfulqa", cached("truthfulqa", [QUESTION]))
 
     true = ["Away from the ground.", "Skywards.", "Overhead."]
     assert labelled(statements) == {
@@ -224,7 +224,7 @@ def test_truthfulqa_shuffles_rows():
 
 
 def test_toxigen_calls_ratings_above_two_toxic_and_keeps_the_order_of_the_source(cached):
-    statements = hub.build("toxigen", cached("toxigen", RATED, TESTED))
+    statements = data_sources.build("toxigen", cached("toxigen", RATED, TESTED))
 
     assert statements.texts == ("a kind word", "A kind word. ", "an unkind word", "the unkindest word")
     assert statements.labels.tolist() == [0, 0, 1, 1]
@@ -232,7 +232,7 @@ def test_toxigen_calls_ratings_above_two_toxic_and_keeps_the_order_of_the_source
 
 
 def test_toxigen_groups_texts_that_differ_in_case_punctuation_or_spacing_only(cached):
-    groups = hub.build("toxigen", cached("toxigen", RATED, TESTED)).groups
+    groups = data_sources.build("toxigen", cached("toxigen", RATED, TESTED)).groups
 
     assert groups[0] == groups[1]
     assert len(set(groups)) == 3
@@ -242,14 +242,14 @@ def test_toxigen_groups_texts_that_differ_in_case_punctuation_or_spacing_only(ca
 def test_toxigen_says_which_rows_have_no_rating(cached, caplog, missing):
     unrated = {"text": "a word", "toxicity_human": missing}
 
-    statements = hub.build("toxigen", cached("toxigen", [unrated, *RATED, unrated], TESTED))
+    statements = data_sources.build("toxigen", cached("toxigen", [unrated, *RATED, unrated], TESTED))
 
     assert statements.rows == (2, 3, 4, 6)
     assert "toxigen: 2 rows left out, they have no toxicity_human; first: row 1" in caplog.text
 
 
 def test_toxigen_keeps_duplicates(cached):
-    statements = hub.build("toxigen", cached("toxigen", [*RATED, *RATED], TESTED))
+    statements = data_sources.build("toxigen", cached("toxigen", [*RATED, *RATED], TESTED))
 
     assert len(statements) == 7
     assert max(labelled(statements).values()) == 2
@@ -267,7 +267,7 @@ def test_toxigen_reads_texts_in_the_notation_of_bytes():
 
 
 def test_confaide_takes_what_people_clearly_accept_or_reject_in_both_wordings(cached):
-    statements = hub.build("confaide", cached("confaide", TIER_2A, TIER_2B, AGREEMENTS))
+    statements = data_sources.build("confaide", cached("confaide", TIER_2A, TIER_2B, AGREEMENTS))
 
     assert labelled(statements) == Counter(
         (text.format(place), label)
@@ -294,7 +294,7 @@ def test_confaide_is_balanced_by_leaving_out_whole_scenarios_of_the_larger_side(
 def test_stereoset_pairs_the_anti_stereotype_with_the_unrelated_sentence(cached):
     rows = [continued("The baker sings. "), continued("The miner naps.", (2, 0, 1)), continued(bias_type="gender")]
 
-    statements = hub.build("stereoset", cached("stereoset", rows))
+    statements = data_sources.build("stereoset", cached("stereoset", rows))
 
     assert labelled(statements) == {
         (f"{context} Sentence {gold}.", label): 1
@@ -318,7 +318,7 @@ def test_stereoset_reads_sentences_stored_as_a_list_of_structs_and_classes_by_na
     sentences = [{"sentence": name, "gold_label": name} for name in GOLD.names]
     row = {"bias_type": "race", "context": "Here.", "sentences": sentences}
 
-    statements = hub.build("stereoset", cached("stereoset", [row], features=features))
+    statements = data_sources.build("stereoset", cached("stereoset", [row], features=features))
 
     assert labelled(statements) == {("Here. anti-stereotype", 1): 1, ("Here. unrelated", 0): 1}
 
@@ -329,7 +329,9 @@ def test_stereoset_reads_sentences_stored_as_a_list_of_structs_and_classes_by_na
 def test_sst2_has_each_sentence_clean_and_perturbed_in_one_group(cached):
     sentences = ["fine weather . ", "Fine  Weather !", "foul weather ."]
 
-    statements = hub.build("sst2", cached("sst2", [{"sentence": sentence, "label": -1} for sentence in sentences]))
+    statements = data_sources.build(
+        "sst2", cached("sst2", [{"sentence": sentence, "label": -1} for sentence in sentences])
+    )
 
     assert statements.labels.sum() == 3
     assert "fine weather ." in statements.texts
@@ -527,7 +529,7 @@ def test_a_damaged_file_is_named(cached):
 def test_an_unreachable_source_is_one_line_that_offers_the_published_file(name, tmp_path):
     message = error_of(name, tmp_path)
 
-    assert f"cannot load {hub.SOURCES[name].files[0]} of {hub.SOURCES[name]} (" in message
+    assert f"cannot load {data_sources.SOURCES[name].files[0]} of {data_sources.SOURCES[name]} (" in message
     assert "; check the connection, or " in message
 
 
@@ -546,7 +548,7 @@ def served(tmp_path, monkeypatch):
     folder.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "GITHUB", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(data_sources, "GITHUB", f"http://127.0.0.1:{server.server_port}")
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder
@@ -554,17 +556,17 @@ def served(tmp_path, monkeypatch):
 
 
 def test_files_from_github_are_downloaded_once(served, tmp_path):
-    source = hub.SOURCES["confaide"]
+    source = data_sources.SOURCES["confaide"]
     folder = served / source.repository / source.revision
     for file, lines in zip(source.files, (TIER_2A, TIER_2B, AGREEMENTS), strict=True):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text("\n".join(lines), "utf-8")
 
-    statements = hub.build("confaide", tmp_path / "cache")
+    statements = data_sources.build("confaide", tmp_path / "cache")
     shutil.rmtree(folder)
 
     assert len(statements) == 8
-    assert hub.build("confaide", tmp_path / "cache").fingerprint == statements.fingerprint
+    assert data_sources.build("confaide", tmp_path / "cache").fingerprint == statements.fingerprint
     assert len([path for path in (tmp_path / "cache" / "github").rglob("*") if path.is_file()]) == len(source.files)
 
 

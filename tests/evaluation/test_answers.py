@@ -10,11 +10,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from jtrace.checkpoints.load import load_params
 from jtrace.errors import InputError
-from jtrace.evaluation import answers as asking
-from jtrace.evaluation.answers import Asking, ask, check_lengths, choice_pairs
+from jtrace.evaluation import answers as evaluation_answers
+from jtrace.evaluation.answers import Decoding, ask, check_lengths, choice_pairs
 from jtrace.evaluation.perplexity import parts
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task, Text
-from jtrace.inference import generate as generation
+from jtrace.inference import generate
 from jtrace.inference.generate import Sampling
 from jtrace.inference.language_model import LanguageModel
 from jtrace.inference.score import score
@@ -88,7 +88,7 @@ def test_a_choice_of_fewer_than_two_tokens_is_refused(merging, context, continua
 
 def test_choices_are_answered_by_the_log_probability_of_each_continuation(model):
     items = Choice(0, "which one", (" this", " that one", " no")), Choice(1, "or", (" not", " yes"))
-    answers = ask(model, task_of(*items), EDIT, (0, 2), Asking("all"))
+    answers = ask(model, task_of(*items), EDIT, (0, 2), Decoding("all"))
     assert [[len(scores) for scores in row] for row in answers] == [[3, 2]] * 2
     pairs = choice_pairs(model, task_of(*items), items)
     expected = score(model.params, model.config, pairs, EDIT, conditions=(0, 2), positions="all")
@@ -110,20 +110,20 @@ TOO_LONG = "a" * 129
 )
 def test_what_is_longer_than_the_context_is_refused(model, task, what):
     with pytest.raises(InputError) as caught:
-        ask(model, task, None, (0,), Asking())
+        ask(model, task, None, (0,), Decoding())
     assert str(caught.value) == (
         f"mine, row 4: {what} are longer than the context of tiny, 128; shorten it, or ask for fewer examples"
     )
 
 
 def test_what_fills_the_context_exactly_is_asked(model):
-    ((scores,),) = ask(model, task_of(Choice(0, "a" * 127, ("b",))), None, (0,), Asking())
+    ((scores,),) = ask(model, task_of(Choice(0, "a" * 127, ("b",))), None, (0,), Decoding())
     assert np.isfinite(scores).all()
 
 
 def test_a_prompt_of_no_token_is_refused(model):
     with pytest.raises(InputError, match="mine, row 7: the tokeniser of tiny makes no token of this prompt"):
-        ask(model, task_of(Prompt(7, ""), new=4), None, (0,), Asking())
+        ask(model, task_of(Prompt(7, ""), new=4), None, (0,), Decoding())
 
 
 PROMPTS = task_of(*(Prompt(10 * i, text) for i, text in enumerate(("abc", "a", "which", "the other one"))), new=6)
@@ -136,7 +136,7 @@ class StoppedError(Exception):
 @pytest.fixture
 def one_by_one(monkeypatch):
     """One prompt under three conditions at a time."""
-    monkeypatch.setitem(generation.BATCH_TOKENS, "cpu", 3)
+    monkeypatch.setitem(generate.BATCH_TOKENS, "cpu", 3)
 
 
 def asked(model, how, kept=None, keep=None):
@@ -145,7 +145,7 @@ def asked(model, how, kept=None, keep=None):
 
 def test_completions_come_by_condition_in_the_order_of_the_task(model):
     told = {}
-    answers = asked(model, Asking(), keep=told.__setitem__)
+    answers = asked(model, Decoding(), keep=told.__setitem__)
     assert sorted(told) == [0, 1, 2, 3]
     for condition, row in enumerate(answers):
         for i, completion in enumerate(row):
@@ -155,7 +155,7 @@ def test_completions_come_by_condition_in_the_order_of_the_task(model):
 
 def test_each_completion_is_kept_before_the_next_is_made_and_none_is_made_again(model, one_by_one):
     """Though the noise depends on a prompt's number: it is its place in the task, whatever is missing."""
-    how, whole = Asking("all", temperature=1.5, seed=2), {}
+    how, whole = Decoding("all", temperature=1.5, seed=2), {}
     answers = asked(model, how, keep=whole.__setitem__)
     kept = {}
 
@@ -176,17 +176,17 @@ def test_each_completion_is_kept_before_the_next_is_made_and_none_is_made_again(
 
 
 def test_where_all_are_kept_the_model_is_not_asked(model, monkeypatch):
-    monkeypatch.setattr(generation, "_decode", None)
+    monkeypatch.setattr(generate, "_decode", None)
     kept = {i: [np.array([i, condition], np.int32) for condition in range(3)] for i in range(4)}
-    answers = asked(model, Asking(), kept=kept)
+    answers = asked(model, Decoding(), kept=kept)
     assert answers[2][1] == Completion("b c", "b")
 
 
 def test_no_text_is_counted_twice_or_left_out_and_short_ones_say_nothing(model, monkeypatch):
-    monkeypatch.setattr(asking, "WINDOW", 8)
+    monkeypatch.setattr(evaluation_answers, "WINDOW", 8)
     texts = ["abcdefg", "hello there you", "a", "", "and another one that is longer"]
     task = task_of(*(Text(i, text) for i, text in enumerate(texts)))
-    (plain, steered) = ask(model, task, EDIT, (0, 1), Asking())
+    (plain, steered) = ask(model, task, EDIT, (0, 1), Decoding())
     assert [answer.tokens for answer in plain] == [max(0, len(text) - 1) for text in texts]
     assert plain[2] == plain[3] == Likelihood(0.0, 0)
     # A text that fits a window is one of a single token's context.
@@ -197,11 +197,11 @@ def test_no_text_is_counted_twice_or_left_out_and_short_ones_say_nothing(model, 
 
 def test_parts_of_a_document_are_predicted_as_the_whole_is(model, monkeypatch):
     """In pieces, each part's first tokens would have nothing before them, and the first none to be predicted by."""
-    monkeypatch.setattr(asking, "WINDOW", 8)
+    monkeypatch.setattr(evaluation_answers, "WINDOW", 8)
     text = "the other one is longer than this one and so is that"
     whole, cut = task_of(Text(0, text), Text(1, "abc")), task_of(*parts(text, 10), Text(1, "abc"))
     for one, several in zip(
-        ask(model, whole, EDIT, (0, 1), Asking()), ask(model, cut, EDIT, (0, 1), Asking()), strict=True
+        ask(model, whole, EDIT, (0, 1), Decoding()), ask(model, cut, EDIT, (0, 1), Decoding()), strict=True
     ):
         *of_parts, other = several
         assert len(of_parts) == 6
@@ -212,12 +212,12 @@ def test_parts_of_a_document_are_predicted_as_the_whole_is(model, monkeypatch):
 
 
 def test_texts_that_are_all_too_short_say_nothing(model):
-    ((one, two),) = ask(model, task_of(Text(0, "a"), Text(1, "")), None, (0,), Asking())
+    ((one, two),) = ask(model, task_of(Text(0, "a"), Text(1, "")), None, (0,), Decoding())
     assert one == two == Likelihood(0.0, 0)
 
 
 def test_windows_are_no_wider_than_the_context(model):
-    ((answer,),) = ask(model, task_of(Text(0, "ab" * 150)), None, (0,), Asking())
+    ((answer,),) = ask(model, task_of(Text(0, "ab" * 150)), None, (0,), Decoding())
     assert answer.tokens == 299
     assert np.isfinite(answer.nats)
 
@@ -229,7 +229,7 @@ BEYOND = (Choice(0, "a", ("b", "~")), Prompt(0, "a~"), Text(0, "a~"))
 def test_a_token_without_an_embedding_is_refused_before_anything_is_computed(model, item):
     """JAX would read the last row of the embedding for it."""
     larger = model_with(model, "~", 61)
-    for entrance in (check_lengths, lambda model, task: ask(model, task, None, [0], Asking())):
+    for entrance in (check_lengths, lambda model, task: ask(model, task, None, [0], Decoding())):
         with pytest.raises(InputError, match="tiny: the tokeniser gives token 61, the model knows 61 only"):
             entrance(larger, task_of(item, new=1))
 
@@ -239,7 +239,7 @@ def test_token_ids_without_an_embedding_are_refused(model):
     with pytest.raises(InputError, match="the model knows 61 only"):
         score(model.params, model.config, [(within, beyond)])
     with pytest.raises(InputError, match="the model knows 61 only"):
-        next(generation.generate(model.params, model.config, [within, beyond], Sampling(1)))
+        next(generate.generate(model.params, model.config, [within, beyond], Sampling(1)))
     with pytest.raises(InputError, match="the model knows 61 only"):
         model_with(model, "~", 61).complete(["a~"], 1)
 
@@ -259,5 +259,5 @@ def test_tokens_that_the_tokeniser_appends_are_neither_scored_nor_continued(merg
     assert pieces(appending, "xa", "b", " a") == pieces(merging, "xa", "b", " a")
     for item in (task.items[0], Choice(0, "xa", ("b", " a")), Text(0, "xabxab")):
         of = replace(task, items=(item,))
-        (found,), (expected,) = (ask(words, of, None, [0], Asking()) for words in (appending, merging))
+        (found,), (expected,) = (ask(words, of, None, [0], Decoding()) for words in (appending, merging))
         np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from jtrace.errors import InputError
-from jtrace.evaluation.capability import SHOTS, Question, capability_task
+from jtrace.evaluation.capability import SHOTS, CapabilityQuestion, capability_task
 
-SKY = Question(4, "Why is the sky blue?", ("scattering", "paint"), 0)
-SEA = Question(0, "Why is the sea salty?", ("tears", "rivers bring salt"), 1)
-SUM = Question(1, "2 + 2 = ?", ("3", "4", "5"), 1, subject="elementary_mathematics")
-PRODUCT = Question(2, "2 * 3 = ?", ("6", "7", "8"), 0, subject="elementary_mathematics")
-MUSCLE = Question(3, "What pumps blood?", ("heart", "liver", "lung"), 0, subject="anatomy")
+SKY = CapabilityQuestion(4, "Why is the sky blue?", ("scattering", "paint"), 0)
+SEA = CapabilityQuestion(0, "Why is the sea salty?", ("tears", "rivers bring salt"), 1)
+SUM = CapabilityQuestion(1, "2 + 2 = ?", ("3", "4", "5"), 1, subject="elementary_mathematics")
+PRODUCT = CapabilityQuestion(2, "2 * 3 = ?", ("6", "7", "8"), 0, subject="elementary_mathematics")
+MUSCLE = CapabilityQuestion(3, "What pumps blood?", ("heart", "liver", "lung"), 0, subject="anatomy")
 
 
 def test_arc_and_mathqa_score_the_answers_texts_after_the_question():
@@ -54,7 +54,7 @@ def test_mmlu_without_subjects_has_a_header_without_one():
 
 def test_race_shows_the_article_of_every_question_and_keeps_its_questions_together():
     article = "Ann met a fox. It was red."
-    asked = Question(0, "What was the fox?", ("red", "shy"), 0, context=article, group=article)
+    asked = CapabilityQuestion(0, "What was the fox?", ("red", "shy"), 0, context=article, group=article)
 
     (item,) = capability_task("race", [asked], [], SHOTS["race"]).items
     (after_one,) = capability_task("race", [asked], [asked], shots=1).items
@@ -64,7 +64,7 @@ def test_race_shows_the_article_of_every_question_and_keeps_its_questions_togeth
     assert after_one.context == f"{item.context} red\n\n{item.context}"
 
 
-def rates(name: str, question: Question, scores: list[float]) -> tuple[float, float]:
+def rates(name: str, question: CapabilityQuestion, scores: list[float]) -> tuple[float, float]:
     outcomes = capability_task(name, [question], [], shots=0).measure([np.array(scores, np.float32)])
     return tuple(float(outcomes[metric].values[0]) for metric in ("accuracy", "accuracy_normalised"))
 

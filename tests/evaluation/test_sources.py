@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from jtrace.data import sources as hub
+from jtrace.data import sources
 from jtrace.errors import InputError
 from jtrace.evaluation.sources import SOURCES, read_capability, read_truthfulqa_choices, read_wikitext
 
@@ -68,7 +68,7 @@ def no_hub(monkeypatch):
     def fetch(repository, revision, file, cache_dir):
         raise ConnectionError("no network")
 
-    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr(sources, "fetch", fetch)
 
 
 def error_of(read, *arguments) -> str:
@@ -168,7 +168,7 @@ def served(tmp_path, monkeypatch):
         write(path, rows)
         return asked
 
-    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr(sources, "fetch", fetch)
     return served
 
 

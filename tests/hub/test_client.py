@@ -21,8 +21,8 @@ import pytest
 from jtrace.checkpoints.formats.weights import weight_files
 from jtrace.checkpoints.load import load_params
 from jtrace.errors import InputError, StoppedError
-from jtrace.hub import client as module
-from jtrace.hub import resumable_download as transfer
+from jtrace.hub import client as hub_client
+from jtrace.hub import resumable_download
 from jtrace.hub.client import Hub
 from tests.conftest import CHUNK, GOLDENS, ROOT
 from tests.hub_server import API, Fault, HubServer, serve
@@ -187,7 +187,7 @@ def test_the_token_goes_to_the_hub_and_not_to_its_second_host(server, hub, monke
 def test_one_bar_shows_the_bytes_of_all_files_as_they_come_and_counts_them_once(tmp_path, server, hub, monkeypatch):
     bars, updates = [], []
 
-    class Recorded(module.Bar):
+    class Recorded(hub_client.Bar):
         def __init__(self, **about):
             super().__init__(**about)
             bars.extend([self] if about.get("desc") else [])
@@ -196,7 +196,7 @@ def test_one_bar_shows_the_bytes_of_all_files_as_they_come_and_counts_them_once(
             updates.append(n)
             return super().update(n)
 
-    monkeypatch.setattr(module, "Bar", Recorded)
+    monkeypatch.setattr(hub_client, "Bar", Recorded)
     server.refs[REPO, "wordy"] = repository(tmp_path / "wordy", tokenizer__json=WEIGHTS, model__safetensors=WEIGHTS)
     listing = hub.look(REPO, "wordy")
     for name in ("tokenizer.json", "model.safetensors"):
@@ -340,7 +340,7 @@ def test_a_connection_that_drops_without_a_byte_is_given_up(server, hub):
 
 def test_the_waits_between_attempts_grow(server, hub, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(resumable_download, "time", SimpleNamespace(sleep=slept.append))
     server.faults[API] = Fault(status=503)
     refusal(Hub(hub.cache_dir, hub.endpoint).look, REPO, "step10")
     assert slept == [1, 2, 4, 8, 16]
@@ -359,16 +359,16 @@ def test_a_disk_too_small_is_told_before_anything_moves(server, hub, monkeypatch
     usage = namedtuple("usage", "total used free")
     listing = hub.look(REPO, "step10")
     asked = len(server.requests)
-    enough = listing.size + module.SPARE_BYTES
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**12, 0, enough - 1))
+    enough = listing.size + hub_client.SPARE_BYTES
+    monkeypatch.setattr(hub_client.shutil, "disk_usage", lambda path: usage(10**12, 0, enough - 1))
     message = refusal(hub.fetch, listing)
     assert f"{REPO}@step10: 51.2 kB to download (and 537 MB to spare), but 537 MB free on the disk of" in message
     assert str(hub.cache_dir) in message
     assert "--cache_dir" in message
     assert len(server.requests) == asked
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**12, 0, enough))
+    monkeypatch.setattr(hub_client.shutil, "disk_usage", lambda path: usage(10**12, 0, enough))
     hub.fetch(listing)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(10**12, 0, 0))
+    monkeypatch.setattr(hub_client.shutil, "disk_usage", lambda path: usage(10**12, 0, 0))
     hub.fetch(listing)
 
 
@@ -510,7 +510,7 @@ def test_one_that_it_holds_in_part_does_and_the_whole_ones_are_named(lost, serve
 
 def test_where_the_cache_can_answer_an_absent_hub_is_hardly_waited_for(lost, monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(resumable_download, "time", SimpleNamespace(sleep=slept.append))
     Hub(lost.cache_dir, lost.endpoint).look(REPO, "step10")
     assert slept in ([], [1.0])
 
@@ -557,11 +557,11 @@ def test_a_hub_that_says_nothing_is_given_up(silent, tmp_path, monkeypatch):
 
 def test_a_rate_is_measured_on_a_piece_and_for_a_while_only(server, hub, monkeypatch):
     listing = hub.look(REPO, "step10")
-    monkeypatch.setattr(module, "SAMPLE_BYTES", 10 * CHUNK)
+    monkeypatch.setattr(hub_client, "SAMPLE_BYTES", 10 * CHUNK)
     assert hub.measured_rate(listing) > 0
     assert server.ranges("model.safetensors")[-1] == f"bytes=0-{10 * CHUNK - 1}"
-    monkeypatch.setattr(module, "SAMPLE_SECONDS", 0.2)
-    monkeypatch.setattr(module, "SAMPLE_CHUNK", 1)
+    monkeypatch.setattr(hub_client, "SAMPLE_SECONDS", 0.2)
+    monkeypatch.setattr(hub_client, "SAMPLE_CHUNK", 1)
     server.faults["model.safetensors"] = Fault(bytes_per_second=2000)
     started = time.monotonic()
     hub.measured_rate(listing)
@@ -576,13 +576,13 @@ def test_a_gated_file_is_no_absent_hub(server, hub):
 
 def test_a_file_that_another_process_finishes_meanwhile_is_left_alone(server, hub, monkeypatch):
     """Both look, one fetches while the other is about to."""
-    listing, original = hub.look(REPO, "step10"), module.patiently
+    listing, original = hub.look(REPO, "step10"), hub_client.patiently
 
     def late(*about):
-        monkeypatch.setattr(module, "patiently", original)
+        monkeypatch.setattr(hub_client, "patiently", original)
         Hub(hub.cache_dir, hub.endpoint, waits=()).fetch(listing)
         return original(*about)
 
-    monkeypatch.setattr(module, "patiently", late)
+    monkeypatch.setattr(hub_client, "patiently", late)
     hub.fetch(listing)
     assert server.downloads.count("model.safetensors") == 1

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
-from jtrace.data import sources as data
+from jtrace.data import sources
 from jtrace.errors import InputError
 from jtrace.hub import cache
 from jtrace.hub.client import Hub
@@ -190,8 +190,8 @@ def dataset(server, tmp_path, monkeypatch) -> Callable[[], Path]:
     path.write_bytes(b"rows")
     os.utime(path, (1, 1))
     server.refs["org/set", "main"] = tmp_path / "served/set"
-    monkeypatch.setattr(data, "Hub", partial(Hub, endpoint=server.url))
-    return lambda: Path(data.fetch("org/set", "main", "data/test.parquet", tmp_path / "cache"))
+    monkeypatch.setattr(sources, "Hub", partial(Hub, endpoint=server.url))
+    return lambda: Path(sources.fetch("org/set", "main", "data/test.parquet", tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("form", ["absolute, there", "relative", "parent"])

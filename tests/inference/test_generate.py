@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jtrace.checkpoints.load import load_params
-from jtrace.inference import generate as generation
+from jtrace.inference import generate as inference_generate
 from jtrace.inference.generate import Sampling, generate
 from jtrace.models.intervention import POSITIONS, steered_from
 from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, edit_of
@@ -156,12 +156,12 @@ def test_a_completion_ends_with_its_first_stop_token_and_others_go_on(llama):
 @pytest.mark.parametrize("positions", ["last", "all"])
 def test_vectors_layers_strengths_and_operators_share_one_compilation(llama, positions):
     completions(llama, positions=positions)
-    traced = generation._decode._cache_size(), generation._place_keys._cache_size()
+    traced = inference_generate._decode._cache_size(), inference_generate._place_keys._cache_size()
     for seed, how in enumerate(OPERATORS):
         values = np.random.default_rng(seed).normal(size=(DEPTH, WIDTH)).astype(np.float32)
         alphas = [Condition((seed % 3,), 0.3 * seed), Condition((0, 1), -1.0), Condition((0, 1, 2), 0.0)]
         completions(llama, edit=edit_of(SteeringVector(values, (0, 1, 2), "s", "d"), alphas, how), positions=positions)
-    assert (generation._decode._cache_size(), generation._place_keys._cache_size()) == traced
+    assert (inference_generate._decode._cache_size(), inference_generate._place_keys._cache_size()) == traced
 
 
 def test_noise_repeats_itself_and_is_shared_by_conditions_but_not_by_prompts_steps_or_seeds(llama):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jtrace.checkpoints.load import load_params
-from jtrace.inference import score as scoring
+from jtrace.inference import score as inference_score
 from jtrace.inference.score import score
 from jtrace.models.intervention import POSITIONS, steered_from
 from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, edit_of
@@ -121,9 +121,9 @@ def test_neither_order_nor_company_of_pairs_changes_them(llama):
 def test_scoring_bit_by_bit_changes_nothing(llama, monkeypatch, limit):
     whole = score(*llama, PAIRS, EDIT)
     if limit == "sequences":
-        monkeypatch.setattr(scoring, "SEQUENCES_AT_ONCE", 8)
+        monkeypatch.setattr(inference_score, "SEQUENCES_AT_ONCE", 8)
     else:
-        monkeypatch.setattr(scoring, "default_batch_slots", lambda: 128)
+        monkeypatch.setattr(inference_score, "default_batch_slots", lambda: 128)
     within("log-likelihoods, in parts", np.abs(score(*llama, PAIRS, EDIT) / whole - 1).max(), 1e-5)
 
 
@@ -134,8 +134,8 @@ def test_no_pairs_no_log_likelihoods(llama):
 def test_conditions_share_what_comes_before_the_first_steered_slot(llama, monkeypatch):
     """Of 30 tokens of context, all but the last are computed once for all four conditions."""
     context, after, used = tokens(30), tokens(4), []
-    pack = scoring.pack
-    monkeypatch.setattr(scoring, "pack", lambda *args: used.append(pack(*args)) or used[-1])
+    pack = inference_score.pack
+    monkeypatch.setattr(inference_score, "pack", lambda *args: used.append(pack(*args)) or used[-1])
     for positions in POSITIONS:
         score(*llama, [(context, after)], EDIT, positions=positions)
     # The continuation's last token predicts nothing that is asked for, so that it takes no slot.
@@ -144,9 +144,9 @@ def test_conditions_share_what_comes_before_the_first_steered_slot(llama, monkey
 
 def test_vectors_layers_strengths_and_operators_share_one_compilation(llama):
     score(*llama, PAIRS, EDIT)
-    traced = scoring._log_probabilities._cache_size()
+    traced = inference_score._log_probabilities._cache_size()
     for seed, how in enumerate(OPERATORS):
         values = np.random.default_rng(seed).normal(size=(DEPTH, WIDTH)).astype(np.float32)
         alphas = [Condition((seed % 3,), 0.3 * seed), Condition((0, 1), -1.0), Condition((0, 1, 2), 0.0)]
         score(*llama, PAIRS, edit_of(SteeringVector(values, (0, 1, 2), "s", "d"), alphas, how))
-    assert scoring._log_probabilities._cache_size() == traced
+    assert inference_score._log_probabilities._cache_size() == traced

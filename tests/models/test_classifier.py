@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jtrace.checkpoints.roberta import load_classifier
 from jtrace.errors import InputError
-from jtrace.models import classifier as module
+from jtrace.models import classifier as models_classifier
 from jtrace.models.classifier import logits, probabilities
 from tests.bars import within
 from tests.conftest import GOLDENS, relative_error
@@ -195,7 +195,7 @@ def test_few_shapes_are_compiled_whatever_the_texts(usual, monkeypatch):
         shapes.append(tokens.shape)
         return jnp.zeros((len(tokens), config.labels))
 
-    monkeypatch.setattr(module, "logits", record)
+    monkeypatch.setattr(models_classifier, "logits", record)
     found = probabilities(load_classifier(usual), ["x" * n for n in range(600)])
     np.testing.assert_array_equal(found, np.full((600, 2), 0.5))
     assert set(shapes) == {(128, 16), (64, 32), (32, 64), (16, 128), (8, 256), (4, 512)}

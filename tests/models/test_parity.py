@@ -6,7 +6,7 @@ import pytest
 
 from jtrace.checkpoints.load import load_params
 from jtrace.inference.packing import pack
-from jtrace.inference.residuals import extract
+from jtrace.inference.residuals import extract_residuals
 from jtrace.models.config import LinearScaling, Llama3Scaling, Rope, YarnScaling
 from jtrace.models.layers import Norm
 from jtrace.models.rotary import rotary_frequencies
@@ -39,7 +39,7 @@ def test_packed_residuals_equal_torch_one_by_one(tmp_path, name, kind):
     ]
     config, params = load_params(tmp_path, jnp.float32)
     packed = pack(statements, 96)
-    found = np.asarray(extract(params, config, packed, dtype=jnp.float32))[:, packed.distinct]
+    found = np.asarray(extract_residuals(params, config, packed, dtype=jnp.float32))[:, packed.distinct]
     for i, ids in enumerate(statements):
         expected, _ = residuals_and_logits(model, torch.from_numpy(ids.astype(np.int64))[None])
         for layer in range(config.depth):
@@ -56,7 +56,7 @@ def test_smollm2_equals_torch_in_every_layer(smollm2):
     statements = [random.integers(0, 49152, n, dtype=np.int32) for n in (1, 17, 60)]
     config, params = load_params(smollm2, jnp.float32)
     packed = pack(statements, 128)
-    found = np.asarray(extract(params, config, packed, dtype=jnp.float32))[:, packed.distinct]
+    found = np.asarray(extract_residuals(params, config, packed, dtype=jnp.float32))[:, packed.distinct]
     for i, ids in enumerate(statements):
         expected, _ = residuals_and_logits(model, torch.from_numpy(ids.astype(np.int64))[None])
         errors = [relative_error(found[layer, i], expected[layer, 0, -1]) for layer in range(config.depth)]

@@ -26,8 +26,8 @@ from jtrace.data.tokenizer import read_tokenizer
 from jtrace.errors import InputError
 from jtrace.models.families import read_model_config
 from jtrace.models.presets import Preset
-from jtrace.pretraining import loop as training_loop
-from jtrace.pretraining import run as pretraining
+from jtrace.pretraining import loop
+from jtrace.pretraining import run as pretraining_run
 from jtrace.pretraining.config import PretrainConfig
 from jtrace.pretraining.directory import TrainingRun
 from jtrace.pretraining.run import micro_batches, pretrain
@@ -42,7 +42,7 @@ CONFIG = PretrainConfig(Optimisation(8, 1e-2, 2), (0, 1, 2, 4, 8), 16, 4, "tiny"
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setitem(pretraining.find_preset.__globals__["PRESETS"], "tiny", SMALL)
+    monkeypatch.setitem(pretraining_run.find_preset.__globals__["PRESETS"], "tiny", SMALL)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +69,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     """A whole run."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pretraining.find_preset.__globals__["PRESETS"], "tiny", SMALL)
+        patch.setitem(pretraining_run.find_preset.__globals__["PRESETS"], "tiny", SMALL)
         pretrain(out, DOCUMENTS, CONFIG, quiet=True)
     return out
 
@@ -106,13 +106,13 @@ def test_the_log_has_a_line_per_step(uninterrupted):
 
 
 def test_a_finished_run_is_left_as_it_is(uninterrupted, monkeypatch):
-    monkeypatch.setattr(pretraining, "train", lambda *_: pytest.fail("began again"))
+    monkeypatch.setattr(pretraining_run, "train", lambda *_: pytest.fail("began again"))
     pretrain(uninterrupted, DOCUMENTS, CONFIG, quiet=True)
 
 
 @pytest.mark.parametrize("stop", [2, 7, 12])
 def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, uninterrupted, monkeypatch, stop):
-    real = training_loop.to_batch
+    real = loop.to_batch
     calls = iter(range(10**6))
 
     def break_off(*arguments):
@@ -120,10 +120,10 @@ def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, unint
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training_loop, "to_batch", break_off)
+    monkeypatch.setattr(loop, "to_batch", break_off)
     with pytest.raises(KeyboardInterrupt):
         pretrain(tmp_path / "run", DOCUMENTS, CONFIG, quiet=True)
-    monkeypatch.setattr(training_loop, "to_batch", real)
+    monkeypatch.setattr(loop, "to_batch", real)
     pretrain(tmp_path / "run", DOCUMENTS, CONFIG, quiet=True)
     assert_same_run(tmp_path / "run", uninterrupted)
 
@@ -193,7 +193,7 @@ cli.run(lambda: t.pretrain(out, t.DOCUMENTS, t.CONFIG, quiet=True))
 
 
 def test_a_run_that_goes_on_neither_tokenises_again_nor_holds_params_twice(tmp_path, monkeypatch):
-    out, real = tmp_path / "run", training_loop.to_batch
+    out, real = tmp_path / "run", loop.to_batch
     calls = iter(range(10**6))
 
     def break_off(*arguments):
@@ -201,11 +201,11 @@ def test_a_run_that_goes_on_neither_tokenises_again_nor_holds_params_twice(tmp_p
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training_loop, "to_batch", break_off)
+    monkeypatch.setattr(loop, "to_batch", break_off)
     with pytest.raises(KeyboardInterrupt):
         pretrain(out, DOCUMENTS, CONFIG, quiet=True)
-    monkeypatch.setattr(training_loop, "to_batch", real)
-    monkeypatch.setattr(pretraining, "tokenise", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr(loop, "to_batch", real)
+    monkeypatch.setattr(pretraining_run, "tokenise", lambda *_: pytest.fail("tokenised again"))
     load, held = TrainingRun.load, []
 
     def watched(run, like):

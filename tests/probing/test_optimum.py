@@ -16,7 +16,7 @@ from jtrace.data.groups import groups_of
 from jtrace.data.loading import read_statements
 from jtrace.data.splits import prefix_split, repeated_folds
 from jtrace.data.tokenizer import encode, read_tokenizer
-from jtrace.inference.residuals import extract, pack_sets
+from jtrace.inference.residuals import extract_residuals, pack_sets
 from jtrace.kernels.logistic import fit_logistic
 from jtrace.kernels.standardise import scaled, standardise
 from jtrace.probing.cross_validation import cross_validate, fold_rows
@@ -35,7 +35,7 @@ def all_residuals(smollm2, shared, depth):
     tokenizer = read_tokenizer(smollm2)
     config, params = load_params(smollm2, jnp.float32, depth=depth)
     packed = pack_sets({s.name: encode(tokenizer, s.texts) for s in sets}, config)
-    return sets, packed.members, extract(params, config, packed.packed, dtype=jnp.float32)
+    return sets, packed.members, extract_residuals(params, config, packed.packed, dtype=jnp.float32)
 
 
 @pytest.fixture(scope="module")

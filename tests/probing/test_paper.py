@@ -11,7 +11,7 @@ from jtrace.data.loading import read_statements
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
-from jtrace.inference.residuals import extract, pack_sets
+from jtrace.inference.residuals import extract_residuals, pack_sets
 from jtrace.probing.paper import MOST_SHOWN, paper_trace
 from jtrace.probing.vectors import KINDS
 from tests.bars import within
@@ -128,7 +128,7 @@ def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
     tokens = encode(read_tokenizer(shared / "models" / "smollm2_tokenizer"), statements.texts)
     config, params = load_params(smollm2, jnp.float32)
     sets = pack_sets({statements.name: tokens}, config)
-    residuals = extract(params, config, sets.packed, dtype=jnp.float32)
+    residuals = extract_residuals(params, config, sets.packed, dtype=jnp.float32)
     trace = paper_trace(residuals, sets.members[statements.name], statements, range(config.depth))
 
     expected = {key: np.array([row[key] for row in reference]) for key in reference[0] if key != "vector_head"}

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from jtrace.errors import InputError
 from jtrace.runs import log
-from jtrace.runs.log import Best, Passage, Span, append, busy, by_process, duration, overlap, read
+from jtrace.runs.log import Best, CheckpointTiming, Span, append, busy, by_process, duration, overlap, read
 from tests.conftest import ROOT
 
-PASSAGE = Passage(
+PASSAGE = CheckpointTiming(
     checkpoint="amber@ckpt_001",
     time="2026-01-02T03:04:05+00:00",
     process="node:7",
@@ -37,7 +37,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**62)
 spans = st.builds(Span, numbers, numbers)
 passages = st.builds(
-    Passage,
+    CheckpointTiming,
     checkpoint=st.text(),
     time=st.text(),
     process=st.text(),

@@ -16,7 +16,7 @@ from jtrace.probing.raw_probes import KeptProbes
 from jtrace.runs.projection_files import PROJECTION_SCHEMA
 from jtrace.runs.record import open_run
 from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS, Origin
-from jtrace.runs.steering_files import Unit
+from jtrace.runs.steering_files import SteeringTable
 from tests.tables import REF, steered, steering_table, write_traced
 
 CONFIG, DATA = {"dtype": "float32", "layers": "all"}, {"set": "abc"}
@@ -217,7 +217,7 @@ def test_steering_tables_read_as_one_and_wrong_ones_are_named(run):
 
 
 def write_steering_unit(run, values, time, settings=0, **others):
-    unit = Unit(run.path / "steering", ("chat", "ckpt_1", "stereoset", "stereoset"), {"settings": settings})
+    unit = SteeringTable(run.path / "steering", ("chat", "ckpt_1", "stereoset", "stereoset"), {"settings": settings})
     unit.write_table(steered(values, **others), time)
     return unit
 

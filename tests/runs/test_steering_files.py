@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jtrace.errors import InputError
-from jtrace.runs.steering_files import SCHEMA, TIME_KEY, Unit, latest, merged, move_completions
+from jtrace.runs.steering_files import SCHEMA, TIME_KEY, SteeringTable, latest, merged, move_completions
 from tests.tables import steered
 
 NAMES = ("org/chat", "base@step7", "stereoset+-0.5*toxigen", "stereoset")
@@ -22,7 +22,7 @@ LINES = [
 @pytest.fixture
 def unit(tmp_path):
     (tmp_path / "steering").mkdir()
-    return Unit(tmp_path / "steering", NAMES, {"seed": 0, "operator": "add"})
+    return SteeringTable(tmp_path / "steering", NAMES, {"seed": 0, "operator": "add"})
 
 
 def rows(values=(0.5, 0.7), **others):
@@ -54,7 +54,7 @@ def test_another_judge_or_answer_makes_another_table_of_the_same_completions(uni
 
 @pytest.mark.parametrize("name", ["", "a b/c", "../..", "x:random", "ü"])
 def test_any_name_makes_a_file_name(tmp_path, name):
-    stem = Unit(tmp_path, (name, name, name, name), {}).table_path.stem
+    stem = SteeringTable(tmp_path, (name, name, name, name), {}).table_path.stem
     assert stem.isascii()
     assert not set("/: ") & set(stem)
     assert all(stem.split("__"))
@@ -153,7 +153,7 @@ def test_completions_that_an_earlier_release_left_beside_the_tables_are_moved_an
 
 
 def test_a_place_where_nothing_can_be_written_is_told_in_one_line(tmp_path):
-    unit = Unit(tmp_path / "nowhere/steering", NAMES, {})
+    unit = SteeringTable(tmp_path / "nowhere/steering", NAMES, {})
     with pytest.raises(InputError, match=r"\.jsonl: cannot be written \(No such file or directory\)"):
         unit.append(LINES)
 

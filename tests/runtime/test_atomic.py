@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jtrace.errors import InputError, WriteError
-from jtrace.runtime.atomic import folder_written_whole, sweep_up, written_whole
+from jtrace.runtime.atomic import atomic_folder, atomic_write, sweep_up
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -15,7 +15,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def fail_half_way():
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text("half")
             raise RuntimeError
 
@@ -26,7 +26,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_folder_appears_with_all_its_files(tmp_path):
-    with folder_written_whole(tmp_path / "new") as aside:
+    with atomic_folder(tmp_path / "new") as aside:
         (aside / "sub").mkdir()
         (aside / "sub" / "file").write_text("content")
         assert not (tmp_path / "new").exists()
@@ -36,7 +36,7 @@ def test_a_folder_appears_with_all_its_files(tmp_path):
 
 def test_a_folder_that_fails_half_way_leaves_nothing(tmp_path):
     def fail_half_way():
-        with folder_written_whole(tmp_path / "new") as aside:
+        with atomic_folder(tmp_path / "new") as aside:
             (aside / "file").write_text("half")
             raise RuntimeError
 
@@ -49,7 +49,7 @@ def test_a_folder_that_holds_something_is_not_replaced(tmp_path):
     (tmp_path / "kept").write_text("kept")
 
     def write_over():
-        with folder_written_whole(tmp_path) as aside:
+        with atomic_folder(tmp_path) as aside:
             (aside / "file").write_text("other")
 
     with pytest.raises(InputError, match="exists already; name a new or empty folder"):
@@ -61,7 +61,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
 
     def write_below_a_file():
-        with folder_written_whole(tmp_path / "file" / "new"):
+        with atomic_folder(tmp_path / "file" / "new"):
             pass
 
     with pytest.raises(InputError, match="cannot be written"):
@@ -72,9 +72,9 @@ def test_what_a_killed_process_left_aside_is_swept_up_and_nothing_else(tmp_path)
     code = """
 import os, sys
 from pathlib import Path
-from jtrace.runtime.atomic import folder_written_whole, written_whole
+from jtrace.runtime.atomic import atomic_folder, atomic_write
 here = Path(sys.argv[1])
-with folder_written_whole(here / "sub/folder") as folder, written_whole(here / "file") as file:
+with atomic_folder(here / "sub/folder") as folder, atomic_write(here / "file") as file:
     (folder / "part").write_text("half")
     file.write_text("half")
     os._exit(9)
@@ -83,7 +83,7 @@ with folder_written_whole(here / "sub/folder") as folder, written_whole(here / "
     (tmp_path / ".mine.tmp").write_text("somebody's")
     assert len(os.listdir(tmp_path)) == 3
     assert len(os.listdir(tmp_path / "sub")) == 1
-    with written_whole(tmp_path / "going on") as aside:
+    with atomic_write(tmp_path / "going on") as aside:
         aside.write_text("half")
         sweep_up(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".mine.tmp", "going on", "sub"]
@@ -94,7 +94,7 @@ def test_a_disk_that_takes_nothing_is_named_with_the_file(tmp_path):
     (tmp_path / "gone").mkdir()
 
     def write():
-        with written_whole(tmp_path / "gone" / "file") as aside:
+        with atomic_write(tmp_path / "gone" / "file") as aside:
             (tmp_path / "gone").rmdir()
             aside.write_text("content")
 

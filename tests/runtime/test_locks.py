@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from jtrace.runtime import locks as claims
+from jtrace.runtime import locks as runtime_locks
 from jtrace.runtime.locks import Claims, alone, in_use, is_used
 from tests.conftest import ROOT
 
@@ -69,7 +69,7 @@ def test_a_lock_that_was_removed_while_we_waited_for_it_is_none(tmp_path, monkey
             (tmp_path / "step1.lock").unlink()
         return original(opened, how)
 
-    monkeypatch.setattr(claims.fcntl, "flock", racing)
+    monkeypatch.setattr(runtime_locks.fcntl, "flock", racing)
     assert mine.take("step1")
     assert not other.take("step1")
 
@@ -78,7 +78,7 @@ def test_a_file_system_without_locks_grants_everything_and_says_so_once(tmp_path
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(claims.fcntl, "flock", unsupported)
+    monkeypatch.setattr(runtime_locks.fcntl, "flock", unsupported)
     mine = Claims(tmp_path)
     assert mine.take("step1")
     assert mine.take("step2")

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from jtrace.runtime.prefetch import Background, waited_for
+from jtrace.runtime.prefetch import PrefetchIterator, waited_for
 
 
 def counted(made, until=10**6, stop=None):
@@ -17,14 +17,14 @@ def counted(made, until=10**6, stop=None):
 
 
 def test_items_come_in_order_and_end():
-    with Background(counted([], 5), 2, threading.Event(), "test") as items:
+    with PrefetchIterator(counted([], 5), 2, threading.Event(), "test") as items:
         assert list(items) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
 def test_no_more_are_made_than_asked_for(ahead):
     made = []
-    with Background(counted(made), ahead, threading.Event(), "test") as items:
+    with PrefetchIterator(counted(made), ahead, threading.Event(), "test") as items:
         for taken in items:
             time.sleep(0.02)
             assert len(made) <= taken + 1 + ahead
@@ -36,7 +36,7 @@ def test_no_more_are_made_than_asked_for(ahead):
 
 def test_they_are_made_while_the_reader_works():
     made = []
-    with Background(counted(made, 3), 1, threading.Event(), "test") as items:
+    with PrefetchIterator(counted(made, 3), 1, threading.Event(), "test") as items:
         iterator = iter(items)
         next(iterator)
         deadline = time.monotonic() + 10
@@ -53,7 +53,7 @@ def test_an_error_reaches_the_reader_after_the_items_before_it():
     seen = []
 
     def read():
-        with Background(failing(), 2, threading.Event(), "test") as items:
+        with PrefetchIterator(failing(), 2, threading.Event(), "test") as items:
             seen.extend(items)
 
     with pytest.raises(KeyError, match="lost"):
@@ -64,8 +64,8 @@ def test_an_error_reaches_the_reader_after_the_items_before_it():
 def test_leaving_it_ends_the_thread_and_what_it_reads_from():
     stop, made = threading.Event(), []
     with (
-        Background(counted(made, stop=stop), 2, stop, "inner") as inner,
-        Background((2 * item for item in inner), 1, stop, "outer") as outer,
+        PrefetchIterator(counted(made, stop=stop), 2, stop, "inner") as inner,
+        PrefetchIterator((2 * item for item in inner), 1, stop, "outer") as outer,
     ):
         assert next(iter(outer)) == 0
     assert stop.is_set()

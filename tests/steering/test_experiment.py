@@ -15,7 +15,7 @@ from jtrace.evaluation.task import Choice, Outcome, Prompt, Task
 from jtrace.inference.language_model import load_language_model
 from jtrace.probing.vectors import read_vectors
 from jtrace.runs.steering_files import SCHEMA
-from jtrace.steering import experiment as module
+from jtrace.steering import experiment
 from jtrace.steering.experiment import SteerConfig, check_steering, steer, vectors_for, with_controls
 from jtrace.steering.vector import SteeringVector
 from tests.tiny_chat import DEPTH, WIDTH, write_chat, write_vectors
@@ -63,7 +63,7 @@ def asked(monkeypatch):
                 answers[place] = float(completion[0]) - (ZERO if isinstance(item, Prompt) else 0)
         return [[answers[place] for place in range(len(task.items))] for answers in found]
 
-    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(experiment, "ask", ask)
     return log
 
 
@@ -436,7 +436,7 @@ def test_other_settings_have_files_of_their_own(tmp_path, model, asked, changed)
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_conditions_that_are_computed_in_parts_give_the_same(tmp_path, model, asked, monkeypatch, at_once):
     whole = run(tmp_path / "whole/steering", model, [prompts()], layers=None)
-    monkeypatch.setattr(module, "MOST_CONDITIONS", at_once)
+    monkeypatch.setattr(experiment, "MOST_CONDITIONS", at_once)
     parts = run(tmp_path / "parts/steering", model, [prompts()], layers=None)
     key = ["layer", "strength", "metric"]
     pd.testing.assert_frame_equal(
@@ -582,5 +582,5 @@ def test_a_unit_s_summary_compares_numbers_of_one_protocol():
     columns = ["protocol", "metric", "strength", "layer", "value"]
     rows = [("paper", "accuracy", 0, 0, 0.5), ("paper", "accuracy", 1, 2, 0.6), ("sound", "accuracy", 2, 2, 0.9)]
     worker = SimpleNamespace(task=SimpleNamespace(main="accuracy", higher_is_better=True))
-    told = module._Worker.summary(worker, pd.DataFrame(rows, columns=columns))
+    told = experiment._SteeringTableBuilder.summary(worker, pd.DataFrame(rows, columns=columns))
     assert told == "accuracy 0.500 unsteered, best 0.600 (layer 2, strength 1)"

@@ -10,14 +10,14 @@ from transformers import AutoTokenizer
 
 from jtrace.checkpoints.load import load_params
 from jtrace.data.tokenizer import encode
-from jtrace.evaluation.answers import Asking, ask
+from jtrace.evaluation.answers import Decoding, ask
 from jtrace.evaluation.outcomes import estimate
 from jtrace.evaluation.perplexity import perplexity_task
 from jtrace.evaluation.truthfulqa import MultipleChoice, multiple_choice_task
 from jtrace.inference.generate import Sampling, generate
 from jtrace.inference.language_model import LanguageModel, load_language_model
 from jtrace.inference.packing import pack
-from jtrace.inference.residuals import extract
+from jtrace.inference.residuals import extract_residuals
 from jtrace.inference.score import score
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.bars import within
@@ -177,7 +177,7 @@ def test_multiple_choice_metrics_are_those_of_torch_s_log_likelihoods(letters):
     ]
     task = multiple_choice_task(rows)
     vector = steering(3, 24, np.random.default_rng(2))
-    answers = ask(language_model, task, edit_of(vector, CONDITIONS), (0, 1, 2), Asking())
+    answers = ask(language_model, task, edit_of(vector, CONDITIONS), (0, 1, 2), Decoding())
     for found, strength in zip(answers, (0.0, -2.0, 2.0), strict=True):
         scores = []
         for item in task.items:
@@ -212,7 +212,7 @@ def test_perplexity_over_strided_windows_is_torch_s(letters, monkeypatch, positi
     documents = ["".join(random.choice(list(LETTERS), n)) for n in (2, 20, 32, 33, 75, 1)]
     task = perplexity_task(documents)
     vector = steering(3, 24, random)
-    answers = ask(language_model, task, edit_of(vector, CONDITIONS), (0, 1, 2), Asking(positions))
+    answers = ask(language_model, task, edit_of(vector, CONDITIONS), (0, 1, 2), Decoding(positions))
     for found, strength in zip(answers, (0.0, -2.0, 2.0), strict=True):
         nats, tokens = 0.0, 0
         for ids in map(as_letters, documents):
@@ -234,7 +234,7 @@ def test_perplexity_of_whole_documents_is_torch_s_own_loss(letters):
     model, language_model = letters
     ids = as_letters("".join(np.random.default_rng(4).choice(list(LETTERS), 200)))
     task = perplexity_task(["".join((*LETTERS, "?")[i] for i in ids)])
-    ((answer,),) = ask(language_model, task, None, (0,), Asking())
+    ((answer,),) = ask(language_model, task, None, (0,), Decoding())
     tensor = torch.from_numpy(ids[None])
     with torch.no_grad():
         expected = float(model(tensor, labels=tensor).loss.double().exp())
@@ -260,7 +260,7 @@ def test_smollm2_s_steered_completions_are_torch_s_token_by_token(smollm2):
     model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32).eval()
     words = load_language_model(smollm2, "smollm2", jnp.float32)
     prompts, layer = encode(words.tokenizer, TEXTS), 15
-    residuals = np.asarray(extract(words.params, words.config, pack(prompts, 64), dtype=jnp.float32))[layer]
+    residuals = np.asarray(extract_residuals(words.params, words.config, pack(prompts, 64), dtype=jnp.float32))[layer]
     direction = np.random.default_rng(0).normal(size=words.config.width)
     values = np.zeros((words.config.depth, words.config.width), np.float32)
     # As long as the residuals of these texts are spread.

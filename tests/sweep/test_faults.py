@@ -21,11 +21,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jtrace.errors import InputError, WriteError
-from jtrace.hub import client
-from jtrace.hub import resumable_download as transfer
+from jtrace.hub import client, resumable_download
 from jtrace.hub.client import Hub
 from jtrace.runs import log
-from jtrace.sweep import fetch as fetching
+from jtrace.sweep import fetch as sweep_fetch
 from jtrace.sweep import pipeline
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import CHUNK
@@ -228,7 +227,7 @@ def test_a_faulty_checkpoint_fails_alone_and_is_all_that_the_same_command_then_d
 @pytest.mark.parametrize(("outage", "status"), [(3, 0), (100, 1)])
 def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, server, again, monkeypatch, capsys):
     """One that never answered is not, and a file that it alone does not serve neither."""
-    monkeypatch.setattr(fetching, "OUTAGES", (0.01,) * 5)
+    monkeypatch.setattr(sweep_fetch, "OUTAGES", (0.01,) * 5)
     fetched, original = [], Hub.fetch
 
     def fetch(hub, listing, *args):
@@ -258,7 +257,7 @@ def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, se
 )
 def test_a_fault_that_passes_is_waited_for_longer_each_time(fault, slept, run, server, again, untroubled, monkeypatch):
     waits = []
-    monkeypatch.setattr(transfer, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr(resumable_download, "time", SimpleNamespace(sleep=waits.append))
     if fault.stall_after:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1.0)
     server.faults[f"{server.commit(*BAD)}/{WEIGHTS}"] = fault
@@ -306,7 +305,7 @@ def test_a_cache_disk_that_holds_one_checkpoint_suffices(run, cache, again, untr
     disk(cache, "200k")
     for module in ("hub.client", "sweep.fetch"):
         monkeypatch.setattr(f"jtrace.{module}.SPARE_BYTES", 0)
-    monkeypatch.setattr(fetching, "POLL", 0.05)
+    monkeypatch.setattr(sweep_fetch, "POLL", 0.05)
     assert again() == 0
     assert results(run) == untroubled
 

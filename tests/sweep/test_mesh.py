@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jtrace.checkpoints import load as convert
+from jtrace.checkpoints import load
 from jtrace.checkpoints.audit import fingerprint
 from jtrace.checkpoints.load import load_params, params_bytes
 from jtrace.checkpoints.orbax import read_checkpoint, save_store, stage_checkpoint
 from jtrace.data.statements import Statements
 from jtrace.inference.packing import pack
-from jtrace.inference.residuals import compiled_memory, extract
+from jtrace.inference.residuals import compiled_memory, extract_residuals
 from jtrace.models.families import read_model_config
 from jtrace.models.sharding import Layout, parse_mesh
 from jtrace.pretraining.step import initial_params
@@ -62,7 +62,9 @@ def devices_of(text: str) -> list[jax.Device]:
 
 
 def residuals_of(config, params, layout: Layout | None) -> jax.Array:
-    return extract(params, config, pack(statements()[1], 64), dtype=jnp.float32, batch_slots=512, layout=layout)
+    return extract_residuals(
+        params, config, pack(statements()[1], 64), dtype=jnp.float32, batch_slots=512, layout=layout
+    )
 
 
 def trace_of(config, params, layout: Layout | None) -> tuple[np.ndarray, SetTrace, str]:
@@ -151,7 +153,7 @@ def take_part(out: Path, address: str, process: int) -> None:
         "digest": digest,
     }
     layout = parse_mesh("model:4", jax.devices())
-    with mock.patch.object(convert, "_place", wraps=convert._place) as place:
+    with mock.patch.object(load, "_place", wraps=load._place) as place:
         config, params = read_checkpoint(out / NEOX, jnp.float32, layout=layout)
     residuals = residuals_of(config, params, layout)
     found |= {

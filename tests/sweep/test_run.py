@@ -25,16 +25,14 @@ from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.dynamics.trajectory import trajectories
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Choice, Outcome, Task
-from jtrace.inference import residuals as activations
+from jtrace.inference import residuals
 from jtrace.inference.packing import pack
-from jtrace.inference.residuals import extract
+from jtrace.inference.residuals import extract_residuals
 from jtrace.models.config import DecoderConfig
-from jtrace.probing import layer_map as by_layer
+from jtrace.probing import layer_map
 from jtrace.probing.vectors import KINDS, ModelFacts, read_vectors
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.sweep import baselines as sweep_baselines
-from jtrace.sweep import checkpoint as tracing
-from jtrace.sweep import pipeline
+from jtrace.sweep import baselines, checkpoint, pipeline
 from jtrace.sweep.check import Checked
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
@@ -96,8 +94,8 @@ def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys)
 
 def test_the_text_only_baseline_is_fitted_once_and_stands_beside_every_probe(steps, monkeypatch):
     fitted = []
-    original = sweep_baselines.text_baseline
-    monkeypatch.setattr(sweep_baselines, "text_baseline", lambda one: fitted.append(one.name) or original(one))
+    original = baselines.text_baseline
+    monkeypatch.setattr(baselines, "text_baseline", lambda one: fitted.append(one.name) or original(one))
     assert trace(steps) == 0
     assert fitted == ["mine"]
     table = pd.read_parquet(steps / "run/metrics")
@@ -322,11 +320,11 @@ def test_a_task_that_cannot_be_asked_leaves_the_trace(steps, capsys):
 
 
 def test_one_compilation_serves_the_whole_sweep(steps):
-    activations._forward.clear_cache()
-    by_layer.one_layer.clear_cache()
+    residuals._forward.clear_cache()
+    layer_map.one_layer.clear_cache()
     trace(steps)
-    assert activations._forward._cache_size() == 1
-    assert by_layer.one_layer._cache_size() == 1
+    assert residuals._forward._cache_size() == 1
+    assert layer_map.one_layer._cache_size() == 1
 
 
 def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended(steps, capsys):
@@ -351,7 +349,7 @@ def test_kept_activations_are_the_residuals_that_were_traced(steps):
     (statements,) = read_all([str(steps / "mine.csv")])
     architecture, params = load_params(steps / "tiny/step10", jnp.float32)
     ids = encode(read_tokenizer(steps / "tiny/step10"), statements.texts)
-    alone = extract(params, architecture, pack([ids[7]], len(ids[7])), dtype=jnp.float32)[:, 0]
+    alone = extract_residuals(params, architecture, pack([ids[7]], len(ids[7])), dtype=jnp.float32)[:, 0]
     assert kept.shape == (2, 40, 24)
     assert relative_error(kept[:, 7], alone[np.array([0, 2])]) <= 1e-5
 
@@ -367,9 +365,9 @@ def test_fewer_layers_give_the_same_numbers_for_those_layers(steps):
 def test_blocks_above_the_last_layer_are_not_computed_and_change_no_table(steps, monkeypatch):
     """Cut or whole, every file is the same bytes."""
     depths = []
-    original = tracing.extract
+    original = checkpoint.extract_residuals
     monkeypatch.setattr(
-        tracing, "extract", lambda params, config, *args, **how: depths.append(config.depth) or
+        checkpoint, "extract_residuals", lambda params, config, *args, **how: depths.append(config.depth) or
         original(params, config, *args, **how)
     )  # fmt: skip
     config = SweepConfig(dtype="float32", layers=(0, 1))

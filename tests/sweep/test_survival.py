@@ -217,8 +217,8 @@ def test_a_run_directory_in_use_takes_no_other_configuration(command, start, ser
 
 def test_what_a_killed_process_has_written_aside_is_gone_after_the_next(command, start, again, server, untroubled):
     script = (
-        "import os, sys; from pathlib import Path; from jtrace.runtime.atomic import written_whole\n"
-        "with written_whole(Path(sys.argv[1])) as aside: aside.write_text('half'); os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from jtrace.runtime.atomic import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as aside: aside.write_text('half'); os.kill(os.getpid(), 9)"
     )
     names = ["run.json", "failures.jsonl", "metrics/a.parquet", "vectors/a.safetensors", "projections/a.parquet"]
     for name in names:

@@ -41,7 +41,7 @@ class Documents:
             yield from source()
 
 
-class Fingerprint:
+class TextFingerprint:
     """What tells documents apart from others, taken while they pass."""
 
     def __init__(self) -> None:

@@ -48,7 +48,7 @@ class Pieces(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowPlan:
     """Which pieces of documents lie in which row.
 
     Attributes:
@@ -88,7 +88,7 @@ class Layout:
         return Rows(*(array.reshape(count, context) for array in (tokens, ends, learnt, is_filled)))
 
 
-def lay_out(tokens: TokenStore, documents: np.ndarray, context: int) -> Layout:
+def lay_out(tokens: TokenStore, documents: np.ndarray, context: int) -> RowPlan:
     """Lay some documents out in rows of `context` slots: the longest first, each where it leaves least room.
 
     A document longer than a row is cut into pieces; each piece begins with the last token of the one before, so that
@@ -102,7 +102,7 @@ def lay_out(tokens: TokenStore, documents: np.ndarray, context: int) -> Layout:
     pieces = Pieces(pieces.starts[order], pieces.lengths[order])
     bounds = np.searchsorted(row_of, np.arange(count + 1))
     filled = np.diff(np.concatenate([[0], np.cumsum(pieces.lengths)])[bounds])
-    return Layout(tokens, context, pieces, bounds, filled)
+    return RowPlan(tokens, context, pieces, bounds, filled)
 
 
 def _cut(tokens: TokenStore, documents: np.ndarray, context: int) -> Pieces:

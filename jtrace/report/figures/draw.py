@@ -16,7 +16,7 @@ from jtrace.report.figures.draw_steering import draw_steering
 from jtrace.report.figures.draw_transfer import draw_transfer
 from jtrace.report.figures.pipeline import pipeline
 from jtrace.report.figures.style import STYLE, Drawn, file_part, save
-from jtrace.runs.log import Passage, overlap, read
+from jtrace.runs.log import CheckpointTiming, overlap, read
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runs.steering_files import reported
 
@@ -56,7 +56,7 @@ def draw_all(run: RunDirectory, metrics: pd.DataFrame) -> list[Drawn]:
     return drawn
 
 
-def _pipeline(passages: Sequence[Passage], folder: Path) -> Iterator[Drawn]:
+def _pipeline(passages: Sequence[CheckpointTiming], folder: Path) -> Iterator[Drawn]:
     found = overlap(passages)
     if len(passages) < 2 or found is None:
         return

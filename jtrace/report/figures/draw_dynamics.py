@@ -12,7 +12,7 @@ from jtrace.report.figures.onsets import onsets_by_layer
 from jtrace.report.figures.style import Drawn, brief_names, file_part, save, set_title
 from jtrace.report.figures.turns import turning_points
 from jtrace.report.format import counted, measure
-from jtrace.report.standings import Standing, standings
+from jtrace.report.standings import SetAtLastCheckpoint, standings
 from jtrace.runs.run_directory import RunDirectory
 
 FITTING = ("mi_xt", "mi_xt_excess")
@@ -46,7 +46,7 @@ def draw_dynamics(run: RunDirectory, metrics: pd.DataFrame, folder: Path) -> Ite
 
 
 def _onsets(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[Standing], suffix: str, of: str, folder: Path
+    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], suffix: str, of: str, folder: Path
 ) -> Iterator[Drawn]:
     if "onsets" not in there:
         return
@@ -70,7 +70,7 @@ def _onsets(
 
 
 def _turns(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[Standing], name: str, of: str, folder: Path
+    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], name: str, of: str, folder: Path
 ) -> Iterator[Drawn]:
     if "turns" not in there:
         return
@@ -98,7 +98,7 @@ def _turns(
 
 
 def _correlations(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[Standing], name: str, of: str, folder: Path
+    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], name: str, of: str, folder: Path
 ) -> Iterator[Drawn]:
     if "correlations" not in there:
         return
@@ -120,7 +120,7 @@ def _correlations(
 
 
 def _angles(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[Standing], suffix: str, of: str, folder: Path
+    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], suffix: str, of: str, folder: Path
 ) -> Iterator[Drawn]:
     curve, titles = _curve(shown), _titles(shown)
     if (table := there.get("angles")) is not None:
@@ -200,11 +200,11 @@ def _pairs(rows: pd.DataFrame, by: str) -> dict[tuple[str, str], float]:
     return dict(zip(ends, rows["cosine"].astype(float), strict=True))
 
 
-def _curve(shown: Sequence[Standing]) -> Trajectory:
+def _curve(shown: Sequence[SetAtLastCheckpoint]) -> Trajectory:
     curve = shown[0].curve
     assert curve is not None  # only standings on a curve are drawn here
     return curve
 
 
-def _titles(shown: Sequence[Standing]) -> dict[str, str]:
+def _titles(shown: Sequence[SetAtLastCheckpoint]) -> dict[str, str]:
     return {standing.dataset: set_title(standing.rows, standing.dataset) for standing in shown}

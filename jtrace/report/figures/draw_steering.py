@@ -11,7 +11,7 @@ from jtrace.report.figures.steering import behaviour_over_strength, shown_measur
 from jtrace.report.figures.style import Drawn, file_part, save
 from jtrace.report.format import counted
 from jtrace.steering.effects import Effect, by_source, by_task, compared, effects, gains, strongest
-from jtrace.steering.results import Vector, vectors
+from jtrace.steering.results import SteeredRows, vectors
 
 # By whether the setting was chosen on rows that are not reported.
 CHOICES = {
@@ -94,9 +94,9 @@ def _sources(tasks: Sequence[Sequence[Effect]], target: str, protocol: str, fold
             )
 
 
-def _sweeps(there: Sequence[Vector]) -> list[list[Vector]]:
+def _sweeps(there: Sequence[SteeredRows]) -> list[list[SteeredRows]]:
     """What was steered with more than one strength; vectors that differ in positions or seed alone are together."""
-    groups: dict[tuple[str, ...], list[Vector]] = {}
+    groups: dict[tuple[str, ...], list[SteeredRows]] = {}
     for vector in there:
         if not vector.is_control:
             key = vector.target, vector.source, vector.kind, vector.dataset, vector.protocol
@@ -105,7 +105,7 @@ def _sweeps(there: Sequence[Vector]) -> list[list[Vector]]:
     return [same for same in swept if shown_measures(same)]
 
 
-def _sweep(same: Sequence[Vector], controls: Sequence[Vector], by_protocol: bool, folder: Path) -> Drawn:
+def _sweep(same: Sequence[SteeredRows], controls: Sequence[SteeredRows], by_protocol: bool, folder: Path) -> Drawn:
     first = same[0]
     made = f"{first.kind} vector" if first.kind else "vector"
     parts = [first.target, first.source, first.kind, first.dataset, first.protocol if by_protocol else ""]

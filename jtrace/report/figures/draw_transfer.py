@@ -9,7 +9,7 @@ import pandas as pd
 from jtrace.report.figures.style import Drawn, file_part, save, set_title
 from jtrace.report.figures.transfer import transfer_between_checkpoints, transfer_between_sets
 from jtrace.report.format import counted
-from jtrace.report.standings import Standing, standings
+from jtrace.report.standings import SetAtLastCheckpoint, standings
 from jtrace.runs.run_directory import RunDirectory
 
 AUROC = "transfer_auroc:"
@@ -38,7 +38,7 @@ def draw_transfer(run: RunDirectory, metrics: pd.DataFrame, folder: Path) -> Ite
             yield from _between_checkpoints(transfer, shown, of, folder / f"transfer_checkpoints{suffix}")
 
 
-def auroc_between_sets(shown: list[Standing]) -> np.ndarray:
+def auroc_between_sets(shown: list[SetAtLastCheckpoint]) -> np.ndarray:
     """[set of the probe, set of the statements]: AUROC at the probe's own best layer; NaN where not measured."""
     values = np.full((len(shown), len(shown)), np.nan)
     for row, probe in enumerate(shown):
@@ -50,7 +50,7 @@ def auroc_between_sets(shown: list[Standing]) -> np.ndarray:
     return values
 
 
-def _between_sets(shown: list[Standing], values: np.ndarray, of: str, stem: Path) -> Drawn:
+def _between_sets(shown: list[SetAtLastCheckpoint], values: np.ndarray, of: str, stem: Path) -> Drawn:
     trained = [f"{standing.dataset}, layer {standing.layer}" for standing in shown]
     return Drawn(
         save(transfer_between_sets(values, trained, [standing.dataset for standing in shown]), stem),
@@ -64,7 +64,9 @@ def _between_sets(shown: list[Standing], values: np.ndarray, of: str, stem: Path
     )
 
 
-def _between_checkpoints(transfer: pd.DataFrame, shown: list[Standing], of: str, stem: Path) -> Iterator[Drawn]:
+def _between_checkpoints(
+    transfer: pd.DataFrame, shown: list[SetAtLastCheckpoint], of: str, stem: Path
+) -> Iterator[Drawn]:
     curve = shown[0].curve
     layers = {standing.dataset: standing.layer for standing in shown if len(standing.part_of(transfer))}
     if curve is None or not layers:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jtrace.report.figures.style import LABEL_COLOURS, WIDTH, clipped, panel_grid, plain
-from jtrace.runs.log import AT_ONCE, Passage, Span, by_process, duration, extent, overlap
+from jtrace.runs.log import AT_ONCE, CheckpointTiming, Span, by_process, duration, extent, overlap
 
 MOST_ROWS = 4
 SHADES = (LABEL_COLOURS[0], "#9CCAE8")  # neighbours in turn
@@ -20,10 +20,10 @@ ROOM = 6.3  # inches of a page-wide panel that bars have
 # Seconds of a unit of time, its name, and up to how many seconds it is used.
 UNITS = ((1, "s", 180), (60, "min", 3 * 3600), (3600, "h", float("inf")))
 
-Command = list[Passage]
+Command = list[CheckpointTiming]
 
 
-def pipeline(passages: Sequence[Passage]) -> Figure:
+def pipeline(passages: Sequence[CheckpointTiming]) -> Figure:
     """A panel per host, a lane per stage, a bar per checkpoint; pauses between commands are cut out and marked.
 
     Commands that ran at the same time on one host have a panel each. At most `MOST_ROWS` panels are shown.
@@ -134,5 +134,5 @@ def _title(row: Sequence[Command], lanes: Sequence[str], named: bool) -> str:
     return f"{text}, {duration(found.wall)}; {stages}; wall / {found.slowest} = {found.ratio:.2f}"
 
 
-def _host(passages: Sequence[Passage]) -> str:
+def _host(passages: Sequence[CheckpointTiming]) -> str:
     return passages[0].process.partition(":")[0]

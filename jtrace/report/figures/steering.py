@@ -18,7 +18,7 @@ from jtrace.report.figures.style import (
     plain_powers,
 )
 from jtrace.runs.steering_files import AUXILIARY
-from jtrace.steering.results import CAPABILITY, LOWER_IS_BETTER, Vector, is_trust, main_metric
+from jtrace.steering.results import CAPABILITY, LOWER_IS_BETTER, SteeredRows, is_trust, main_metric
 
 MOST_PANELS = 9
 POSITION_LINES = ("-", "--", ":", "-.")
@@ -27,7 +27,7 @@ CONTROL_LINES = {"random": (0, (4, 2)), "shuffled": (0, (1, 1.5))}
 ALWAYS = ("unparsable", "perplexity")
 
 
-def behaviour_over_strength(steered: Sequence[Vector], controls: Sequence[Vector]) -> Figure:
+def behaviour_over_strength(steered: Sequence[SteeredRows], controls: Sequence[SteeredRows]) -> Figure:
     """A panel per measure of behaviour, a line per layer, up to six of them, with its interval as a band.
 
     Above nine panels only each task's main metric is drawn, with unparsable answers and perplexity. Controls are grey.
@@ -62,7 +62,7 @@ def behaviour_over_strength(steered: Sequence[Vector], controls: Sequence[Vector
     return figure
 
 
-def shown_measures(steered: Sequence[Vector]) -> list[tuple[str, str]]:
+def shown_measures(steered: Sequence[SteeredRows]) -> list[tuple[str, str]]:
     """Task and metric of each panel: trustworthiness, then toxicity beside perplexity, then capability."""
     pairs = [pair for vector in steered for pair in zip(vector.rows["task"], vector.rows["metric"], strict=True)]
     panels = [(task, metric) for task, metric in dict.fromkeys(pairs) if not metric.startswith(AUXILIARY)]
@@ -77,7 +77,9 @@ def _group(panel: tuple[str, str]) -> int:
     return 3 if task in CAPABILITY else 2 if not is_trust(task) else int(metric == "toxicity")
 
 
-def _draw_layer(ax: Axes, vector: Vector, task: str, metric: str, layer: int, look: tuple[int, int, str, str]) -> None:
+def _draw_layer(
+    ax: Axes, vector: SteeredRows, task: str, metric: str, layer: int, look: tuple[int, int, str, str]
+) -> None:
     number, count, dashes, where = look
     strengths, values = _line(vector, task, metric, layer)
     if not len(strengths):
@@ -89,14 +91,14 @@ def _draw_layer(ax: Axes, vector: Vector, task: str, metric: str, layer: int, lo
     ax.fill_between(strengths[known], low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _draw_control(ax: Axes, control: Vector, task: str, metric: str, layer: int) -> None:
+def _draw_control(ax: Axes, control: SteeredRows, task: str, metric: str, layer: int) -> None:
     strengths, values = _line(control, task, metric, layer)
     if len(strengths):
         dashes, name = CONTROL_LINES[control.control], f"{control.control} control"
         ax.plot(strengths, values[:, 0], linestyle=dashes, color="0.5", linewidth=1.1, label=name, zorder=1.5)
 
 
-def _line(vector: Vector, task: str, metric: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
+def _line(vector: SteeredRows, task: str, metric: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Strengths [S] ascending and value, ci_low, ci_high [S, 3]; empty where the layer was not steered."""
     known = {
         strength: found for strength in vector.strengths if (found := vector.estimate(task, metric, layer, strength))

@@ -27,7 +27,7 @@ from matplotlib.ticker import (
 )
 
 from jtrace.dynamics.trajectory import BY_CHECKPOINT, Trajectory, evenly_chosen
-from jtrace.runtime.atomic import written_whole
+from jtrace.runtime.atomic import atomic_write
 from jtrace.stats.sampling import evenly_spread
 
 WIDTH = 7.2  # inches, of a text page
@@ -272,6 +272,6 @@ def save(figure: Figure, stem: Path) -> Path:
     figure.set_layout_engine("none")  # laid out once, not once per file
     for suffix, options in ((".png", {"dpi": 200}), (".pdf", {"metadata": {"CreationDate": None}})):
         path = stem.parent / (stem.name + suffix)
-        with written_whole(path) as aside:
+        with atomic_write(path) as aside:
             figure.savefig(aside, format=suffix[1:], **options)
     return stem.parent / (stem.name + ".png")

@@ -12,7 +12,7 @@ from jtrace.report.figures.style import at_text, brief_names, span_text
 from jtrace.report.findings import line_text
 from jtrace.report.format import measure, with_spread
 from jtrace.report.html import Section, table
-from jtrace.report.standings import Standing
+from jtrace.report.standings import SetAtLastCheckpoint
 from jtrace.steering.results import Estimate
 
 MOST_OPEN = 20  # rows of a table that is shown at once
@@ -20,7 +20,7 @@ MOST_COLUMNS = 4  # checkpoints beside each other
 
 
 def dynamics_sections(
-    tables: Mapping[str, pd.DataFrame], standings: Sequence[Standing], figures: Mapping[str, str]
+    tables: Mapping[str, pd.DataFrame], standings: Sequence[SetAtLastCheckpoint], figures: Mapping[str, str]
 ) -> Iterator[Section]:
     """Each where there is something to show.
 
@@ -43,7 +43,7 @@ def dynamics_sections(
         yield Section("transfer", "Transfer", html)
 
 
-def _onsets(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _onsets(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     rows = []
     for standing in along:
         found = standing.of_set(tables["onsets"]) if "onsets" in tables else pd.DataFrame(columns=["metric"])
@@ -57,7 +57,7 @@ def _onsets(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> st
     )
 
 
-def _turns(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _turns(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     rows = [
         [*_named(standing, row), *_place(standing, row), row["rise"], row["fall"], row["p"]]
         for standing, row in _rows(tables, "turns", along)
@@ -69,7 +69,7 @@ def _turns(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str
     )
 
 
-def _change_points(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _change_points(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     rows = [
         [*_named(standing, row), *_place(standing, row), row["slope_before"], row["slope_after"]]
         for standing, row in _rows(tables, "change_points", along)
@@ -81,7 +81,7 @@ def _change_points(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]
     )
 
 
-def _correlations(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _correlations(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     rows = []
     for standing, row in _rows(tables, "correlations", along):
         kinds = [
@@ -97,7 +97,7 @@ def _correlations(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing])
     )
 
 
-def _cosines(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _cosines(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     """Of some checkpoints with the last one; a table per model."""
     parts = []
     for model, shown in _by_model(along).items():
@@ -120,7 +120,7 @@ def _cosines(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> s
     return "".join(parts)
 
 
-def _between_sets(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _between_sets(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     parts = []
     for model, shown in _by_model(along).items():
         found, curve = _of_kind(tables, "sets", model), shown[0].curve
@@ -131,7 +131,7 @@ def _between_sets(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing])
     return "".join(parts)
 
 
-def _subspaces(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _subspaces(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     parts = []
     for model, shown in _by_model(along).items():
         if "subspaces" not in tables or (curve := shown[0].curve) is None:
@@ -149,7 +149,7 @@ def _subspaces(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) ->
     return "".join(parts)
 
 
-def _transfer_between_sets(standings: Sequence[Standing]) -> str:
+def _transfer_between_sets(standings: Sequence[SetAtLastCheckpoint]) -> str:
     """AUROC with its interval; a table per model."""
     parts = []
     sound = [standing for standing in standings if standing.protocol == "sound"]
@@ -168,7 +168,7 @@ def _transfer_between_sets(standings: Sequence[Standing]) -> str:
     return "".join(parts)
 
 
-def _transfer_between_checkpoints(tables: Mapping[str, pd.DataFrame], along: Sequence[Standing]) -> str:
+def _transfer_between_checkpoints(tables: Mapping[str, pd.DataFrame], along: Sequence[SetAtLastCheckpoint]) -> str:
     """The first checkpoint's probe at the last one, and the other way round, beside the last one's own."""
     rows = []
     for standing in along:
@@ -189,8 +189,8 @@ def _transfer_between_checkpoints(tables: Mapping[str, pd.DataFrame], along: Seq
 
 
 def _rows(
-    tables: Mapping[str, pd.DataFrame], name: str, along: Sequence[Standing]
-) -> Iterator[tuple[Standing, dict[Any, Any]]]:
+    tables: Mapping[str, pd.DataFrame], name: str, along: Sequence[SetAtLastCheckpoint]
+) -> Iterator[tuple[SetAtLastCheckpoint, dict[Any, Any]]]:
     """Of one table, those at each standing's layer."""
     if name in tables:
         for standing in along:
@@ -198,12 +198,12 @@ def _rows(
                 yield standing, row
 
 
-def _named(standing: Standing, row: Mapping[Any, Any]) -> list[object]:
+def _named(standing: SetAtLastCheckpoint, row: Mapping[Any, Any]) -> list[object]:
     name = measure(str(row["metric"]))
     return [standing.dataset, standing.model, standing.protocol, standing.layer, name]
 
 
-def _place(standing: Standing, row: Mapping[Any, Any]) -> list[object]:
+def _place(standing: SetAtLastCheckpoint, row: Mapping[Any, Any]) -> list[object]:
     curve = standing.curve
     assert curve is not None  # rows are of standings on a curve
     return [at_text(curve, row["at"]), span_text(curve, row["ci_low"], row["ci_high"])]
@@ -217,14 +217,14 @@ def _of_kind(tables: Mapping[str, pd.DataFrame], kind: str, model: str) -> pd.Da
     return found[(found["kind"] == kind) & (found["model"] == model)]
 
 
-def _by_model(standings: Sequence[Standing]) -> dict[str, list[Standing]]:
-    models: dict[str, list[Standing]] = {}
+def _by_model(standings: Sequence[SetAtLastCheckpoint]) -> dict[str, list[SetAtLastCheckpoint]]:
+    models: dict[str, list[SetAtLastCheckpoint]] = {}
     for standing in standings:
         models.setdefault(standing.model, []).append(standing)
     return models
 
 
-def _of(model: str, standings: Sequence[Standing]) -> str:
+def _of(model: str, standings: Sequence[SetAtLastCheckpoint]) -> str:
     return f", {model}" if len({standing.model for standing in standings}) > 1 else ""
 
 

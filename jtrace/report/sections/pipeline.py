@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from statistics import median
 
 from jtrace.report.html import definitions, table
-from jtrace.runs.log import SPANS, Passage, busy, bytes_per_second, duration, overlap, tokens_per_second
+from jtrace.runs.log import SPANS, CheckpointTiming, busy, bytes_per_second, duration, overlap, tokens_per_second
 
 
-def pipeline_section(passages: Sequence[Passage], overlaps: str) -> str:
+def pipeline_section(passages: Sequence[CheckpointTiming], overlaps: str) -> str:
     """HTML; empty without a log.
 
     Args:

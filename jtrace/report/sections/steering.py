@@ -11,7 +11,7 @@ from jtrace.report.html import paragraph, table
 from jtrace.report.steering_tasks import other_tasks
 from jtrace.runs.steering_files import reported
 from jtrace.steering.effects import Effect, by_task, effects, strongest
-from jtrace.steering.results import CONTROLS, LOWER_IS_BETTER, Estimate, Vector, better_by, dimension_of, vectors
+from jtrace.steering.results import CONTROLS, LOWER_IS_BETTER, Estimate, SteeredRows, better_by, dimension_of, vectors
 
 MOST_OPEN = 24  # rows of a table that is shown at once
 MOST_SWEEPS_OPEN = 3
@@ -72,7 +72,7 @@ def agreement_table(metrics: Iterable[pd.DataFrame], steering: pd.DataFrame) -> 
     return table("Pearson's r over checkpoints; no interval where trends leave none", columns, rows)
 
 
-def _folded(sweeps: str, there: Sequence[Vector], open_: bool) -> str:
+def _folded(sweeps: str, there: Sequence[SteeredRows], open_: bool) -> str:
     steered = {(v.target, v.source, v.kind, v.dataset, v.protocol) for v in there if not v.is_control}
     drawn = sweeps.count("<figure")
     some = f": {drawn} of {len(steered)} vectors, the target's own and each task's strongest other"

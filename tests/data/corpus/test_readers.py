@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jtrace.data.corpus.readers import Fingerprint, Message, read_documents, texts_of
+from jtrace.data.corpus.readers import Message, TextFingerprint, read_documents, texts_of
 from jtrace.errors import InputError
 
 
@@ -42,7 +42,7 @@ def test_messages_are_a_conversation(tmp_path):
 def test_the_fingerprint_tells_documents_and_their_order_apart():
     prints = set()
     for documents in (["a", "b"], ["b", "a"], ["a\nb"], ["ab"], [(Message("user", "ab"),)]):
-        seen = Fingerprint()
+        seen = TextFingerprint()
         assert list(seen.watch(documents)) == documents
         assert seen.values()["count"] == len(documents)
         assert seen.values()["characters"] == len("".join(texts_of(documents)))

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jtrace.data.corpus.rows import Layout, Rows, lay_out
+from jtrace.data.corpus.rows import RowPlan, Rows, lay_out
 from jtrace.data.corpus.token_store import TokenStore
 from jtrace.data.corpus.tokenise import Tokens
 
@@ -16,7 +16,7 @@ def plain(*ids: int) -> Tokens:
     return Tokens(np.array(ids, np.int32), np.ones(len(ids), bool))
 
 
-def laid_out(documents: Sequence[Tokens], context: int) -> Layout:
+def laid_out(documents: Sequence[Tokens], context: int) -> RowPlan:
     """Documents in memory, as a layout."""
     ids, learnt = (np.concatenate(parts) for parts in zip(*documents, strict=True))
     store = TokenStore(ids, learnt, np.cumsum([0, *(len(document.ids) for document in documents)]))
