@@ -1,4 +1,4 @@
-"""The README's commands, in its order, in a folder that holds nothing else than the repository.
+"""Commands of the README and of the pages it names, in their order, in a folder that holds the repository alone.
 
 A comment before a block says what it needs: without one, and with `needs: hub`, the block is run (the hub is one on
 loopback that serves a tiny model under the names that are asked for); of other needs (`network`, `hours`) the flags are
@@ -46,7 +46,12 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-README = blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+# In the README's order, since later commands use what earlier ones have made.
+PAGES = (
+    "README.md",
+    *(f"docs/{page}.md" for page in ("inputs", "suites", "sweeps", "results", "steering", "pretraining")),
+)
+COMMANDS = [block for page in PAGES for block in blocks((ROOT / page).read_text(encoding="utf-8"))]
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +100,8 @@ def parts(block: Block) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", README, ids=str)
-def test_the_readme_s_commands_work(block, checkout, hub):
+@pytest.mark.parametrize("block", COMMANDS, ids=str)
+def test_commands_work(block, checkout, hub):
     environment = hub.environment if block.needs == "hub" else {"HF_HUB_OFFLINE": "1"}
     for command in parts(block):
         script = command.split()[1]
@@ -113,7 +118,23 @@ def test_blocks_are_found_with_their_needs_and_flags():
     assert list(parts(Block(("pip x && python y", "python z"), "", "--a"))) == ["python y --a", "python z --a"]
 
 
-def test_every_command_of_the_readme_is_known():
+def test_the_needs_of_every_command_are_known():
     """A block whose needs are misspelt would be parsed only."""
-    assert {block.needs for block in README} <= {"", "hub", "network", "hours"}
-    assert len(README) > 8
+    assert {block.needs for block in COMMANDS} <= {"", "hub", "network", "hours"}
+    assert len(COMMANDS) > 8
+
+
+@pytest.mark.parametrize(
+    "page", sorted(page.relative_to(ROOT).as_posix() for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+)
+def test_links_lead_to_what_is_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'src="([^"]+)"', text)]:
+        path, _, heading = target.partition("#")
+        if "://" in target:
+            continue
+        named = (ROOT / page).parent / path if path else ROOT / page
+        assert named.exists(), target
+        if heading:
+            headings = re.findall(r"(?m)^#+ (.*)$", named.read_text(encoding="utf-8"))
+            assert heading in {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}, target
