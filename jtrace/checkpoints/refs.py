@@ -12,6 +12,7 @@ from jtrace.checkpoints.names import is_unfinished, natural, read_folder_step, r
 from jtrace.checkpoints.pretraining_run import RECORD, is_run, kept_steps, tokens_by_step
 from jtrace.checkpoints.suite import SELECTIONS, Checkpoint, RevisionsOf, select
 from jtrace.errors import InputError
+from jtrace.runtime.names import checkpoint_name, file_name
 from jtrace.runtime.paths import matching
 
 NO_STEP = "its name tells no step, so it comes after those whose names do; call it as step500, checkpoint-500 or 500"
@@ -54,7 +55,7 @@ class CheckpointRef:
     @property
     def name(self) -> str:
         """`model@revision`, or `model`; `/` is written `--`. Names the checkpoint's files in a run directory."""
-        return (f"{self.model}@{self.revision}" if self.revision else self.model).replace("/", "--")
+        return file_name(checkpoint_name(self.model, self.revision))
 
 
 def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[CheckpointRef, ...]:

@@ -12,7 +12,9 @@ from jtrace.probing.information import student_95
 from jtrace.probing.sound import HALVES
 from jtrace.probing.vectors import Vectors
 from jtrace.runs.steering_files import reported
-from jtrace.stats.change_points import STANDARD_ERRORS, change_points, onset
+from jtrace.runtime.names import file_name
+from jtrace.stats.bootstrap import Z95
+from jtrace.stats.change_points import change_points, onset
 from jtrace.stats.unimodal import turn
 
 CURVE = ("model", "axis", "protocol", "dataset", "dimension", "layer", "metric")
@@ -107,7 +109,7 @@ def dynamics(
     once = [name for name in every if name not in on_curves]
 
     def read(checkpoint: str) -> Vectors | None:
-        return read_vectors(checkpoint.replace("/", "--"))
+        return read_vectors(file_name(checkpoint))
 
     for trajectory in along:
         found["angles"].append(angles(trajectory, once, read))
@@ -134,7 +136,7 @@ def _curves(trajectory: Trajectory, protocol: str, rows: pd.DataFrame) -> Iterat
 def _standard_errors(curve: pd.DataFrame, metric: str) -> np.ndarray | None:
     """From the intervals."""
     halves = metric.startswith("mi_") and metric != "mi_yt_bound"
-    width = 2 * (student_95(HALVES - 1) if halves else STANDARD_ERRORS)
+    width = 2 * (student_95(HALVES - 1) if halves else Z95)
     se = (curve["ci_high"] - curve["ci_low"]).to_numpy(np.float64) / width
     return se if np.all(se > 0) else None
 

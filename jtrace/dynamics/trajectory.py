@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from jtrace.runtime.names import plain_name
 from jtrace.stats.correlation import of_changes, pearson, spearman
 from jtrace.stats.sampling import evenly_spread
 
@@ -209,8 +210,8 @@ def _behaviour(trajectory: Trajectory, steering: pd.DataFrame) -> dict[tuple[str
     # Behaviour may be measured by another protocol than probes are.
     other = ~plain["protocol"].isin(trajectory.rows["protocol"].unique())
     plain = plain.assign(metric=plain["metric"].where(~other, plain["metric"] + " (" + plain["protocol"] + ")"))
-    target = plain["target"].astype(str).str.replace("--", "/", regex=False)
-    by_file_name = {name.replace("--", "/"): name for name in trajectory.checkpoints}
+    target = plain["target"].astype(str).map(plain_name)
+    by_file_name = {plain_name(name): name for name in trajectory.checkpoints}
     plain = plain.assign(checkpoint=target.map(by_file_name)).dropna(subset="checkpoint")
     values = plain.groupby(["task", "metric", "checkpoint"])["value"].mean()
     return {

@@ -9,6 +9,7 @@ from jtrace.dynamics.trajectory import trajectories
 from jtrace.probing.transfer import COLUMNS, between_checkpoints
 from jtrace.probing.vectors import Vectors, read_vectors
 from jtrace.runs.run_directory import RunDirectory
+from jtrace.runtime.names import file_name
 
 
 def write_course(run: RunDirectory, metrics: pd.DataFrame) -> None:
@@ -37,10 +38,10 @@ def _transfer(run: RunDirectory, metrics: pd.DataFrame) -> pd.DataFrame:
     sound = metrics[metrics["protocol"] == "sound"]
     dimensions = dict(zip(sound["dataset"], sound["dimension"], strict=True))
     for curve in trajectories(sound):
-        kept = [name for name in curve.checkpoints if (run.path / "activations" / name.replace("/", "--")).is_dir()]
+        kept = [name for name in curve.checkpoints if (run.path / "activations" / file_name(name)).is_dir()]
         if len(kept) < 2:
             continue
-        files = {name.replace("/", "--"): name for name in kept}
+        files = {file_name(name): name for name in kept}
         table = between_checkpoints(curve.model, list(files), dimensions, run.read_probes, run.read_activations)
         found.append(table.assign(**{at: table[at].map(files) for at in ("trained_at", "tested_at")}))
     filled = [table for table in found if len(table)]

@@ -6,6 +6,7 @@ from itertools import groupby
 import numpy as np
 
 from jtrace.probing.records import Metric
+from jtrace.stats.bootstrap import Z95
 
 # In half 95 % intervals: of thirty layers without a concept, one in a thousand sets has one so far below one half.
 FAR = 2.0
@@ -18,7 +19,7 @@ def is_reversed(accuracy: float, high: float | None, rows: int) -> bool:
         high: upper end of its 95 % interval; None or NaN where it is not known.
         rows: that decide then (normal approximation).
     """
-    half = 1.96 * 0.5 / rows**0.5 if high is None or np.isnan(high) else high - accuracy
+    half = Z95 * 0.5 / rows**0.5 if high is None or np.isnan(high) else high - accuracy
     return bool(0.5 - accuracy > FAR * half)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from jtrace.report.figures.style import at_text, span_text
-from jtrace.report.findings import LEVEL, PAIRED, Z95, Finding, findings
+from jtrace.report.findings import LEVEL, PAIRED, Finding, findings
 from jtrace.report.format import listed, number, spread, with_spread
 from jtrace.report.standings import SetAtLastCheckpoint, standings
+from jtrace.stats.bootstrap import Z95
 from jtrace.steering.results import Estimate
 
 INFORMATION = {"mi_xt": "I(X;T)", "mi_yt": "I(Y;T)"}

@@ -12,9 +12,9 @@ from jtrace.probing.reversed_probes import is_reversed
 from jtrace.report.figures.style import at_text, place_text, span_text
 from jtrace.report.format import listed, number, spread, with_spread
 from jtrace.report.standings import SetAtLastCheckpoint, standings
+from jtrace.stats.bootstrap import Z95
 from jtrace.steering.results import Estimate
 
-Z95 = 1.96
 # What a sound probe has to leave behind, by the paired difference that says so.
 PAIRED = {
     "gain_over_text": "text only",

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
 LEVEL = 0.95
+# Standard errors from the middle to the ends of such an interval of a normal estimate, as tables have been made with.
+Z95 = 1.96
 # Of accuracies, AUROCs and rates.
 SHARE = (0.0, 1.0)
 # Estimates that differ by no more than float32's rounding do not vary.

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from jtrace.stats.autoregression import FEWEST_IN_A_PIECE, persistence
+from jtrace.stats.bootstrap import Z95
 
-# An interval of 95 % is this many standard errors to either side.
-STANDARD_ERRORS = 1.96
 FEWEST_ABOVE = 2
 # −2 log(1 − √0.95): 95 % critical value of the likelihood ratio of a change point's location (Hansen 2000, table 1).
 LOCATION_CRITICAL = 7.35
@@ -102,7 +101,7 @@ def _first_above(
 ) -> Int[np.ndarray, " B"]:
     """Index of the onset, T for none."""
     count = value.shape[-1]
-    above, below = value - STANDARD_ERRORS * se > line, value + STANDARD_ERRORS * se < line
+    above, below = value - Z95 * se > line, value + Z95 * se < line
     # Misfits of a step at 0 .. T: checkpoints above before it, not above from it on.
     steps = np.cumsum(np.where(above, 1, -1), axis=-1)
     misfits = np.concatenate([np.zeros_like(steps[..., :1]), steps], axis=-1)

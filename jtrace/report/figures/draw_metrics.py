@@ -13,6 +13,7 @@ from jtrace.report.figures.projections import projected
 from jtrace.report.figures.style import MOST_MARKERS, Drawn, place_text, save, set_title
 from jtrace.report.format import counted
 from jtrace.runs.run_directory import RunDirectory
+from jtrace.runtime.names import file_name
 
 MOST_PROJECTED = 3
 LEVELS_CAPTION = (
@@ -124,7 +125,7 @@ def draw_projections(
 def _projection(
     run: RunDirectory, rows: pd.DataFrame, chosen: dict[str, str], of: str, name: str, folder: Path
 ) -> Iterator[Drawn]:
-    points = {title: run.read_projections(one.replace("/", "--")) for one, title in chosen.items()}
+    points = {title: run.read_projections(file_name(one)) for one, title in chosen.items()}
     there = {title: table for title, table in points.items() if table is not None}
     layers = {dataset: best_layer(rows, dataset) for dataset in dict.fromkeys(rows["dataset"])}
     known = {dataset: layer for dataset, layer in layers.items() if layer is not None}

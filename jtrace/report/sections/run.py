@@ -7,6 +7,7 @@ import pandas as pd
 
 from jtrace.report.findings import Finding
 from jtrace.report.html import definitions, items, paragraph, table
+from jtrace.runtime.names import checkpoint_name, file_name
 
 # From this accuracy of the text-only classifier on, a set's labels can be read off the surface.
 GIVEN_AWAY = 0.9
@@ -84,7 +85,7 @@ def _traced(metrics: pd.DataFrame) -> dict[str, tuple[int | None, int | None]]:
     """Step and tokens of each traced checkpoint, named as `CheckpointRef.name`."""
     found = {}
     for row in metrics.drop_duplicates(["model", "revision"]).to_dict("records"):
-        name = (f"{row['model']}@{row['revision']}" if row["revision"] else row["model"]).replace("/", "--")
+        name = file_name(checkpoint_name(row["model"], row["revision"]))
         found[name] = count(row["step"]), count(row["tokens"])
     return found
 
