@@ -25,10 +25,10 @@ from typing import Any
 
 from absl import flags
 
-from jtrace.benchmark.running import PACE, check, contend, read_setting, run_all, select, start_process
+from jtrace.benchmark.report import lines
+from jtrace.benchmark.runner import PACE, check, contend, read_setting, run_all, select, start_process
 from jtrace.benchmark.shapes import SHAPES, write_shape
-from jtrace.benchmark.shared import CONTENDERS, Setting
-from jtrace.benchmark.table import lines
+from jtrace.benchmark.workload import CONTENDERS, Setting
 from jtrace.checkpoints.load import read_config_json
 from jtrace.commands import cli
 from jtrace.data.loading import read_all

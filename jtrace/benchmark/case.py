@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from jtrace.benchmark.shared import Workload
+from jtrace.benchmark.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Case(Protocol):
     unit: str
     contenders: tuple[str, ...]
 
-    def measure(self, contender: str, shared: Workload) -> Measured | None:
+    def measure(self, contender: str, workload: Workload) -> Measured | None:
         """In the contender's own process; None where the setting leaves the contender out."""
         ...
 

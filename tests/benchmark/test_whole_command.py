@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtrace.benchmark.running import USUAL
+from jtrace.benchmark.runner import USUAL
 from tests.conftest import ROOT, letter_tokenizer
 
 

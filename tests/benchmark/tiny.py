@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jtrace.benchmark.shapes import SHAPES, write_shape
-from jtrace.benchmark.shared import Setting
+from jtrace.benchmark.workload import Setting
 from tests.conftest import LETTERS, letter_tokenizer
 
 

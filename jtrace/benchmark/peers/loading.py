@@ -24,7 +24,7 @@ def load_anew(folder: Path, dtype: str) -> PreTrainedModel:
 def checksums(model: PreTrainedModel, names: Sequence[str], dtype: str) -> np.ndarray:
     """Of the tensors of these names, rounded to a dtype: sums of their bits modulo 2³², uint32 [tensor, 2].
 
-    The second one weights them by odd numbers in order, as `jtrace.benchmark.load` does.
+    The second one weights them by odd numbers in order, as `jtrace.benchmark.cases.load` does.
     """
     weights, kind = model.state_dict(), getattr(torch, dtype)
     return np.stack([_checksum(weights[name].to(kind).flatten()) for name in names])

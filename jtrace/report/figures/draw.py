@@ -10,10 +10,10 @@ import matplotlib as mpl
 import pandas as pd
 
 from jtrace.dynamics.trajectory import trajectories
-from jtrace.report.figures.draw_dynamics import draw_dynamics
-from jtrace.report.figures.draw_metrics import draw_agreement, draw_over_layers, draw_over_training, draw_projections
 from jtrace.report.figures.draw_steering import draw_steering
 from jtrace.report.figures.draw_transfer import draw_transfer
+from jtrace.report.figures.dynamics import draw_dynamics
+from jtrace.report.figures.metrics import draw_agreement, draw_over_layers, draw_over_training, draw_projections
 from jtrace.report.figures.pipeline import pipeline
 from jtrace.report.figures.style import STYLE, Drawn, file_part, save
 from jtrace.runs.log import CheckpointTiming, overlap, read

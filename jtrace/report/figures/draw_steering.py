@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from jtrace.report.figures.comparison import behaviour_by_dimension
-from jtrace.report.figures.sources import gain_maps, trade_offs
 from jtrace.report.figures.steering import behaviour_over_strength, shown_measures
+from jtrace.report.figures.steering_comparison import behaviour_by_dimension
+from jtrace.report.figures.steering_sources import gain_maps, trade_offs
 from jtrace.report.figures.style import Drawn, file_part, save
 from jtrace.report.format import counted
 from jtrace.steering.effects import Effect, by_source, by_task, compared, effects, gains, strongest

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from jtrace.dynamics.trajectory import trajectories
+from jtrace.report.figures.angles import angles_over_training, cosine_maps, square
 from jtrace.report.figures.correlation import correlations_of_measures
-from jtrace.report.figures.cosines import angles_over_training, cosine_maps, square
 from jtrace.report.figures.draw import draw_all
 from jtrace.report.figures.draw_transfer import auroc_between_sets
 from jtrace.report.figures.onsets import onsets_by_layer

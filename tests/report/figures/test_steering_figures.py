@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
-from jtrace.report.figures.comparison import behaviour_by_dimension
 from jtrace.report.figures.draw import MOST_SWEEPS, draw_all
-from jtrace.report.figures.sources import brief_sources, gain_maps, trade_offs
 from jtrace.report.figures.steering import behaviour_over_strength, shown_measures
+from jtrace.report.figures.steering_comparison import behaviour_by_dimension
+from jtrace.report.figures.steering_sources import brief_sources, gain_maps, trade_offs
 from jtrace.steering.effects import BEST, OWN, RANDOM, UNSTEERED, effects, gains
 from jtrace.steering.results import Estimate, vectors
 from tests.tables import metrics_table, steered, steering_table, write_run, write_steering

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtrace.benchmark.extract import CASE, extraction_floor
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.cases.extract import CASE, extraction_floor
+from jtrace.benchmark.workload import BATCHED, JTRACE, PUBLISHED, Workload
 from jtrace.inference.packing import operations_per_slot
 from jtrace.inference.residuals import pack_sets
 from jtrace.models.config import DecoderConfig, LayerKind, Rope

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtrace.benchmark.shared import BATCHED, JTRACE, Setting, Workload
-from jtrace.benchmark.train import CASE, COMBINATIONS, CONTEXT, ROWS, STEPS
+from jtrace.benchmark.cases.train import CASE, COMBINATIONS, CONTEXT, ROWS, STEPS
+from jtrace.benchmark.workload import BATCHED, JTRACE, Setting, Workload
 
 
 def measured(contender: str):

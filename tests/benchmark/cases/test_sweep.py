@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from jtrace.benchmark.cases.sweep import CASE, COPIES, METRICS, fitting_tokenizer
 from jtrace.benchmark.decoder_floor import distinct_prefixes
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Workload
-from jtrace.benchmark.sweep import CASE, COPIES, METRICS, fitting_tokenizer
+from jtrace.benchmark.workload import BATCHED, JTRACE, PUBLISHED, Setting, Workload
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 

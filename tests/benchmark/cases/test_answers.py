@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from jtrace.benchmark import generate, questions, score
+from jtrace.benchmark import prompts as benchmark_prompts
 from jtrace.benchmark.case import Measured
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Workload
+from jtrace.benchmark.cases import generate, score
+from jtrace.benchmark.workload import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Setting, Workload
 from jtrace.checkpoints.export import save_hf
 from jtrace.data.registry import BUILTIN
 from jtrace.errors import InputError
@@ -44,20 +45,22 @@ def measured(name: str, setting: Setting) -> Mapping[str, Measured]:
 
 
 def test_the_same_questions_are_asked_in_every_process(setting):
-    asked, again = (questions.choices(Workload(setting, contender)) for contender in (JTRACE, PUBLISHED))
+    asked, again = (benchmark_prompts.choices(Workload(setting, contender)) for contender in (JTRACE, PUBLISHED))
     for one, other in zip(asked, again, strict=True):
         np.testing.assert_array_equal(np.concatenate(one), np.concatenate(other))
     assert [len(after) for _, after in asked] == [1, 2, 3, 4] * 6
     shared = Workload(setting, JTRACE)
-    rows = questions.prompts(shared)
+    rows = benchmark_prompts.prompts(shared)
     for (before, _), row in zip(asked[::4], rows, strict=True):
         np.testing.assert_array_equal(before[-len(row) :], row)
-    np.testing.assert_allclose(np.linalg.norm(questions.pushes(shared.config), axis=1), [30, 15, 0, 15, 30], rtol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(benchmark_prompts.pushes(shared.config), axis=1), [30, 15, 0, 15, 30], rtol=1e-5
+    )
 
 
 def test_prompts_longer_than_the_context_are_refused(setting):
     with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --max_new_tokens"):
-        questions.prompts(Workload(dataclasses.replace(setting, new_tokens=250), JTRACE))
+        benchmark_prompts.prompts(Workload(dataclasses.replace(setting, new_tokens=250), JTRACE))
 
 
 @pytest.mark.torch
@@ -118,11 +121,11 @@ def test_a_set_without_evaluation_rows_is_passed_over(setting):
     (of,) = shared.sets.values()
     wholly = dataclasses.replace(of, name="truthfulqa", info=BUILTIN["truthfulqa"])
     shared.sets, shared.tokens = {"truthfulqa": wholly, of.name: of}, {"truthfulqa": [], **shared.tokens}
-    assert len(questions.prompts(shared)) == 6
-    assert len(questions.choices(shared)) == 24
+    assert len(benchmark_prompts.prompts(shared)) == 6
+    assert len(benchmark_prompts.choices(shared)) == 24
     shared.sets = {"truthfulqa": wholly}
     with pytest.raises(InputError, match="--statements=truthfulqa: no set has rows to be asked"):
-        questions.prompts(shared)
+        benchmark_prompts.prompts(shared)
 
 
 def test_completions_may_part_at_a_near_tie_alone():

@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
-from jtrace.benchmark.questions import STRENGTHS, edit, middle, prompts, pushes
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.prompts import STRENGTHS, edit, middle, prompts, pushes
+from jtrace.benchmark.workload import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.inference.generate import BATCH_TOKENS, Sampling, generate
 from jtrace.models.config import DecoderConfig
 
@@ -31,10 +31,10 @@ class Generate:
     unit = "tokens"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
+    def measure(self, contender: str, workload: Workload) -> Measured:
         """Token ids, int32 [C, N, G]; in float32 published also second choices, and by how much they lose."""
-        asked = prompts(shared)
-        return _jtrace(shared, asked) if contender == JTRACE else _torch(contender, shared, asked)
+        asked = prompts(workload)
+        return _jtrace(workload, asked) if contender == JTRACE else _torch(contender, workload, asked)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         """From published completions they may part at near ties, in bfloat16 about as soon as torch's own do."""
@@ -85,8 +85,8 @@ def likelier_by(
     return float(np.where(token == second, gap, np.inf)[parts.any(axis=-1)].max(initial=0.0))
 
 
-def _jtrace(shared: Workload, asked: Sequence[np.ndarray]) -> Measured:
-    setting, config, params = shared.setting, shared.config, shared.params
+def _jtrace(workload: Workload, asked: Sequence[np.ndarray]) -> Measured:
+    setting, config, params = workload.setting, workload.config, workload.params
     steering, conditions = edit(config)
     sampling, dtype = Sampling(setting.new_tokens), jnp.dtype(setting.dtype)
     tokens = np.empty((len(STRENGTHS), len(asked), setting.new_tokens), np.int32)
@@ -110,12 +110,12 @@ def _jtrace(shared: Workload, asked: Sequence[np.ndarray]) -> Measured:
     return Measured(first, rounds, tokens.size, floor, arrays)
 
 
-def _torch(contender: str, shared: Workload, asked: Sequence[np.ndarray]) -> Measured:
+def _torch(contender: str, workload: Workload, asked: Sequence[np.ndarray]) -> Measured:
     from jtrace.benchmark.peers import answers
 
-    published, model, setting = contender == PUBLISHED, shared.torch_model, shared.setting
-    layer, pushed = middle(shared.config), pushes(shared.config)
-    items = shared.sampled(len(asked), len(STRENGTHS)) if published else np.arange(len(asked))
+    published, model, setting = contender == PUBLISHED, workload.torch_model, workload.setting
+    layer, pushed = middle(workload.config), pushes(workload.config)
+    items = workload.sampled(len(asked), len(STRENGTHS)) if published else np.arange(len(asked))
     asked = [asked[i] for i in items.tolist()]
     at_once = 1 if published else answers.BATCH_COMPLETIONS
     tokens = np.empty(0, np.int32)
@@ -125,7 +125,7 @@ def _torch(contender: str, shared: Workload, asked: Sequence[np.ndarray]) -> Mea
         tokens = answers.generate(model, asked, layer, pushed, setting.new_tokens, at_once)
 
     answers.generate(model, asked[:1], layer, pushed[:1], 2, at_once)
-    first, rounds = timed_warm(call, shared.one_by_one_rounds) if published else timed(call, setting.rounds)
+    first, rounds = timed_warm(call, workload.one_by_one_rounds) if published else timed(call, setting.rounds)
     arrays = {"tokens": tokens, "items": items}
     if published and setting.dtype == "float32":
         arrays["runners_up"], arrays["gaps"] = answers.runners_up(model, asked, layer, pushed, tokens)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from jtrace.dynamics.trajectory import Trajectory
+from jtrace.report.figures.angles import SquareMap, angles_over_training, cosine_maps, square
 from jtrace.report.figures.correlation import correlations_of_measures
-from jtrace.report.figures.cosines import SquareMap, angles_over_training, cosine_maps, square
 from jtrace.report.figures.onsets import onsets_by_layer
 from jtrace.report.figures.style import Drawn, brief_names, file_part, save, set_title
 from jtrace.report.figures.turns import turning_points

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
-from jtrace.benchmark.shared import JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.workload import JTRACE, PUBLISHED, Workload
 from jtrace.data.splits import prefix_split
 from jtrace.kernels.logistic import decision, fit_logistic
 from jtrace.kernels.standardise import standardise
@@ -39,40 +39,40 @@ class SetRows(NamedTuple):
     test: Int[Array, " Ntest"]
 
 
-def set_rows(shared: Workload) -> dict[str, SetRows]:
+def set_rows(workload: Workload) -> dict[str, SetRows]:
     """Of every set, on the device.
 
     Raises:
         InputError: too few rows for the published split.
     """
     found = {}
-    for name, of in shared.sets.items():
+    for name, of in workload.sets.items():
         split = prefix_split(of.labels, name=of.source)
         labels = jnp.asarray(of.labels, jnp.float32)
         found[name] = SetRows(
-            jnp.asarray(shared.packed.members[name]), labels, jnp.asarray(split.train), jnp.asarray(split.test)
+            jnp.asarray(workload.packed.members[name]), labels, jnp.asarray(split.train), jnp.asarray(split.test)
         )
     return found
 
 
-def published_layers(shared: Workload) -> np.ndarray:
+def published_layers(workload: Workload) -> np.ndarray:
     """Layers that the published statistics are measured on, int64."""
-    depth = shared.config.depth
-    return evenly_spread(depth, depth if shared.setting.sample is None else SAMPLED_LAYERS)
+    depth = workload.config.depth
+    return evenly_spread(depth, depth if workload.setting.sample is None else SAMPLED_LAYERS)
 
 
-def by_set(shared: Workload, statistics: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Measured:
+def by_set(workload: Workload, statistics: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Measured:
     """Time published statistics, a tree of arrays [L], of every set's residuals of some layers, labels and layer 0."""
-    layers, of_sets, found = published_layers(shared), shared.of_set(shared.torch_residuals), {}
-    smallest = min(of_sets, key=lambda name: len(shared.sets[name]))
+    layers, of_sets, found = published_layers(workload), workload.of_set(workload.torch_residuals), {}
+    smallest = min(of_sets, key=lambda name: len(workload.sets[name]))
     # Libraries load and threads start.
-    statistics(of_sets[smallest][:1], shared.sets[smallest].labels, of_sets[smallest][0])
+    statistics(of_sets[smallest][:1], workload.sets[smallest].labels, of_sets[smallest][0])
 
     def run() -> None:
         for name, residuals in of_sets.items():
-            found[name] = statistics(residuals[layers], shared.sets[name].labels, residuals[0])
+            found[name] = statistics(residuals[layers], workload.sets[name].labels, residuals[0])
 
-    first, rounds = timed_warm(run, shared.one_by_one_rounds)
+    first, rounds = timed_warm(run, workload.one_by_one_rounds)
     arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *found.values())
     return Measured(first, rounds, len(layers) * len(of_sets), arrays=arrays | {"layers": layers})
 
@@ -101,12 +101,14 @@ class Probe:
     unit: str = "layers × sets"
     contenders: tuple[str, ...] = (JTRACE, PUBLISHED)
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
+    def measure(self, contender: str, workload: Workload) -> Measured:
         if contender == JTRACE:
-            return _measure_jtrace(shared)
+            return _measure_jtrace(workload)
         from jtrace.benchmark.peers.statistics import published_probes
 
-        return by_set(shared, lambda activations, labels, _: {"probe_accuracy": published_probes(activations, labels)})
+        return by_set(
+            workload, lambda activations, labels, _: {"probe_accuracy": published_probes(activations, labels)}
+        )
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         ours = found[JTRACE]
@@ -132,8 +134,8 @@ def _decisions(raw: Float[Array, "N D"], rows: SetRows) -> Array:
     return decision(z[rows.test], fit_logistic(z[rows.train], rows.labels[rows.train])) > 0
 
 
-def _measure_jtrace(shared: Workload) -> Measured:
-    residuals, sets, depth = shared.residuals.block_until_ready(), set_rows(shared), shared.config.depth
+def _measure_jtrace(workload: Workload) -> Measured:
+    residuals, sets, depth = workload.residuals.block_until_ready(), set_rows(workload), workload.config.depth
     found: list[np.ndarray] = []
 
     def run() -> None:
@@ -142,8 +144,8 @@ def _measure_jtrace(shared: Workload) -> Measured:
         ]
         found[:] = [np.array(jax.device_get(queued))]
 
-    first, rounds = timed(run, shared.setting.rounds)
-    floors = [probe_floor(len(rows.train), shared.config.width) for rows in sets.values()]
+    first, rounds = timed(run, workload.setting.rounds)
+    floors = [probe_floor(len(rows.train), workload.config.width) for rows in sets.values()]
     floor = Floor(depth * sum(of.operations for of in floors), depth * sum(of.bytes for of in floors), "float32")
     layers = evenly_spread(depth, EXACT_LAYERS)
     exact = [_optimum(residuals[layer], next(iter(sets.values()))) for layer in layers]

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jtrace.benchmark.shared import Workload
+from jtrace.benchmark.workload import Workload
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
@@ -19,19 +19,19 @@ SHOTS, CHOICES = 5, 4
 NORM = 15.0  # of the vector, a tenth of SmolLM2's residuals: most completions change
 
 
-def prompts(shared: Workload) -> list[Int[np.ndarray, " T"]]:
+def prompts(workload: Workload) -> list[Int[np.ndarray, " T"]]:
     """Token ids, int32, of the first evaluation rows of the first set that has any.
 
     Raises:
         InputError: no set has any; or one is longer than the model's context, with what is to be generated.
     """
-    of, rows = _asked(shared)
-    asked = [shared.tokens[of.name][row] for row in rows]
-    _check_length(max(map(len, asked)) + shared.setting.new_tokens, of, shared, " or fewer --max_new_tokens")
+    of, rows = _asked(workload)
+    asked = [workload.tokens[of.name][row] for row in rows]
+    _check_length(max(map(len, asked)) + workload.setting.new_tokens, of, workload, " or fewer --max_new_tokens")
     return asked
 
 
-def choices(shared: Workload) -> list[Pair]:
+def choices(workload: Workload) -> list[Pair]:
     """Contexts and continuations of questions with 4 choices each after 5 shots, token ids, int32.
 
     A question is a row that is also continued. In front of it stand the set's first rows with their labels, the same
@@ -40,16 +40,16 @@ def choices(shared: Workload) -> list[Pair]:
     Raises:
         InputError: a question is longer than the model's context.
     """
-    of, rows = _asked(shared)
-    tokens = shared.tokens[of.name]
+    of, rows = _asked(workload)
+    tokens = workload.tokens[of.name]
     shots = "".join(f"{text}\nAnswer: {label}\n\n" for text, label in zip(of.texts[:SHOTS], of.labels, strict=False))
-    contexts = encode(read_tokenizer(shared.setting.tokenizer), [shots + of.texts[row] for row in rows])
+    contexts = encode(read_tokenizer(workload.setting.tokenizer), [shots + of.texts[row] for row in rows])
     pairs = [
-        (context % shared.config.vocab_size, tokens[(row + choice) % len(tokens)][-choice:])
+        (context % workload.config.vocab_size, tokens[(row + choice) % len(tokens)][-choice:])
         for row, context in zip(rows, contexts, strict=True)
         for choice in range(1, CHOICES + 1)
     ]
-    _check_length(max(len(before) + len(after) for before, after in pairs), of, shared)
+    _check_length(max(len(before) + len(after) for before, after in pairs), of, workload)
     return pairs
 
 
@@ -76,17 +76,17 @@ def edit(config: DecoderConfig) -> tuple[Edit, list[int]]:
     return on_device, [1 + steered.index(strength) if strength != 0 else 0 for strength in STRENGTHS]
 
 
-def _asked(shared: Workload) -> tuple[Statements, list[int]]:
-    for of in shared.sets.values():
+def _asked(workload: Workload) -> tuple[Statements, list[int]]:
+    for of in workload.sets.values():
         if len(rows := evaluation_rows(of)):  # sets that vectors are made of as a whole have none
-            return of, rows[: shared.setting.prompts].tolist()
-    names = ", ".join(shared.sets)
+            return of, rows[: workload.setting.prompts].tolist()
+    names = ", ".join(workload.sets)
     raise InputError(f"--statements={names}: no set has rows to be asked; add one that no vector is wholly made of")
 
 
-def _check_length(longest: int, of: Statements, shared: Workload, fewer: str = "") -> None:
-    if longest > shared.config.context:
+def _check_length(longest: int, of: Statements, workload: Workload, fewer: str = "") -> None:
+    if longest > workload.config.context:
         raise InputError(
-            f"{of.source}: a prompt makes {longest} tokens, {shared.setting.checkpoint} takes {shared.config.context}; "
-            f"give shorter statements{fewer}"
+            f"{of.source}: a prompt makes {longest} tokens, {workload.setting.checkpoint} takes "
+            f"{workload.config.context}; give shorter statements{fewer}"
         )

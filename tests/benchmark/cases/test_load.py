@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jtrace.benchmark.load import CASE, HostMemory
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Setting, Workload
+from jtrace.benchmark.cases.load import CASE, HostMemory
+from jtrace.benchmark.workload import BATCHED, JTRACE, PUBLISHED, Setting, Workload
 from tests.conftest import GOLDENS
 
 WEIGHTS = GOLDENS / "llama-full" / "model.safetensors"

@@ -14,7 +14,7 @@ import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
 from jtrace.benchmark.decoder_floor import forward_operations
-from jtrace.benchmark.shared import BATCHED, JTRACE, Workload
+from jtrace.benchmark.workload import BATCHED, JTRACE, Workload
 from jtrace.checkpoints.export import save_hf
 from jtrace.data.corpus.rows import Rows
 from jtrace.models.config import DecoderConfig
@@ -46,9 +46,9 @@ class Train:
     unit = "tokens"
     contenders: tuple[str, ...] = (JTRACE, BATCHED)
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
+    def measure(self, contender: str, workload: Workload) -> Measured:
         """Losses before the first updates, float64 [combination, step], and torch's fastest combination by name."""
-        return _jtrace(shared.setting.rounds) if contender == JTRACE else _torch(shared.setting.rounds)
+        return _jtrace(workload.setting.rounds) if contender == JTRACE else _torch(workload.setting.rounds)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         """Losses, of all of torch's combinations."""

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jtrace.benchmark.information import CASE as INFORMATION
-from jtrace.benchmark.information import information_floor
-from jtrace.benchmark.probe import CASE as PROBE
-from jtrace.benchmark.probe import probe_floor
-from jtrace.benchmark.shared import JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.cases.information import CASE as INFORMATION
+from jtrace.benchmark.cases.information import information_floor
+from jtrace.benchmark.cases.probe import CASE as PROBE
+from jtrace.benchmark.cases.probe import probe_floor
+from jtrace.benchmark.workload import JTRACE, PUBLISHED, Workload
 from tests.benchmark.tiny import setting_of
 
 

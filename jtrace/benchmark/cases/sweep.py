@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
+from jtrace.benchmark.cases.extract import extraction_floor
 from jtrace.benchmark.decoder_floor import distinct_prefixes
-from jtrace.benchmark.extract import extraction_floor
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.workload import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.checkpoints.load import params_bytes
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.data.tokenizer import encode, read_tokenizer
@@ -47,20 +47,20 @@ class Sweep:
     unit = "checkpoints"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Workload) -> Measured | None:
+    def measure(self, contender: str, workload: Workload) -> Measured | None:
         """The process lets go of its model and residuals first, as a device may hold no second one."""
-        sampled = shared.setting.sample is not None
+        sampled = workload.setting.sample is not None
         if sampled and contender == PUBLISHED:
             return None
         for name in ("params", "residuals", "torch_model", "torch_residuals"):
-            shared.__dict__.pop(name, None)
+            workload.__dict__.pop(name, None)
         gc.collect()
-        rounds = 1 if sampled else shared.setting.rounds
+        rounds = 1 if sampled else workload.setting.rounds
         with tempfile.TemporaryDirectory() as folder:
-            tokenizer = fitting_tokenizer(shared.setting.tokenizer, shared.config.vocab_size, Path(folder))
+            tokenizer = fitting_tokenizer(workload.setting.tokenizer, workload.config.vocab_size, Path(folder))
             if contender == JTRACE:
-                return _jtrace(shared, tokenizer, Path(folder), rounds)
-            return _torch(contender, shared, tokenizer, rounds)
+                return _jtrace(workload, tokenizer, Path(folder), rounds)
+            return _torch(contender, workload, tokenizer, rounds)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         """How far the tables are apart, told without bars: published, float32 and stopped early, is no truth.
@@ -83,29 +83,32 @@ def _apart(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], met
     return [float(np.abs(ours[name][layers] - theirs[name]).max()) for name in names]
 
 
-def _jtrace(shared: Workload, tokenizer: Path, work: Path, rounds: int) -> Measured:
-    config = SweepConfig(dtype=shared.setting.dtype, tokenizer=tokenizer)
+def _jtrace(workload: Workload, tokenizer: Path, work: Path, rounds: int) -> Measured:
+    config = SweepConfig(dtype=workload.setting.dtype, tokenizer=tokenizer)
     refs = [
-        CheckpointRef("copies", f"step{step:05d}", shared.setting.checkpoint.resolve(), step) for step in range(COPIES)
+        CheckpointRef("copies", f"step{step:05d}", workload.setting.checkpoint.resolve(), step)
+        for step in range(COPIES)
     ]
-    first, _ = timed(lambda: sweep_into(Path(tempfile.mkdtemp(dir=work)), refs[:1], shared, config), 0)
+    first, _ = timed(lambda: sweep_into(Path(tempfile.mkdtemp(dir=work)), refs[:1], workload, config), 0)
     tables: list[pd.DataFrame] = []
-    again = timed(lambda: tables.append(sweep_into(Path(tempfile.mkdtemp(dir=work)), refs, shared, config)), rounds - 1)
+    again = timed(
+        lambda: tables.append(sweep_into(Path(tempfile.mkdtemp(dir=work)), refs, workload, config)), rounds - 1
+    )
     table = tables[-1][tables[-1]["revision"] == refs[-1].revision]
     found = {
         f"{name} {metric}": of.sort_values("layer")["value"].to_numpy(np.float64)
         for (name, metric), of in table[table["metric"].isin(METRICS)].groupby(["dataset", "metric"])
     }
-    return Measured(first, (again[0], *again[1]), COPIES, _floor(shared, tokenizer), found)
+    return Measured(first, (again[0], *again[1]), COPIES, _floor(workload, tokenizer), found)
 
 
-def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Workload, config: SweepConfig) -> pd.DataFrame:
+def sweep_into(out: Path, refs: Sequence[CheckpointRef], workload: Workload, config: SweepConfig) -> pd.DataFrame:
     """Trace the checkpoints into a new run directory, as the command does, and read its metrics.
 
     Raises:
         InputError: one of them cannot be traced.
     """
-    sets = list(shared.sets.values())
+    sets = list(workload.sets.values())
     data, about = {of.name: of.fingerprint for of in sets}, {of.name: {"source": of.source} for of in sets}
     with ExitStack() as hold:
         run = open_run(out, config.record(), data, [ref.name for ref in refs], about, hold)
@@ -115,33 +118,33 @@ def sweep_into(out: Path, refs: Sequence[CheckpointRef], shared: Workload, confi
     return run.read_metrics()
 
 
-def _floor(shared: Workload, tokenizer: Path) -> Floor:
+def _floor(workload: Workload, tokenizer: Path) -> Floor:
     """Of all copies: extraction, and params that are written on the device; statistics are not counted."""
-    config, dtype = shared.config, jnp.dtype(shared.setting.dtype)
+    config, dtype = workload.config, jnp.dtype(workload.setting.dtype)
     words = read_tokenizer(tokenizer)
-    distinct = distinct_prefixes([ids for of in shared.sets.values() for ids in encode(words, of.texts)])
+    distinct = distinct_prefixes([ids for of in workload.sets.values() for ids in encode(words, of.texts)])
     extraction = extraction_floor(distinct, config, dtype.itemsize, default_batch_slots())
     return Floor(COPIES * extraction.operations, COPIES * (extraction.bytes + params_bytes(config, dtype)))
 
 
-def _torch(contender: str, shared: Workload, tokenizer: Path, rounds: int) -> Measured:
+def _torch(contender: str, workload: Workload, tokenizer: Path, rounds: int) -> Measured:
     from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one, on_host
     from jtrace.benchmark.peers.loading import load_anew
     from jtrace.benchmark.peers.statistics import published_statistics
 
-    setting, depth = shared.setting, shared.config.depth
+    setting, depth = workload.setting, workload.config.depth
     dtype, extract = (setting.dtype, extract_batched) if contender == BATCHED else ("float32", extract_one_by_one)
     layers = np.array(sorted({0, depth - 1})) if setting.sample is not None else np.arange(depth)
     found: dict[str, np.ndarray] = {}
 
     if setting.sample is None:  # else every case before this one has warmed the libraries
-        extract(load_anew(setting.checkpoint, dtype), shared.all_tokens[:4])
+        extract(load_anew(setting.checkpoint, dtype), workload.all_tokens[:4])
 
     def call() -> None:
         words = read_tokenizer(tokenizer)
-        tokens = {name: encode(words, of.texts) for name, of in shared.sets.items()}
+        tokens = {name: encode(words, of.texts) for name, of in workload.sets.items()}
         model = load_anew(setting.checkpoint, dtype)
-        for name, of in shared.sets.items():
+        for name, of in workload.sets.items():
             for metric, values in published_statistics(
                 on_host(extract(model, tokens[name]))[layers], of.labels
             ).items():

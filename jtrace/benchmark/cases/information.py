@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed
-from jtrace.benchmark.probe import EXACT_LAYERS, SetRows, by_set, largest_difference, set_rows
-from jtrace.benchmark.shared import JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.cases.probe import EXACT_LAYERS, SetRows, by_set, largest_difference, set_rows
+from jtrace.benchmark.workload import JTRACE, PUBLISHED, Workload
 from jtrace.kernels.standardise import standardise
 from jtrace.probing.information import PAPER_BANDWIDTH, PAPER_EPSILON, Information, paper_information, paper_smoother
 from jtrace.probing.layer_map import one_layer
@@ -42,12 +42,12 @@ class InformationCase:
     unit: str = "layers × sets"
     contenders: tuple[str, ...] = (JTRACE, PUBLISHED)
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
+    def measure(self, contender: str, workload: Workload) -> Measured:
         if contender == JTRACE:
-            return _measure_jtrace(shared)
+            return _measure_jtrace(workload)
         from jtrace.benchmark.peers.statistics import published_information
 
-        return by_set(shared, published_information)
+        return by_set(workload, published_information)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         ours = found[JTRACE]
@@ -77,8 +77,8 @@ def _layer(
     return paper_information(smoother_x, z, rows.labels[rows.train])
 
 
-def _measure_jtrace(shared: Workload) -> Measured:
-    residuals, sets, depth = shared.residuals.block_until_ready(), set_rows(shared), shared.config.depth
+def _measure_jtrace(workload: Workload) -> Measured:
+    residuals, sets, depth = workload.residuals.block_until_ready(), set_rows(workload), workload.config.depth
     found: list[np.ndarray] = []
 
     def run() -> None:
@@ -88,13 +88,13 @@ def _measure_jtrace(shared: Workload) -> Measured:
             queued.append([one_layer(_layer, residuals, np.int32(at), arguments, None) for at in range(depth)])
         found[:] = [np.array(jax.device_get(queued))]
 
-    first, rounds = timed(run, shared.setting.rounds)
+    first, rounds = timed(run, workload.setting.rounds)
     # The input's smoother is one more layer's work.
-    floors = [information_floor(len(rows.train), shared.config.width) for rows in sets.values()]
+    floors = [information_floor(len(rows.train), workload.config.width) for rows in sets.values()]
     layers = depth + 1
     floor = Floor(layers * sum(of.operations for of in floors), layers * sum(of.bytes for of in floors), "float32")
     arrays = {"mi_xt": found[0][..., 0], "mi_yt": found[0][..., 1]}
-    exact_layers = evenly_spread(depth, depth if shared.setting.sample is None else EXACT_LAYERS)
+    exact_layers = evenly_spread(depth, depth if workload.setting.sample is None else EXACT_LAYERS)
     for at, rows in enumerate(sets.values()):
         if len(rows.train) <= MOST_EXACT_ROWS:
             exact = np.array([_exact_information(residuals, rows, layer) for layer in exact_layers])

@@ -22,9 +22,9 @@ import jax
 import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured
+from jtrace.benchmark.report import number
 from jtrace.benchmark.roofline import Pace, measure_pace, stand
-from jtrace.benchmark.shared import CONTENDERS, JTRACE, Setting, Workload
-from jtrace.benchmark.table import number
+from jtrace.benchmark.workload import CONTENDERS, JTRACE, Setting, Workload
 from jtrace.errors import InputError
 
 CASES = ("extract", "attention", "probe", "information", "load", "generate", "score", "sweep", "sound", "train")
@@ -93,7 +93,7 @@ def select(names: Sequence[str]) -> tuple[Case, ...]:
         if name not in CASES:
             raise InputError(f"'{name}' is no sub-benchmark; name some of {' '.join(CASES)}")
     chosen = [name for name in CASES if name in (names or USUAL)]
-    return tuple(cast(Case, importlib.import_module(f"jtrace.benchmark.{name}").CASE) for name in chosen)
+    return tuple(cast(Case, importlib.import_module(f"jtrace.benchmark.cases.{name}").CASE) for name in chosen)
 
 
 def contend(setting: Setting, contender: str, cases: Sequence[Case], folder: Path) -> None:
@@ -105,10 +105,10 @@ def contend(setting: Setting, contender: str, cases: Sequence[Case], folder: Pat
         paces = {dtype: dataclasses.asdict(measure_pace(dtype)) for dtype in {setting.dtype, "float32"}}
         (folder / f"{PACE}.json").write_text(json.dumps(paces))
         return
-    shared = Workload(setting, contender)
+    workload = Workload(setting, contender)
     for case in (case for case in cases if contender in case.contenders):
         try:
-            measured = case.measure(contender, shared)
+            measured = case.measure(contender, workload)
         except Exception as fault:  # of any library, and what was measured before has been kept
             line = " ".join(str(fault).split()) if isinstance(fault, InputError) else repr(fault)
             _fail(folder, f"{case.name} of {contender}", line[:TAIL], traceback.format_exc())

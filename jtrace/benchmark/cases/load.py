@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, UInt32
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.workload import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.checkpoints.formats.weights import weight_files
 from jtrace.checkpoints.load import Destination, destinations, load_params, params_bytes, read_config_json
 from jtrace.models.families import read_model_config
@@ -35,21 +35,21 @@ class Load:
     unit = "bytes"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
+    def measure(self, contender: str, workload: Workload) -> Measured:
         """What is loaded last stays in `shared`."""
-        setting = shared.setting
+        setting = workload.setting
         units = float(sum(path.stat().st_size for path in weight_files(setting.checkpoint)))
         if contender == JTRACE:
-            return _jtrace(shared, units)
+            return _jtrace(workload, units)
         from jtrace.benchmark.peers.loading import checksums, load_anew
 
         def call() -> None:
-            shared.__dict__.pop("torch_model", None)
+            workload.__dict__.pop("torch_model", None)
             gc.collect()
-            shared.torch_model = load_anew(setting.checkpoint, "float32" if contender == PUBLISHED else setting.dtype)
+            workload.torch_model = load_anew(setting.checkpoint, "float32" if contender == PUBLISHED else setting.dtype)
 
         first, rounds = timed(call, setting.rounds if setting.sample is None else 1)
-        found = checksums(shared.torch_model, sorted(_tensors(shared)), setting.dtype)
+        found = checksums(workload.torch_model, sorted(_tensors(workload)), setting.dtype)
         return Measured(first, rounds, units, arrays={"tensors": found})
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
@@ -65,21 +65,21 @@ class Load:
         return agreements
 
 
-def _jtrace(shared: Workload, units: float) -> Measured:
-    folder, dtype = shared.setting.checkpoint, jnp.dtype(shared.setting.dtype)
-    params_there = params_bytes(shared.config, dtype)
+def _jtrace(workload: Workload, units: float) -> Measured:
+    folder, dtype = workload.setting.checkpoint, jnp.dtype(workload.setting.dtype)
+    params_there = params_bytes(workload.config, dtype)
 
     def call() -> None:
         # A device need not hold two.
-        delete(shared.__dict__.pop("params", {}))
-        shared.params = jax.block_until_ready(load_params(folder, dtype)[1])
+        delete(workload.__dict__.pop("params", {}))
+        workload.params = jax.block_until_ready(load_params(folder, dtype)[1])
 
     first, _ = timed(call, 0)  # what compiling takes of the memory is not counted
-    delete(shared.__dict__.pop("params"))
+    delete(workload.__dict__.pop("params"))
     with HostMemory() as memory:
-        rounds = timed(call, shared.setting.rounds - 1)
-    tensors = [of for _, of in sorted(_tensors(shared).items())]
-    found = {path: np.asarray(_checksums(leaf)) for path, leaf in _by_path(shared.params, tensors).items()}
+        rounds = timed(call, workload.setting.rounds - 1)
+    tensors = [of for _, of in sorted(_tensors(workload).items())]
+    found = {path: np.asarray(_checksums(leaf)) for path, leaf in _by_path(workload.params, tensors).items()}
     checked = np.stack([found[of.param][of.layer or 0] for of in tensors])
     on_host = params_there if jax.default_backend() == "cpu" else 0
     growth = {} if memory.growth is None else {"beyond_params": np.array(memory.growth - on_host)}
@@ -123,10 +123,10 @@ def _anonymous_bytes() -> int | None:
     return 1024 * int(match[1]) if match else None
 
 
-def _tensors(shared: Workload) -> dict[str, Destination]:
+def _tensors(workload: Workload) -> dict[str, Destination]:
     """Where each tensor of the files goes, by its name, which is torch's as well."""
-    values = read_config_json(shared.setting.checkpoint)
-    config, family = read_model_config(values, str(shared.setting.checkpoint))
+    values = read_config_json(workload.setting.checkpoint)
+    config, family = read_model_config(values, str(workload.setting.checkpoint))
     return {name: of[0] for name, of in destinations(config, family).items()}
 
 

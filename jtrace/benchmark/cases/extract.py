@@ -13,7 +13,7 @@ import numpy as np
 
 from jtrace.benchmark.case import Agreement, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations
-from jtrace.benchmark.shared import BATCHED, JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.workload import BATCHED, JTRACE, PUBLISHED, Workload
 from jtrace.inference.packing import Packed, operations_per_slot
 from jtrace.inference.residuals import default_batch_slots, extract_residuals, pack_sets
 from jtrace.models.config import DecoderConfig
@@ -52,9 +52,11 @@ class Extract:
     unit: str = "statements"
     contenders: tuple[str, ...] = (JTRACE, PUBLISHED, BATCHED)
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
-        sampled = shared.sampled(len(shared.all_tokens))
-        return _measure_jtrace(shared, sampled) if contender == JTRACE else _measure_torch(contender, shared, sampled)
+    def measure(self, contender: str, workload: Workload) -> Measured:
+        sampled = workload.sampled(len(workload.all_tokens))
+        return (
+            _measure_jtrace(workload, sampled) if contender == JTRACE else _measure_torch(contender, workload, sampled)
+        )
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         ours, dtype = found[JTRACE]["residuals"], str(found[JTRACE]["dtype"])
@@ -70,32 +72,32 @@ class Extract:
         return [*told, Agreement(f"{dtype} error of residuals beside torch's own", worst, NARROW_BAR)]
 
 
-def _measure_jtrace(shared: Workload, sampled: np.ndarray) -> Measured:
-    params, dtype = shared.params, jnp.dtype(shared.setting.dtype)
+def _measure_jtrace(workload: Workload, sampled: np.ndarray) -> Measured:
+    params, dtype = workload.params, jnp.dtype(workload.setting.dtype)
 
     def extract_all() -> None:
         # A device of the size of the model has no room for two.
-        vars(shared).pop("residuals", None)
-        shared.packed = pack_sets(shared.tokens, shared.config)
-        shared.residuals = extract_residuals(
-            params, shared.config, shared.packed.packed, dtype=dtype
+        vars(workload).pop("residuals", None)
+        workload.packed = pack_sets(workload.tokens, workload.config)
+        workload.residuals = extract_residuals(
+            params, workload.config, workload.packed.packed, dtype=dtype
         ).block_until_ready()
 
-    first, rounds = timed(extract_all, shared.setting.rounds)
-    packed = shared.packed.packed
-    distinct = distinct_prefixes(shared.all_tokens)
-    floor = extraction_floor(distinct, shared.config, dtype.itemsize, default_batch_slots())
-    residuals = np.asarray(shared.residuals[:, packed.distinct[sampled]].astype(jnp.float32))
+    first, rounds = timed(extract_all, workload.setting.rounds)
+    packed = workload.packed.packed
+    distinct = distinct_prefixes(workload.all_tokens)
+    floor = extraction_floor(distinct, workload.config, dtype.itemsize, default_batch_slots())
+    residuals = np.asarray(workload.residuals[:, packed.distinct[sampled]].astype(jnp.float32))
     arrays = {"residuals": residuals, "dtype": np.array(dtype.name)}
-    return Measured(first, rounds, len(shared.all_tokens), floor, arrays)
+    return Measured(first, rounds, len(workload.all_tokens), floor, arrays)
 
 
-def _measure_torch(contender: str, shared: Workload, sampled: np.ndarray) -> Measured:
+def _measure_torch(contender: str, workload: Workload, sampled: np.ndarray) -> Measured:
     from jtrace.benchmark.peers.forward import extract_batched, extract_one_by_one, on_host
 
-    model, every, published = shared.torch_model, np.arange(len(shared.all_tokens)), contender == PUBLISHED
+    model, every, published = workload.torch_model, np.arange(len(workload.all_tokens)), contender == PUBLISHED
     call, items = (extract_one_by_one, sampled) if published else (extract_batched, every)
-    tokens = [shared.all_tokens[i] for i in items]
+    tokens = [workload.all_tokens[i] for i in items]
     call(model, tokens[:4])
     found: list[Any] = []
 
@@ -104,12 +106,12 @@ def _measure_torch(contender: str, shared: Workload, sampled: np.ndarray) -> Mea
         found.append(call(model, tokens))
 
     if published:
-        first, rounds = timed_warm(extract_all, shared.one_by_one_rounds)
+        first, rounds = timed_warm(extract_all, workload.one_by_one_rounds)
     else:
-        first, rounds = timed(extract_all, shared.setting.rounds)
+        first, rounds = timed(extract_all, workload.setting.rounds)
     residuals = on_host(found[0][:, np.searchsorted(items, sampled)])
     if published and len(items) == len(every):
-        shared.torch_residuals = residuals
+        workload.torch_residuals = residuals
     return Measured(first, rounds, len(items), arrays={"residuals": residuals})
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from jtrace.benchmark.case import Agreement, Floor, Measured
+from jtrace.benchmark.report import lines
 from jtrace.benchmark.roofline import Pace
-from jtrace.benchmark.running import Start, check, contend, read_setting, run_all, select, write_setting
-from jtrace.benchmark.shared import BATCHED, JTRACE, Setting, Workload
-from jtrace.benchmark.table import lines
+from jtrace.benchmark.runner import Start, check, contend, read_setting, run_all, select, write_setting
+from jtrace.benchmark.workload import BATCHED, JTRACE, Setting, Workload
 from jtrace.errors import InputError
 
 SETTING = Setting(Path("a"), Path("b"), ("stereoset",), None, "float32", 3, 60, None, 32, 32)
@@ -43,7 +43,7 @@ class Halves:
 @pytest.fixture(autouse=True)
 def paced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device of 100 operations and 20 bytes per second."""
-    running = importlib.import_module("jtrace.benchmark.running")
+    running = importlib.import_module("jtrace.benchmark.runner")
     monkeypatch.setattr(running, "measure_pace", lambda dtype: Pace("a device", 100.0, 20.0))
     monkeypatch.setattr(running, "_device", lambda contender: ("a device", None))
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jtrace.benchmark.shared import JTRACE
-from jtrace.benchmark.sound import BAR, CASE
+from jtrace.benchmark.cases.sound import BAR, CASE
+from jtrace.benchmark.workload import JTRACE
 from jtrace.sweep.baselines import INITIALISATIONS
 
 

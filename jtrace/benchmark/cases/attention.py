@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
-from jtrace.benchmark.extract import FLOAT32_BAR, NARROW_BAR, relative_error
-from jtrace.benchmark.shared import JTRACE, Workload
+from jtrace.benchmark.cases.extract import FLOAT32_BAR, NARROW_BAR, relative_error
+from jtrace.benchmark.workload import JTRACE, Workload
 from jtrace.inference.packing import pack
 from jtrace.inference.residuals import extract_residuals
 from jtrace.models.decoder import AttentionBy
@@ -31,11 +31,11 @@ class AttentionCase:
     unit = "statements"
     contenders: tuple[str, ...] = (JTRACE,)
 
-    def measure(self, contender: str, shared: Workload) -> Measured | None:
+    def measure(self, contender: str, workload: Workload) -> Measured | None:
         """Errors are beside products in float32 from the same params; None on a CPU."""
         if jax.default_backend() != "gpu":
             return None
-        return compare(shared, OTHERS[shared.setting.dtype])
+        return compare(workload, OTHERS[workload.setting.dtype])
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         """Of each other way: what it takes beside the default, and its error, or in a word why there is none."""
@@ -53,10 +53,10 @@ class AttentionCase:
 CASE: Case = AttentionCase()
 
 
-def compare(shared: Workload, others: tuple[AttentionBy, ...]) -> Measured:
+def compare(workload: Workload, others: tuple[AttentionBy, ...]) -> Measured:
     """Of the default and of others; one that fails is told with its fault, and the rest goes on."""
-    params, config, dtype = shared.params, shared.config, jnp.dtype(shared.setting.dtype)
-    packed, tokens = shared.packed.packed, shared.all_tokens
+    params, config, dtype = workload.params, workload.config, jnp.dtype(workload.setting.dtype)
+    packed, tokens = workload.packed.packed, workload.all_tokens
     sampled = evenly_spread(len(tokens), SAMPLED)
     few = pack([tokens[i] for i in sampled], packed.width)
     # The residual stream, and with it every product, is of the embedding's dtype.
@@ -70,7 +70,7 @@ def compare(shared: Workload, others: tuple[AttentionBy, ...]) -> Measured:
             made.clear()  # a device of the size of the model has no room for two
             made.append(extract_residuals(params, config, packed, dtype=dtype, attention=by).block_until_ready())
 
-        first, rounds = timed(call, shared.setting.rounds)
+        first, rounds = timed(call, workload.setting.rounds)
         residuals = np.asarray(made[0][:, packed.distinct[sampled]].astype(jnp.float32))
         return first, rounds, float(relative_error(residuals, truth).max())
 

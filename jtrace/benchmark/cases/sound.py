@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jtrace.benchmark.case import Agreement, Case, Measured, timed
-from jtrace.benchmark.shared import JTRACE, Workload
+from jtrace.benchmark.workload import JTRACE, Workload
 from jtrace.probing.paper import paper_trace
 from jtrace.probing.sound import probe_scores, sound_trace
 from jtrace.probing.sound_set import SoundConfig, sound_set
@@ -24,9 +24,9 @@ class Sound:
     unit = "layers"
     contenders: tuple[str, ...] = (JTRACE,)
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
-        of = next(iter(shared.sets.values()))
-        residuals, members, layers = shared.residuals, shared.packed.members[of.name], range(shared.config.depth)
+    def measure(self, contender: str, workload: Workload) -> Measured:
+        of = next(iter(workload.sets.values()))
+        residuals, members, layers = workload.residuals, workload.packed.members[of.name], range(workload.config.depth)
         folded = sound_set(of, SoundConfig())
         text = text_scores(of, folded.folds)
         # As for random params, whose activations have the same shape.
@@ -37,7 +37,7 @@ class Sound:
             "text only": lambda: text_scores(of, folded.folds),
             "random params": lambda: probe_scores(residuals, members, folded, layers),
         }
-        times = {name: timed(call, shared.setting.rounds) for name, call in calls.items()}
+        times = {name: timed(call, workload.setting.rounds) for name, call in calls.items()}
         medians = {name: np.array(statistics.median(rounds)) for name, (_, rounds) in times.items()}
         return Measured(*times["sound"], len(layers), arrays=medians)
 

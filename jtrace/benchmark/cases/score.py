@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from jtrace.benchmark.case import Agreement, Case, Floor, Measured, timed, timed_warm
 from jtrace.benchmark.decoder_floor import attended, distinct_prefixes, forward_operations, matrix_weights
-from jtrace.benchmark.questions import CHOICES, choices, edit, middle, pushes
-from jtrace.benchmark.shared import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
+from jtrace.benchmark.prompts import CHOICES, choices, edit, middle, pushes
+from jtrace.benchmark.workload import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Workload
 from jtrace.inference.packing import under
 from jtrace.inference.residuals import default_batch_slots
 from jtrace.inference.score import Pair, score
@@ -31,10 +31,10 @@ class Score:
     unit = "continuations"
     contenders: tuple[str, ...] = CONTENDERS
 
-    def measure(self, contender: str, shared: Workload) -> Measured:
+    def measure(self, contender: str, workload: Workload) -> Measured:
         """Nats, float64 [C, N]."""
-        pairs = choices(shared)
-        return _jtrace(shared, pairs) if contender == JTRACE else _torch(contender, shared, pairs)
+        pairs = choices(workload)
+        return _jtrace(workload, pairs) if contender == JTRACE else _torch(contender, workload, pairs)
 
     def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
         """Largest relative differences; in bfloat16 the error as a whole may be at most 1.5 times that of torch's."""
@@ -67,8 +67,8 @@ def apart(ours: Float[np.ndarray, "C N"], theirs: Float[np.ndarray, "C N"]) -> f
     return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max())
 
 
-def _jtrace(shared: Workload, pairs: Sequence[Pair]) -> Measured:
-    setting, config, params = shared.setting, shared.config, shared.params
+def _jtrace(workload: Workload, pairs: Sequence[Pair]) -> Measured:
+    setting, config, params = workload.setting, workload.config, workload.params
     steering, conditions = edit(config)
     dtype, scores = jnp.dtype(setting.dtype), np.empty(0)
 
@@ -81,20 +81,20 @@ def _jtrace(shared: Workload, pairs: Sequence[Pair]) -> Measured:
     return Measured(first, rounds, scores.size, floor, {"scores": scores, "dtype": np.array(setting.dtype)})
 
 
-def _torch(contender: str, shared: Workload, pairs: Sequence[Pair]) -> Measured:
+def _torch(contender: str, workload: Workload, pairs: Sequence[Pair]) -> Measured:
     from jtrace.benchmark.peers import answers
 
-    published, model = contender == PUBLISHED, shared.torch_model
+    published, model = contender == PUBLISHED, workload.torch_model
     # Whole questions, so that a sample has as many long choices as short ones.
     questions = np.arange(len(pairs) // CHOICES)
     if published:
-        questions = shared.sampled(len(questions), CHOICES)
+        questions = workload.sampled(len(questions), CHOICES)
     items = (questions[:, None] * CHOICES + np.arange(CHOICES)).ravel()
     run = answers.score_one_by_one if published else answers.score_batched
     wanted, layer, pushed, scores = (
         [pairs[i] for i in items.tolist()],
-        middle(shared.config),
-        pushes(shared.config),
+        middle(workload.config),
+        pushes(workload.config),
         np.empty(0),
     )
 
@@ -103,8 +103,8 @@ def _torch(contender: str, shared: Workload, pairs: Sequence[Pair]) -> Measured:
         scores = run(model, wanted, layer, pushed)
 
     run(model, wanted[:1], layer, pushed[:1])
-    setting = shared.setting
-    first, rounds = timed_warm(call, shared.one_by_one_rounds) if published else timed(call, setting.rounds)
+    setting = workload.setting
+    first, rounds = timed_warm(call, workload.one_by_one_rounds) if published else timed(call, setting.rounds)
     return Measured(first, rounds, scores.size, arrays={"scores": scores, "items": items})
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from jtrace.benchmark.attention import CASE, compare
-from jtrace.benchmark.shared import JTRACE, Workload
+from jtrace.benchmark.cases.attention import CASE, compare
+from jtrace.benchmark.workload import JTRACE, Workload
 from tests.benchmark.tiny import setting_of
 
 
