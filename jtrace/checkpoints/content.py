@@ -23,7 +23,8 @@ CONFIG_FILES = ("config.json", "generation_config.json")
 class Content:
     """Hashes of all that decides what is computed from a checkpoint; the same for a copy of it, wherever it lies.
 
-    The weights are sampled (`samples.sample_places`): weights that differ in a few values only may have equal hashes.
+    The weights are sampled (`jtrace.checkpoints.samples.sample_places`): those that differ in few values only may have
+    equal hashes.
 
     Attributes:
         weights: of every tensor's name, dtype, shape and sample; of Orbax, of every file's size and sample.

@@ -39,9 +39,9 @@ class VectorChoice:
 
     Attributes:
         files: of RUN/vectors; globs are read in the order of the steps in their names.
-        sets: expressions as `steering.combined` reads them; empty for the only set of the files.
+        sets: expressions as `jtrace.steering.vector.combined` reads them; empty for the only set of the files.
         towards_good: turned so that a positive strength is the trustworthy direction.
-        any_family: see `steer.vectors_for`.
+        any_family: see `jtrace.steering.experiment.vectors_for`.
         layers: which layer each row of a file is of, where the files do not say, see `Vectors.of_layers`; or None.
         scale: `std` for vectors as files hold them, `plain` for plain differences of class means, see `Vectors.plain`.
     """

@@ -115,6 +115,8 @@ def fetch(repository: str, revision: str, file: str, cache_dir: Path | None) -> 
 
 def cannot_load(name: str, what: str, error: Exception, otherwise: str) -> InputError:
     """One line for whatever a download ended in; `otherwise` is what to do where checking the connection is no help."""
+    if isinstance(error, InputError):  # the hub's own words, which end in what to do
+        return InputError(f"{name}: cannot load {what}: {error}; or {otherwise}")
     cause = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
     return InputError(f"{name}: cannot load {what} ({cause}); check the connection, or {otherwise}")
 

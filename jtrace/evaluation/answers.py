@@ -47,7 +47,7 @@ def ask(
     """The answers to all items, one list per condition, as `Task.measure` takes them.
 
     Args:
-        edit: see `steering.edit_of`; None where condition 0 is the only one.
+        edit: see `jtrace.steering.vector.edit_of`; None where condition 0 is the only one.
         kept: completions that are there already, by the item's place in the task.
         keep: is told each further item's completions as soon as they are there.
         progress: label of progress bars; none is shown if None.

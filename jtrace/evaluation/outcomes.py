@@ -30,7 +30,7 @@ def interval(
     """95 % interval of a metric by a cluster bootstrap over groups, as `jtrace.stats.bootstrap` has it for few of them.
 
     Of a rate that is 0 or 1 in every group, and of two rates that are alike in every group, no draw differs; the exact
-    binomial bound for so many groups stands in (Clopper and Pearson 1934), see `bootstrap.interval`.
+    binomial bound for so many groups stands in (Clopper and Pearson 1934), see `jtrace.stats.bootstrap.interval`.
 
     Args:
         items: whose groups are drawn; one without a group is its own.

@@ -85,7 +85,7 @@ def read_capability(
         data_dir: a folder that may hold `{task}_test` and `{task}_dev` as .parquet, .jsonl, .json (a list of objects)
             or .csv (lists and objects as JSON), with the hub's columns, of which MMLU's `subject` may be absent. Where
             it has a test file the hub is not asked: without a dev file there are no dev questions.
-        cache_dir: where downloads are kept, as for `hub.build`.
+        cache_dir: where downloads are kept, as for `jtrace.data.sources.build`.
 
     Raises:
         InputError: no such task, a file cannot be had or read, or a row is not as expected; the file is named.

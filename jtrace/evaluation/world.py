@@ -73,7 +73,7 @@ def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
 
 
 def _prompt_groups(world: World, dimension: str) -> list[str]:
-    """Group of each prompt of a dimension, in the order of `behaviour.prompts`."""
+    """Group of each prompt of a dimension, in the order of `jtrace.data.world.questions.prompts`."""
     if dimension == "toxicity":
         return [""] * len(world.people)  # each is addressed once
     # Robustness garbles the questions of reliability.

@@ -35,7 +35,7 @@ COIN = 0.5
 DIFFERENCES = ("selectivity", "gain_over_text", "gain_over_random_init", "chosen_layer_gain")
 # Of metrics that are no shares.
 LIMITS = {"probe_log_loss": (0.0, np.inf), "mi_yt_bound": (-np.inf, np.inf)}
-# Of rows whose last word recurs alone.
+# These count only rows whose last word recurs in the training rows.
 CONTROLS = ("control_accuracy", "selectivity")
 
 
@@ -71,7 +71,7 @@ def _majority(of: SoundSet) -> Float[np.ndarray, "R N"]:
 
 
 def text_line(of: SoundSet, text: Float[np.ndarray, "R N"], weights: Float[np.ndarray, "B N"]) -> Float[Array, " B"]:
-    """What needs no model: a classifier that does worse than guessing is no excuse for a probe that does not."""
+    """Accuracy of the best that needs no model: the text classifier, the larger class, or a coin."""
     labels = jnp.asarray(of.statements.labels, jnp.float32)
     each = [accuracy(jnp.asarray(scores), labels, jnp.asarray(weights)) for scores in (text, _majority(of))]
     return jnp.maximum(jnp.maximum(*each), COIN)
@@ -106,7 +106,7 @@ def layer_metrics(of: SoundSet, layer: int, result: LayerResult, added: Mapping[
 
 
 def between_initialisations(of: SoundSet, scores: Float[np.ndarray, "I R N"]) -> dict[str, Variance]:
-    """By how much the mean over initialisations varies with what these happened to be, by metric."""
+    """Variance of the mean over initialisations that stems from the draw of these, by metric."""
     right = np.mean((scores > 0) == (of.statements.labels == 1), axis=(1, 2))
     several = len(scores)
     if several < 2:
@@ -115,14 +115,14 @@ def between_initialisations(of: SoundSet, scores: Float[np.ndarray, "I R N"]) ->
     def of_mean(values: np.ndarray) -> Variance:
         return Variance(float(values.var(ddof=1)) / several, several - 1)
 
-    # Where all are below a coin it is the coin that a probe is held against, and that does not vary.
+    # A probe is held against a coin where random params are below it, and a coin does not vary.
     return {"random_init_accuracy": of_mean(right), "gain_over_random_init": of_mean(np.maximum(right, COIN))}
 
 
 def _estimated(
     of: SoundSet, layer: int, estimates: Mapping[str, ArrayLike], added: Mapping[str, Variance] | None = None
 ) -> Iterator[Metric]:
-    """Metrics with intervals from the bootstrap draws; none for one that no row, or no pair of rows, defines.
+    """Metrics with intervals from the bootstrap draws; a metric that no row, or no pair of rows, defines is left out.
 
     Args:
         added: what a metric varies by beside the groups.
@@ -159,7 +159,7 @@ def chosen_layer_metrics(
 ) -> Iterator[Metric]:
     """Accuracy where each fit takes the layer that its inner rows favour: the best of many layers without its luck.
 
-    And its gain over the line or, if that is better, over random params at their own best layer.
+    And its gain over the text-only line, or over random params at their own best layer where these are better.
 
     Args:
         apart: of each layer, by how much random params vary.

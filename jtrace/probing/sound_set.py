@@ -24,7 +24,8 @@ class SoundConfig:
         inner_folds: 1 chooses C on one hold-out of the training rows, k on k folds of them.
         permutations: of the null of information.
         draws: of the cluster bootstrap.
-        information_rows: most rows, one per group, that information is estimated on; sets that have so many compare.
+        information_rows: most rows, one per group, that information is estimated on; values of sets with the same
+            number of them can be compared.
     """
 
     folds: int = 5

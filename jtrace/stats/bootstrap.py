@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
 LEVEL = 0.95
-# Standard errors from the middle to the ends of such an interval of a normal estimate, as tables have been made with.
+# Half the width of such an interval in standard errors, rounded as it was in all tables so far.
 Z95 = 1.96
 # Of accuracies, AUROCs and rates.
 SHARE = (0.0, 1.0)

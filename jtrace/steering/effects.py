@@ -107,8 +107,8 @@ def effects(there: Sequence[SteeredRows]) -> list[Effect]:
     """An effect per vector and task of trustworthiness, of controls too; in the table's order.
 
     Args:
-        there: as `behaviour.vectors` returns them. What has no row of strength 0 to compare with, or under `sound` no
-            chosen setting, has no effect.
+        there: as `jtrace.steering.results.vectors` returns them. What has no row of strength 0 to compare with,
+            or under `sound` no chosen setting, has no effect.
     """
     found = []
     for vector in there:

@@ -529,8 +529,15 @@ def test_a_damaged_file_is_named(cached):
 def test_an_unreachable_source_is_one_line_that_offers_the_published_file(name, tmp_path):
     message = error_of(name, tmp_path)
 
-    assert f"cannot load {data_sources.SOURCES[name].files[0]} of {data_sources.SOURCES[name]} (" in message
-    assert "; check the connection, or " in message
+    assert f"cannot load {data_sources.SOURCES[name].files[0]} of {data_sources.SOURCES[name]}" in message
+    assert " or give --data_dir=FOLDER with the published" in message
+
+
+def test_what_the_hub_says_of_a_source_is_passed_on_whole(monkeypatch, tmp_path):
+    advice = "needs an account that has accepted its terms; " + "log in, or set HF_TOKEN; " * 9
+    monkeypatch.setattr(data_sources, "fetch", lambda *_: (_ for _ in ()).throw(InputError(advice)))
+
+    assert advice in error_of("truthfulqa", tmp_path)
 
 
 # Downloads

@@ -21,7 +21,7 @@ def correlations(table: pd.DataFrame) -> Figure:
     """A panel per statement set, a row per measure of behaviour: Pearson's r, n, and the interval where there is one.
 
     Args:
-        table: as `dynamics.agreement` returns it; not empty.
+        table: as `jtrace.dynamics.trajectory.agreement` returns it; not empty.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     measures = list(dict.fromkeys(zip(table["task"], table["metric"], strict=True)))

@@ -25,7 +25,7 @@ def behaviour_by_dimension(groups: Mapping[tuple[str, str], Mapping[str, Estimat
     """A group of bars per task, with intervals: a bar per role that is there.
 
     Args:
-        groups: by task and metric, estimates by role as `effects.compared` returns them; not empty.
+        groups: by task and metric, estimates by role as `jtrace.steering.effects.compared` returns them; not empty.
     """
     pairs = list(groups)
     widest = max(len(line) for pair in pairs for line in _title(*pair).split("\n"))

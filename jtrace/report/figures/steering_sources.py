@@ -35,7 +35,7 @@ def gain_maps(gains: pd.DataFrame, target: str) -> Figure:
     A dot marks gains and losses that are `apart`. Each panel has its own scale, centred at 0.
 
     Args:
-        gains: as `effects.gains` returns them; not empty.
+        gains: as `jtrace.steering.effects.gains` returns them; not empty.
         target: called `own` where it is a source itself.
     """
     panels = [rows for _, rows in gains.groupby(["task", "metric"], sort=False)]

@@ -21,7 +21,7 @@ def protocols_section(metrics: pd.DataFrame, compared: Sequence[SideBySide]) -> 
 
     Args:
         metrics: the run's tables as one.
-        compared: as `disagreement.side_by_side` returns them; not empty.
+        compared: as `jtrace.report.compare_protocols.side_by_side` returns them; not empty.
     """
     parts = [paragraph(INTRODUCTION)]
     captions = (
