@@ -1,18 +1,17 @@
 """The rim that all launch scripts share: flags in, one line out when something is wrong."""
 
 import logging
-import math
 import os
-import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 import jax
-from absl import app
+from absl import app, flags
 from absl import logging as absl_logging
 
 from jtrace.errors import InputError, Terminated
@@ -22,15 +21,18 @@ from jtrace.runtime.distributed import leave, wait_for_all
 from jtrace.runtime.prefetch import Ahead
 from jtrace.runtime.progress import told
 
-MOST_LAYERS = 10_000
 RESEND_SECONDS = 0.05
-KEPT = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?", re.ASCII)
 
 
-def run(main: Callable[..., int], words: bool = False) -> None:
+def run(
+    main: Callable[..., int], values: flags.FlagValues | None = None, about: str | None = None, words: bool = False
+) -> None:
     """Parse flags, call `main` and exit with its status.
 
-    With `words`, `main` is given what stands beside the flags, a list of strings; else there may be nothing there.
+    Args:
+        values: the flags of the command. Each command has its own, so that several can be imported side by side.
+        about: what --help says above them.
+        words: whether `main` is given what stands beside the flags, a list of strings; else there may be nothing there.
 
     Bad input is one line on stderr and status 1. Ctrl-C and SIGTERM end `main` by KeyboardInterrupt, with status 130
     and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.runtime.compilation`.
@@ -44,6 +46,8 @@ def run(main: Callable[..., int], words: bool = False) -> None:
         # Its faults arrive as errors; each attempt need not be told beside them.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         status, stopped = 1, False
+        if values is not None:
+            values.mark_as_parsed()
         try:
             _stop_on_signals()
             if len(argv) > 1 and not words:
@@ -72,6 +76,11 @@ def run(main: Callable[..., int], words: bool = False) -> None:
         return status
 
     speak_without_fail()
+    if values is not None:
+        for name in values:
+            flags.FLAGS[name] = values[name]
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], values[name])
+    sys.modules["__main__"].__doc__ = about
     app.run(guarded)
 
 
@@ -117,109 +126,23 @@ def _stop_on_signals() -> None:
             return sys.__unraisablehook__(fault)
         for each in heeded:
             signal.signal(each, stop)
+        signal.signal(signal.SIGURG, lambda number, frame: None)
         number = signal.SIGTERM if issubclass(fault.exc_type, Terminated) else signal.SIGINT
-        threading.Timer(RESEND_SECONDS, os.kill, (os.getpid(), number)).start()
+        resent = threading.Timer(RESEND_SECONDS, resend, (number,))
+        resent.daemon = True
+        resent.start()
+
+    def resend(number: signal.Signals) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+        # One that comes between the last look at signals and a call that waits is not looked at until another wakes it.
+        while signal.getsignal(number) is stop:
+            time.sleep(RESEND_SECONDS)
+            signal.pthread_kill(main, signal.SIGURG)
 
     sys.unraisablehook = again
     # nohup and a shell's background ignore what their processes shall not see.
     heeded = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
     for each in heeded:
         signal.signal(each, stop)
-
-
-def parse_layers(text: str, flag: str = "--layers") -> tuple[int, ...] | None:
-    """`all`, or numbers and ranges: `0,6,12-18`. None stands for all.
-
-    Raises:
-        InputError: anything else.
-    """
-    if text == "all":
-        return None
-    layers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise InputError(f"{flag}={text}: '{part}' is not a layer; give all, or numbers and ranges as 0,6,12-18")
-        if int(last or first) >= MOST_LAYERS:
-            raise InputError(f"{flag}={text}: '{part}' is beyond any model's layers")
-        layers |= set(range(int(first), int(last or first) + 1))
-    return tuple(sorted(layers))
-
-
-def parse_layer_groups(text: str) -> tuple[tuple[int, ...], ...] | None:
-    """As `parse_layers`, where an item may also be layers that are steered at once, as `10+15`. None stands for all.
-
-    Raises:
-        InputError: anything else.
-    """
-    if text == "all":
-        return None
-    groups: list[tuple[int, ...]] = []
-    for part in text.split(","):
-        several = [parse_layers(one) for one in part.split("+")]
-        if None in several:
-            raise InputError(f"--layers={text}: all stands by itself; give all, or numbers and ranges as 0,6,12-18")
-        layers = sorted({layer for one in several for layer in one or ()})
-        groups += [tuple(layers)] if "+" in part else [(layer,) for layer in layers]
-    return tuple(dict.fromkeys(groups))
-
-
-def parse_vector_layers(text: str) -> tuple[int | None, ...] | None:
-    """The layer of each row, in order: numbers, ranges, and `embedding` (None) for a row of no layer; empty is None.
-
-    Raises:
-        InputError: anything else, or a layer named twice.
-    """
-    if not text:
-        return None
-    rows: list[int | None] = []
-    for part in (part.strip() for part in text.split(",")):
-        named = (None,) if part == "embedding" else parse_layers(part, "--vector_layers")
-        if named is None or not set(rows).isdisjoint(named):
-            raise InputError(
-                f"--vector_layers={text}: name each row's layer, once, as 15 or embedding,0-29, but not '{part}'"
-            )
-        rows += named
-    return tuple(rows)
-
-
-def parse_strengths(texts: Sequence[str]) -> tuple[float, ...]:
-    """Strengths, each once.
-
-    Raises:
-        InputError: none, or one that is no finite number.
-    """
-    strengths = []
-    for text in texts:
-        try:
-            strengths.append(float(text) + 0.0)  # minus zero is zero
-        except ValueError:
-            raise InputError(f"--strengths: '{text}' is no number; give numbers as -2,-1,0,1,2") from None
-    if not strengths or not all(map(math.isfinite, strengths)):
-        raise InputError(f"--strengths={','.join(texts)}: give finite numbers, as -2,-1,0,1,2")
-    return tuple(dict.fromkeys(strengths))
-
-
-def parse_keep(text: str, steps: int) -> tuple[int, ...]:
-    """Steps to keep, items separated by commas: `log` (0, the powers of two, the last), `A`, `A-B`, `A-B/S`.
-
-    The last step is always kept.
-
-    Raises:
-        InputError: an item is none of these, or lies beyond the last step.
-    """
-    kept = {steps}
-    for item in (part.strip() for part in text.split(",") if part.strip()):
-        match = KEPT.fullmatch(item)
-        if item == "log":
-            kept |= {0, *(2**i for i in range(steps.bit_length()) if 2**i < steps)}
-        elif match is None or match[3] == "0":
-            raise InputError(
-                f"--keep={text}: '{item}' is no step; give log, numbers, ranges A-B, or A-B/S with a stride"
-            )
-        else:
-            first, last = int(match[1]), int(match[2] or match[1])
-            if not first <= last <= steps:
-                raise InputError(f"--keep={text}: '{item}' does not lie in 0 to {steps}, the steps of this training")
-            kept |= set(range(first, last + 1, int(match[3] or 1)))
-    return tuple(sorted(kept))

@@ -234,7 +234,7 @@ def _matmul_rate(
     return done * 2 * rows * config.width * config.mlp_width / (time.perf_counter() - started)
 
 
-def as_text(plan: Plan) -> str:
+def plan_text(plan: Plan) -> str:
     """The plan as aligned columns, and what it adds up to."""
     rows = [("checkpoint", "step", "tokens", "size", "to fetch", "")]
     for item in plan.items:

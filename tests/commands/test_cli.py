@@ -9,14 +9,14 @@ from typing import Protocol
 
 import pytest
 
-from jtrace.commands.cli import parse_layer_groups, parse_layers, parse_strengths, parse_vector_layers
+from jtrace.commands.flags import parse_layer_groups, parse_layers, parse_strengths, parse_vector_layers
 from jtrace.errors import InputError
 from tests.conftest import ROOT
 
 # A command that is at work until it is stopped, and then takes its time to clean up.
 COMMAND = """
 import gc, os, sys, time
-from jtrace import cli
+from jtrace.commands import cli
 def at_work(*_):
     gc.callbacks.clear()
     print("at work", flush=True)

@@ -132,7 +132,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tests import test_pretrain as t
-t.pretraining.find_preset.__globals__["PRESETS"]["tiny"] = t.SMALL
+t.pretraining_run.find_preset.__globals__["PRESETS"]["tiny"] = t.SMALL
 """
 
 
@@ -169,13 +169,13 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path, u
 def test_a_full_disk_is_one_line_and_leaves_the_last_state_and_what_was_kept(tmp_path, uninterrupted):
     body = """
 import resource
-from jtrace import cli
-real, calls = t.training_loop.to_batch, iter(range(1, 10**6))
+from jtrace.commands import cli
+real, calls = t.loop.to_batch, iter(range(1, 10**6))
 def fill(*arguments):
     if next(calls) == 8:  # after the state at step 3
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
     return real(*arguments)
-t.training_loop.to_batch = fill
+t.loop.to_batch = fill
 out = Path(sys.argv.pop())
 cli.run(lambda: t.pretrain(out, t.DOCUMENTS, t.CONFIG, quiet=True))
 """

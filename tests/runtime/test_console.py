@@ -14,7 +14,7 @@ COMMAND = """
 import os, sys
 from pathlib import Path
 from tqdm import tqdm
-from jtrace import cli
+from jtrace.commands import cli
 def main():
     for i in range(20_000):
         print("Größe 北京 \\udcff", i)

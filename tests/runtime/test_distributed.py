@@ -22,7 +22,8 @@ COMMAND = """
 import os, time
 import jax, numpy as np
 from absl import flags
-from jtrace import cli, distributed
+from jtrace.commands import cli
+from jtrace.runtime import distributed
 from jtrace.runtime.distributed import all_agree, from_first, initialize, share, wait_for_all
 from jtrace.errors import InputError
 

@@ -17,7 +17,7 @@ from jtrace.inference.packing import operations_per_slot
 from jtrace.inference.residuals import pack_sets
 from jtrace.probing import memory
 from jtrace.sweep.config import SweepConfig
-from jtrace.sweep.plan import as_text, make_plan
+from jtrace.sweep.plan import make_plan, plan_text
 from jtrace.sweep.work import Limits
 from tests.hub_server import API, Fault, serve
 
@@ -74,14 +74,14 @@ def test_what_is_traced_is_not_planned_again(steps, server):
     plan = plan_of(steps, server)
     assert [item.done for item in plan.items] == [True, False]
     assert len(plan.todo) == 1
-    assert "already traced" in as_text(plan)
+    assert "already traced" in plan_text(plan)
 
 
 def test_a_revision_that_is_not_there_fails_the_plan_and_says_why(steps, server):
     plan = plan_of(steps, server, f"{REPO}@step2,step11")
     assert not plan.feasible
-    assert "no such revision; nearest of the 2 that there are: step10, step2" in as_text(plan)
-    assert "1 to trace of 2" in as_text(plan)
+    assert "no such revision; nearest of the 2 that there are: step10, step2" in plan_text(plan)
+    assert "1 to trace of 2" in plan_text(plan)
 
 
 def test_a_disk_too_small_fails_the_plan(steps, server, monkeypatch):
@@ -89,7 +89,7 @@ def test_a_disk_too_small_fails_the_plan(steps, server, monkeypatch):
     plan = plan_of(steps, server)
     assert not plan.feasible
     assert re.search(
-        r"TOO SMALL +org/tiny@step\d+: .* to download .* choose another disk with --cache_dir", as_text(plan)
+        r"TOO SMALL +org/tiny@step\d+: .* to download .* choose another disk with --cache_dir", plan_text(plan)
     )
 
 
@@ -97,7 +97,7 @@ def test_without_the_hub_a_suite_s_sizes_are_by_parameter_count(steps, server):
     server.faults[API] = Fault(status=503)
     plan = plan_of(steps, server, "amber:0,359")
     assert [item.size for item in plan.items] == [6_738_415_616 * 4] * 2
-    text = as_text(plan)
+    text = plan_text(plan)
     assert "size by parameter count" in text
     assert "3,495,886,848" in text
     assert "LLM360--Amber@main" in text
@@ -107,13 +107,13 @@ def test_without_the_hub_a_suite_s_sizes_are_by_parameter_count(steps, server):
 
 def test_known_bad_revisions_are_pointed_out(steps, server):
     server.faults[API] = Fault(status=503)
-    assert "EleutherAI/pythia#205" in as_text(plan_of(steps, server, "pythia-2.8b:1000"))
+    assert "EleutherAI/pythia#205" in plan_text(plan_of(steps, server, "pythia-2.8b:1000"))
 
 
 def test_local_folders_need_no_download(steps, server):
     plan = plan_of(steps, server, str(steps / "tiny" / "step*"))
     assert (plan.missing, plan.rate) == (0, None)
-    assert re.search(r"in all       about \d+ s", as_text(plan))
+    assert re.search(r"in all       about \d+ s", plan_text(plan))
     assert server.requests == []
 
 
@@ -124,7 +124,7 @@ def test_every_model_has_its_own_work(steps, server):
     path.write_text(path.read_text().replace('"intermediate_size": 40', '"intermediate_size": 4000'))
     tiny, large = (item.work for item in plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1").items)
     assert large.operations > 10 * tiny.operations
-    text = as_text(plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1"))
+    text = plan_text(plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1"))
     assert "2 to trace of 2" in text
 
 
@@ -161,7 +161,7 @@ def test_a_budget_below_one_checkpoint_fails_the_plan(steps, server):
     plan = plan_of(steps, server, limits=Limits(disk_budget=1000))
     assert not plan.feasible
     assert re.search(
-        r"TOO SMALL +--disk_budget=1\.0 kB: less than org--tiny@step\d+, .* give at least that", as_text(plan)
+        r"TOO SMALL +--disk_budget=1\.0 kB: less than org--tiny@step\d+, .* give at least that", plan_text(plan)
     )
 
 
@@ -178,12 +178,12 @@ def test_one_bad_checkpoint_fails_alone(steps, server):
     plan = plan_of(steps, server)
     assert [item.fails for item in plan.items] == [True, False]
     assert plan.items[1].work is not None
-    assert "the repository's own code is never run" in as_text(plan)
+    assert "the repository's own code is never run" in plan_text(plan)
 
 
 def test_a_rate_that_cannot_be_measured_leaves_the_rest_of_the_plan(steps, server):
     server.faults["model.safetensors"] = Fault(status=403)
-    text = as_text(plan_of(steps, server))
+    text = plan_text(plan_of(steps, server))
     assert "no download could be measured" in text
     assert "2 to trace of 2" in text
     assert "in all" not in text
@@ -193,19 +193,21 @@ def test_a_plan_with_nothing_left_to_do_says_no_more(steps, server):
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([f"{REPO}@step2"], hub.revisions)
     assert trace_into(steps / "run", refs, read_all([str(steps / "mine.csv")]), CONFIG, hub) == 0
-    text = as_text(plan_of(steps, server, f"{REPO}@step2"))
+    text = plan_text(plan_of(steps, server, f"{REPO}@step2"))
     assert "0 to trace of 1" in text
     assert "compute" not in text
 
 
 def test_more_rows_than_memory_holds_fail_the_plan_and_the_sweep_before_weights_move(steps, server, monkeypatch):
     assert re.search(
-        r"statistics   \d.* of memory for residuals and the matrices of 40 rows", as_text(plan_of(steps, server))
+        r"statistics   \d.* of memory for residuals and the matrices of 40 rows", plan_text(plan_of(steps, server))
     )
     monkeypatch.setattr(memory, "available_bytes", lambda: 10_000)
     plan = plan_of(steps, server)
     assert not plan.feasible
-    assert re.search(r"step2: residuals of 40 statements .* 10\.0 kB are there; a set of \d+ rows fits", as_text(plan))
+    assert re.search(
+        r"step2: residuals of 40 statements .* 10\.0 kB are there; a set of \d+ rows fits", plan_text(plan)
+    )
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([f"{REPO}@step2,step10"], hub.revisions)
     with pytest.raises(InputError, match=r"a set of \d+ rows fits"):
