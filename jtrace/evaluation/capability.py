@@ -109,7 +109,7 @@ def _prompt(question: CapabilityQuestion, lettered: bool) -> str:
         listed = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, question.choices, strict=False)]
         return "\n".join([question.stem, *listed, "Answer:"])
     article = f"Article: {question.context}\n\n" if question.context else ""
-    return f"{article}CapabilityQuestion: {question.stem}\nAnswer:"
+    return f"{article}Question: {question.stem}\nAnswer:"
 
 
 def _continuations(question: CapabilityQuestion, lettered: bool) -> tuple[str, ...]:
