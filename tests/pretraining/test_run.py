@@ -131,7 +131,7 @@ def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, unint
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests import test_pretrain as t
+from tests.pretraining import test_run as t
 t.pretraining_run.find_preset.__globals__["PRESETS"]["tiny"] = t.SMALL
 """
 
