@@ -34,7 +34,7 @@ def start(out: Path, cache: Path, seed: int = 0) -> subprocess.Popen[str]:
 
 def finish(out: Path, cache: Path, seed: int = 0) -> str:
     with start(out, cache, seed) as process:
-        said = process.communicate(timeout=300)[0]
+        said = process.communicate(timeout=900)[0]
     assert process.returncode == 0, said
     return said
 
@@ -117,7 +117,7 @@ def test_a_stop_of_all_processes_is_told_once(cache, tmp_path):
 
 def test_another_seed_in_the_same_folder_is_refused(done, cache):
     with start(done[0], cache, seed=1) as process:
-        said = process.communicate(timeout=300)[0]
+        said = process.communicate(timeout=900)[0]
     assert process.returncode == 1
     assert "a run of another configuration" in said
     assert "seed is 1, was 0" in said
