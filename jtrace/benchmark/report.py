@@ -11,7 +11,7 @@ MEMORY = ("host GiB", "device GiB")
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Of a report of `jtrace.benchmark.runner`: results, agreements with their bars, the device's pace.
+    """Lines that show a report of `jtrace.benchmark.runner`: results, agreements with their bars, the device's pace.
 
     `ratio` is the contender's seconds per unit over jtrace's: how many times as fast jtrace is. Operations and bytes
     per second are those of the floor; memory is the process's peak until then.

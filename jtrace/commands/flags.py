@@ -30,7 +30,7 @@ def parse_layers(text: str, flag: str = "--layers") -> tuple[int, ...] | None:
 
 
 def parse_layer_groups(text: str) -> tuple[tuple[int, ...], ...] | None:
-    """As `parse_layers`, where an item may also be layers that are steered at once, as `10+15`. None stands for all.
+    """Layers, or groups of layers that are steered at once, as `10+15`; else as `parse_layers`. None stands for all.
 
     Raises:
         InputError: anything else.

@@ -33,7 +33,7 @@ STEPS = flags.DEFINE_integer(
 
 
 def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
-    """What is done, in order: a heading, and a script of this folder with its flags."""
+    """Stages in order: a heading, and a script of `launch/` with its flags."""
     tenth, chat_steps = steps // 10, steps // 20
     pretrain, chat, trace = (str(out / name) for name in ("pretrain", "chat", "trace"))
     sources = [f"pretrain@step{step:06d}" for step in (tenth, steps // 2, steps)] + [f"chat@step{chat_steps:06d}"]

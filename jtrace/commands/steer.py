@@ -52,7 +52,7 @@ SCALES: tuple[Scale, ...] = ("std", "plain")
 
 @dataclass(frozen=True)
 class VectorChoice:
-    """Which vectors a target is steered with.
+    """A choice of vectors to steer a target with.
 
     Attributes:
         files: of RUN/vectors; globs are read in the order of the steps in their names.

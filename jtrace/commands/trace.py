@@ -386,7 +386,7 @@ def _conclude(run: RunDirectory, config: SweepConfig) -> None:
 
 
 def _about(statements: Statements, odd: Sequence[linter.LintWarning]) -> dict[str, Any]:
-    """What a report says of a set."""
+    """Facts of a set for the report: source, rows, labels, oddities."""
     return {
         "source": statements.source,
         "dimension": statements.dimension,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SetInfo:
-    """What is known of a built-in set beside its rows."""
+    """Facts of a built-in set beside its rows."""
 
     dimension: str  # reliability, toxicity, privacy, fairness or robustness
     vector_fraction: float  # leading share of the rows that a `paper` steering vector is made of

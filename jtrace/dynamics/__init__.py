@@ -1,1 +1,1 @@
-"""What changes over the checkpoints of one pre-training."""
+"""Trajectories over the checkpoints of one pre-training: tables, angles, turns."""

@@ -168,7 +168,7 @@ def _rows(name: str, split: str, data_dir: Path | None, cache_dir: Path | None) 
     where = f"{source.files[split]} of {source}"
     try:
         path = Path(sources.fetch(source.repository, source.revision, source.files[split], cache_dir))
-    # As in `jtrace.data.sources`: dozens of types, all of which mean that the file is not to be had.
+    # The libraries raise dozens of types, and every one means here that this file is not to be had.
     except Exception as error:
         way_out = f"give --data_dir=FOLDER with {name}_{split}.parquet in it"
         raise sources.cannot_load(name, where, error, way_out) from error

@@ -180,7 +180,7 @@ def compiled_memory(
     batch_slots: int | None = None,
     layout: Layout | None = None,
 ) -> DeviceMemory:
-    """What `extract_residuals` will take of each device, from compiling its forward; no weights need exist."""
+    """Memory that `extract_residuals` will take of each device, from compiling its forward; no weights need exist."""
 
     flat = flatten_dict(abstract_params(config, dtype), sep="/")
     if layout is not None:

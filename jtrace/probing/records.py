@@ -1,4 +1,4 @@
-"""What one statement set yields at one checkpoint, as tables have it. Axes: L layers, M shown rows."""
+"""Rows of tables that one statement set yields at one checkpoint. Axes: L layers, M shown rows."""
 
 from dataclasses import dataclass
 

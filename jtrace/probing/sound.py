@@ -58,7 +58,7 @@ class _ProbeRows(NamedTuple):
 
 
 class _Arrays(NamedTuple):
-    """What the layers of a set share.
+    """Arrays that the layers of a set share.
 
     Attributes:
         weights: of rows, ones first.
@@ -96,7 +96,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class SoundTrace:
-    """What one statement set yields at one checkpoint."""
+    """Metrics and probes of one statement set at one checkpoint."""
 
     metrics: tuple[Metric, ...]
     probes: Probes

@@ -36,7 +36,7 @@ class Load:
     contenders: tuple[str, ...] = CONTENDERS
 
     def measure(self, contender: str, workload: Workload) -> Measured:
-        """What is loaded last stays in `shared`."""
+        """The model that is loaded last stays in the workload."""
         setting = workload.setting
         units = float(sum(path.stat().st_size for path in weight_files(setting.checkpoint)))
         if contender == JTRACE:
