@@ -12,10 +12,9 @@ from pathlib import Path
 from absl import flags
 
 from jtrace.checkpoints.export import convert_folder
-from jtrace.checkpoints.refs import HubSource, parse_specs
+from jtrace.checkpoints.refs import HubSource
 from jtrace.commands import cli
-from jtrace.errors import InputError
-from jtrace.hub.client import Hub
+from jtrace.commands.flags import hub_of, parse_checkpoint
 
 FLAGS = flags.FlagValues()
 CHECKPOINT = flags.DEFINE_string(
@@ -46,11 +45,8 @@ CACHE_DIR = flags.DEFINE_string(
 
 def main() -> int:
     cli.check_device()
-    hub = Hub(Path(CACHE_DIR.value) / "hub" if CACHE_DIR.value else None)
-    refs = parse_specs([CHECKPOINT.value], hub.revisions)
-    if len(refs) != 1:
-        raise InputError(f"--checkpoint={CHECKPOINT.value} names {len(refs)} checkpoints; name one")
-    source, out = refs[0].source, Path(OUT.value)
+    hub = hub_of(CACHE_DIR.value)
+    source, out = parse_checkpoint(CHECKPOINT.value, "--checkpoint", hub).source, Path(OUT.value)
     if isinstance(source, HubSource):
         source = hub.fetch(hub.look(source.repo, source.revision), progress=str(source))
     dtype = convert_folder(source, out, TO.value, DTYPE.value)

@@ -16,16 +16,14 @@ log.jsonl in OUT has a line per step: loss and validation_loss (nats per token),
 
 from pathlib import Path
 
-import jax
 from absl import flags
 
 from jtrace.checkpoints.load import read_config_json
-from jtrace.checkpoints.refs import HubSource, parse_specs
+from jtrace.checkpoints.refs import HubSource
 from jtrace.commands import cli
-from jtrace.commands.flags import parse_keep
+from jtrace.commands.flags import hub_of, parse_checkpoint, parse_dtype, parse_keep
 from jtrace.data.corpus.readers import read_documents
 from jtrace.errors import InputError
-from jtrace.hub.client import Hub
 from jtrace.models.families import read_model_config
 from jtrace.models.presets import PRESETS, find_preset
 from jtrace.pretraining.run import PretrainConfig, pretrain
@@ -139,9 +137,7 @@ def main() -> int:
     steps = STEPS.value
     if steps < 1:
         raise InputError(f"--steps={steps}: a number above 0 is needed")
-    dtype = DTYPE.value
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = parse_dtype(DTYPE.value)
     config = PretrainConfig(
         Optimisation(
             steps=steps,
@@ -179,12 +175,8 @@ def _cache_dir() -> Path | None:
 
 def _checkpoint(spec: str) -> Path:
     """The folder that --init_from names, downloaded if need be."""
-    cache_dir = _cache_dir()
-    hub = Hub(cache_dir / "hub" if cache_dir else None)
-    refs = parse_specs([spec], hub.revisions)
-    if len(refs) != 1:
-        raise InputError(f"--init_from={spec} names {len(refs)} checkpoints; name one")
-    source = refs[0].source
+    hub = hub_of(CACHE_DIR.value)
+    source = parse_checkpoint(spec, "--init_from", hub).source
     if isinstance(source, HubSource):
         return hub.fetch(hub.look(source.repo, source.revision), progress=str(source))
     return source

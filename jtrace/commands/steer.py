@@ -19,16 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-import jax
 import jax.numpy as jnp
 from absl import flags
 
 from jtrace.checkpoints.content import read_content
 from jtrace.checkpoints.load import read_config_json
 from jtrace.checkpoints.names import in_order
-from jtrace.checkpoints.refs import CheckpointRef, HubSource, parse_specs
+from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.commands import cli
-from jtrace.commands.flags import parse_layer_groups, parse_strengths, parse_vector_layers
+from jtrace.commands.flags import (
+    hub_of,
+    parse_checkpoint,
+    parse_dtype,
+    parse_layer_groups,
+    parse_protocols,
+    parse_strengths,
+    parse_vector_layers,
+)
 from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import SpecialTokens, class_disagreement
 from jtrace.errors import InputError
@@ -71,7 +78,6 @@ class VectorChoice:
     scale: Scale = "std"
 
 
-PROTOCOLS = ("paper", "sound")
 FLAGS = flags.FlagValues()
 TARGET = flags.DEFINE_string(
     "target",
@@ -225,22 +231,18 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept, la
 
 def main() -> int:
     cli.check_device()
-    unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
-    if unknown or not PROTOCOL.value:
-        raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")
+    protocols = parse_protocols(PROTOCOL.value)
     data_dir, cache_dir, toxicity, truth, info, tokenizer = (
         Path(flag.value) if flag.value else None
         for flag in (DATA_DIR, CACHE_DIR, TOXICITY_JUDGE, TRUTH_JUDGE, INFO_JUDGE, TOKENIZER)
     )
-    hub = Hub(cache_dir / "hub" if cache_dir else None)
-    targets = parse_specs([TARGET.value], hub.revisions)
-    if len(targets) != 1:
-        raise InputError(f"--target={TARGET.value} names {len(targets)} checkpoints; name one")
+    hub = hub_of(cache_dir)
+    target = parse_checkpoint(TARGET.value, "--target", hub)
     seeds = RANDOM.value if RANDOM.value is not None else int("sound" in PROTOCOL.value)
     config = SteerConfig(
         strengths=parse_strengths(STRENGTHS.value),
         layers=parse_layer_groups(LAYERS.value),
-        protocols=tuple(dict.fromkeys(PROTOCOL.value)),
+        protocols=protocols,
         operator=cast(Operator, OPERATOR.value),
         positions=cast(Positions, POSITIONS_.value),
         temperature=TEMPERATURE.value,
@@ -258,12 +260,10 @@ def main() -> int:
         shots=SHOTS.value,
         seed=SEED.value,
     )
-    dtype = DTYPE.value
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = parse_dtype(DTYPE.value)
     return steer_into(
         Path(OUT.value),
-        targets[0],
+        target,
         VectorChoice(
             tuple(whole(VECTORS.value)),
             tuple(VECTOR_SET.value),

@@ -33,7 +33,7 @@ from absl import flags
 from jtrace.checkpoints.refs import CheckpointRef, parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.commands import cli
-from jtrace.commands.flags import parse_layers
+from jtrace.commands.flags import hub_of, parse_dtype, parse_layers, parse_protocols
 from jtrace.data import linter
 from jtrace.data.loading import read_all
 from jtrace.data.statements import Statements
@@ -44,7 +44,6 @@ from jtrace.evaluation.registry import JUDGED, TASKS, Judges, TaskSources, assum
 from jtrace.evaluation.task import Task
 from jtrace.hub.client import Hub
 from jtrace.models.sharding import Layout, default_layout, parse_mesh
-from jtrace.probing.paper import PROTOCOLS
 from jtrace.probing.sound_set import SoundConfig
 from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.report.figures.draw import draw_all
@@ -241,18 +240,14 @@ def main() -> int:
     elif ONE_MESH.value or COORDINATOR.value is not None:
         raise InputError("--one_mesh and --coordinator are for several processes; give --distributed as well")
     cli.check_device()
-    unknown = [protocol for protocol in PROTOCOL.value if protocol not in PROTOCOLS]
-    if unknown or not PROTOCOL.value:
-        raise InputError(f"--protocol={','.join(PROTOCOL.value)}: known are {', '.join(PROTOCOLS)}")
+    protocols = parse_protocols(PROTOCOL.value)
     unknown = [kind for kind in VECTOR_KINDS.value if kind not in KINDS]
     if unknown:
         raise InputError(f"--vector_kinds={','.join(VECTOR_KINDS.value)}: known are {', '.join(KINDS)}")
-    dtype = DTYPE.value
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = parse_dtype(DTYPE.value)
     config = SweepConfig(
         dtype=dtype,
-        protocols=tuple(dict.fromkeys(PROTOCOL.value)),
+        protocols=protocols,
         layers=parse_layers(LAYERS.value),
         tokenizer=Path(TOKENIZER.value) if TOKENIZER.value else None,
         special_tokens=cast(SpecialTokens, SPECIAL_TOKENS.value),
@@ -269,7 +264,7 @@ def main() -> int:
         ),
     )
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
-    hub = Hub(cache_dir / "hub" if cache_dir else None)
+    hub = hub_of(cache_dir)
     refs = parse_specs(CHECKPOINTS.value, hub.revisions)
     sets = read_all(whole(STATEMENTS.value), data_dir, cache_dir)
     judged = [task for task in BEHAVIOUR.value if task in JUDGED]
