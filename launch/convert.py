@@ -1,6 +1,6 @@
 """Convert a checkpoint: `python launch/convert.py --help`."""
 
-from jtrace.commands import cli, convert
+from jtrace.commands.main import run
 
 if __name__ == "__main__":
-    cli.run(convert.main, convert.FLAGS, convert.__doc__)
+    run("convert")

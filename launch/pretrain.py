@@ -1,6 +1,6 @@
 """Pre-train a model: `python launch/pretrain.py --help`."""
 
-from jtrace.commands import cli, pretrain
+from jtrace.commands.main import run
 
 if __name__ == "__main__":
-    cli.run(pretrain.main, pretrain.FLAGS, pretrain.__doc__)
+    run("pretrain")

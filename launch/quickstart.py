@@ -1,6 +1,6 @@
 """From nothing to a report: `python launch/quickstart.py --help`."""
 
-from jtrace.commands import cli, quickstart
+from jtrace.commands.main import run
 
 if __name__ == "__main__":
-    cli.run(quickstart.main, quickstart.FLAGS, quickstart.__doc__)
+    run("quickstart")

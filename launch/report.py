@@ -1,6 +1,6 @@
 """Write the report of a run: `python launch/report.py --help`."""
 
-from jtrace.commands import cli, report
+from jtrace.commands.main import run
 
 if __name__ == "__main__":
-    cli.run(report.main, report.FLAGS, report.__doc__)
+    run("report")

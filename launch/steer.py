@@ -1,6 +1,6 @@
 """Steer a model: `python launch/steer.py --help`."""
 
-from jtrace.commands import cli, steer
+from jtrace.commands.main import run
 
 if __name__ == "__main__":
-    cli.run(steer.main, steer.FLAGS, steer.__doc__)
+    run("steer")

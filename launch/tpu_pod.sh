@@ -7,7 +7,7 @@
 #     launch/tpu_pod.sh stop    my-pod us-central2-b
 #
 # install  copies this checkout (what is committed) to every machine and makes an environment there: some minutes.
-# run      starts launch/trace.py with --distributed and your flags on every machine, in the background, and returns
+# run      starts jtrace trace with --distributed and your flags on every machine, in the background, and returns
 #          within a minute. Each machine traces its share of the checkpoints on its own chips; with --one_mesh all of
 #          them trace each checkpoint together. A machine's log is ~/jtrace.log on it.
 # watch    follows the log of the first machine; Ctrl-C ends the watching alone.
@@ -58,7 +58,7 @@ case $action in
         exit 1
       fi
       cd ~/jtrace
-      setsid nohup ~/jtrace-env/bin/python launch/trace.py --distributed $flags >> ~/jtrace.log 2>&1 < /dev/null &
+      setsid nohup ~/jtrace-env/bin/jtrace trace --distributed $flags >> ~/jtrace.log 2>&1 < /dev/null &
       echo \$! > ~/jtrace.pid"
     ;;
   watch)

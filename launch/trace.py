@@ -1,6 +1,6 @@
 """Trace checkpoints: `python launch/trace.py --help`."""
 
-from jtrace.commands import cli, trace
+from jtrace.commands.main import run
 
 if __name__ == "__main__":
-    cli.run(trace.main, trace.FLAGS, trace.__doc__)
+    run("trace")

@@ -4,20 +4,27 @@ import gc
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from jtrace.runtime.compilation import EVERYTHING
 from tests.bars import MEASURED
+from tests.goldens.variants import COVERING, VARIANTS
 from tests.hub_server import HubServer, serve
 
+# Half of the tests' time goes into compiling. Code that is compiled faster runs slower, a gain for tiny models;
+# `.ci/run` gives XLA_FLAGS, empty ones, where much is computed.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
@@ -27,7 +34,18 @@ CHUNK = 1024  # bytes that the hub's client reads at once in tests
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Commands that tests start keep compiled programs, and whatever else, together and out of the user's home."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("caches"))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # its processes share one
+        base = base.parent
+    os.environ["XDG_CACHE_HOME"] = str(base / "caches")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A program that an earlier test of this process has compiled is loaded."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    for name, value in EVERYTHING.items():
+        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,6 +53,15 @@ def young_heap() -> None:
     """What earlier modules have left is not looked through again whenever Python, or a sweep, collects garbage."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands draw no figures, which take most of a small sweep's time, unless a test is marked `draws`."""
+    if request.node.get_closest_marker("draws") is None:
+        for command, draw in (("trace", "draw_all"), ("steer", "draw_steered")):
+            if module := sys.modules.get(f"jtrace.commands.{command}"):
+                monkeypatch.setattr(module, draw, lambda run, metrics: [])
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +82,10 @@ def smollm2() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=sorted(path.name for path in GOLDENS.iterdir() if path.is_dir()))
+GOLDEN_PARAMS = [pytest.param(name, marks=() if name in COVERING else pytest.mark.slow) for name in sorted(VARIANTS)]
+
+
+@pytest.fixture(scope="session", params=GOLDEN_PARAMS)
 def golden(request: pytest.FixtureRequest) -> Path:
     """A tiny checkpoint with what transformers' torch model computes from it; see goldens/make_goldens.py."""
     return GOLDENS / request.param

@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 from jtrace.checkpoints.audit import WeightFingerprint
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.probing.records import Metric, Projection
+from jtrace.runs.metrics_files import SCHEMA
 from jtrace.runs.projection_files import PROJECTION_SCHEMA
-from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS, RunDirectory
+from jtrace.runs.run_directory import RunDirectory
+from jtrace.runs.steering_files import COLUMNS as STEERING_COLUMNS
 
 # Probe accuracy peaks at layer 2, at 0.8 plus a thousandth per step.
 VALUES = {"probe_accuracy": 0.8, "probe_auroc": 0.9, "mi_xt": 5.0, "mi_yt": 0.5}

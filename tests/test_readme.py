@@ -1,8 +1,9 @@
 """Commands of the README and of the pages it names, in their order, in a folder that holds the repository alone.
 
 A comment before a block says what it needs: without one, and with `needs: hub`, the block is run (the hub is one on
-loopback that serves a tiny model under the names that are asked for); of other needs (`network`, `hours`) the flags are
-parsed by the scripts themselves. `with: FLAGS` adds flags that make a command shorter or keep it off the network.
+loopback that serves a tiny model under the names that are asked for); of other needs (`network`, `hours`, `own test`,
+which is tests/commands/test_quickstart.py) the commands parse the flags themselves. `with: FLAGS` adds flags that make
+a command shorter or keep it off the network.
 """
 
 import os
@@ -49,7 +50,13 @@ def blocks(text: str) -> list[Block]:
 # In the README's order, since later commands use what earlier ones have made.
 PAGES = (
     "README.md",
-    *(f"docs/{page}.md" for page in ("inputs", "suites", "sweeps", "results", "steering", "pretraining")),
+    *(
+        f"docs/{page}.md"
+        for page in (
+            *("inputs", "suites", "sweeps", "results", "steering", "export", "chat", "pretraining"),
+            "which_checkpoint",
+        )
+    ),
 )
 COMMANDS = [block for page in PAGES for block in blocks((ROOT / page).read_text(encoding="utf-8"))]
 
@@ -79,7 +86,7 @@ def run(line: str, checkout: Path, environment: dict[str, str]) -> None:
     python = f"{shlex.quote(sys.executable)} "
     about = {"PYTHONPATH": str(checkout), "HF_HOME": str(checkout.parent / "huggingface"), "MPLBACKEND": "agg"}
     done = subprocess.run(
-        re.sub(r"^python ", lambda _: python, line),
+        re.sub(r"^(python|jtrace) ", lambda word: python + ("-P -m jtrace " if word[1] == "jtrace" else ""), line),
         shell=True,
         cwd=checkout,
         env=os.environ | about | environment,
@@ -91,11 +98,13 @@ def run(line: str, checkout: Path, environment: dict[str, str]) -> None:
 
 
 def parts(block: Block) -> Iterator[str]:
-    """The Python commands of a block; what pip and pytest do is `.ci/run`'s to run."""
+    """jtrace's own commands of a block, and Python scripts; what pip and pytest do is `.ci/run`'s to run."""
     for line in block.lines:
         *first, last = line.split(" && ")
         yield from (
-            part for part in (*first, f"{last} {block.extra}") if part.startswith("python ") and " -m " not in part
+            part
+            for part in (*first, f"{last} {block.extra}")
+            if part.startswith(("jtrace ", "python ")) and " -m " not in part
         )
 
 
@@ -104,11 +113,11 @@ def parts(block: Block) -> Iterator[str]:
 def test_commands_work(block, checkout, hub):
     environment = hub.environment if block.needs == "hub" else {"HF_HUB_OFFLINE": "1"}
     for command in parts(block):
-        script = command.split()[1]
-        assert (checkout / script).is_file()
+        program, script = command.split()[:2]
+        assert program == "jtrace" or (checkout / script).is_file()
         if block.needs in ("", "hub"):
             run(command, checkout, environment)
-        elif script.startswith("launch/"):
+        elif program == "jtrace":
             run(f"{command} --only_check_args", checkout, environment)
 
 
@@ -120,7 +129,7 @@ def test_blocks_are_found_with_their_needs_and_flags():
 
 def test_the_needs_of_every_command_are_known():
     """A block whose needs are misspelt would be parsed only."""
-    assert {block.needs for block in COMMANDS} <= {"", "hub", "network", "hours"}
+    assert {block.needs for block in COMMANDS} <= {"", "hub", "network", "hours", "own test"}
     assert len(COMMANDS) > 8
 
 
@@ -138,3 +147,18 @@ def test_links_lead_to_what_is_there(page):
         if heading:
             headings = re.findall(r"(?m)^#+ (.*)$", named.read_text(encoding="utf-8"))
             assert heading in {re.sub(r"[^\w -]", "", one.lower()).replace(" ", "-") for one in headings}, target
+
+
+DECISIONS = [page for page in (ROOT / "docs" / "decisions").glob("*.md") if page.stem not in ("README", "tried")]
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_has_its_three_parts(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"(?m)^(?:# |\*\*(\w+)\.\*\*)", text) == ["", "Context", "Decision", "Consequence"]
+    assert 10 <= len(text.splitlines()) <= 35
+
+
+def test_every_decision_is_in_the_index():
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\| \[[\w-]+\]\(([\w-]+)\.md\) \|", index)) == sorted(page.stem for page in DECISIONS)

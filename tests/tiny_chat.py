@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from jtrace.probing.vectors import VECTORS_KEY
+from jtrace.probing.vector_files import VECTORS_KEY
 from tests.conftest import GOLDENS
 
 # As many words as the golden model has embeddings; it stops at the third.
@@ -55,7 +55,7 @@ def write_set(path: Path, rows: int = ROWS) -> Path:
 
 
 def write_vectors(path: Path, checkpoint: str = "base_step7", seed: int = 3, scale: float = 3.0, **about) -> Path:
-    """Vectors of two sets, of the first of which label 1 is good, as launch/trace.py leaves them."""
+    """Vectors of two sets, of the first of which label 1 is good, as `jtrace trace` leaves them."""
     random = np.random.default_rng(seed)
     width = about.pop("width", WIDTH)
     arrays = {

@@ -1,1 +1,1 @@
-"""How fast jtrace is, beside its torch and scikit-learn peers and beside what the device could do at most."""
+"""Benchmarks: the speed of jtrace beside torch and scikit-learn, and beside the limits of the device."""

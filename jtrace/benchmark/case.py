@@ -1,4 +1,4 @@
-"""What a sub-benchmark is: the same work, done by jtrace and by its peers, timed, counted and compared."""
+"""The interface of a sub-benchmark: the same work, done by jtrace and by its peers, timed and compared."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,10 +12,10 @@ from jtrace.benchmark.workload import Workload
 
 @dataclass(frozen=True)
 class Floor:
-    """Work that no implementation can do without: floating-point operations, and bytes to or from device memory.
+    """The least work of any implementation: floating-point operations, and bytes to or from device memory.
 
     Attributes:
-        dtype: of the operations; the setting's if None.
+        dtype: dtype of the operations; the setting's if None.
     """
 
     operations: float
@@ -25,14 +25,14 @@ class Floor:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one contender took for one case.
+    """Measurements of one contender on one case.
 
     Attributes:
         first: seconds of the first call, which compiles.
-        rounds: seconds of each later call; of the first one too where nothing compiles.
-        units: what a call did, in the case's unit: a contender on a sample does fewer.
-        floor: of what jtrace did; None for peers.
-        arrays: what is compared between contenders.
+        rounds: seconds of each later call, and of the first where nothing compiles.
+        units: work of a call in the case's unit; a contender on a sample does less.
+        floor: floor of jtrace's work; None for peers.
+        arrays: results to compare between contenders.
     """
 
     first: float
@@ -44,7 +44,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far jtrace is from a peer, and how far it may be; no bar where only the number is told."""
+    """A distance between jtrace and a peer, and its bar; without a bar the number is only reported."""
 
     name: str
     value: float
@@ -64,16 +64,16 @@ class Case(Protocol):
     contenders: tuple[str, ...]
 
     def measure(self, contender: str, workload: Workload) -> Measured | None:
-        """In the contender's own process; None where the setting leaves the contender out."""
+        """Measures a contender, in its own process; None where the setting leaves it out."""
         ...
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """From the arrays of each contender that was measured, jtrace among them."""
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Compares the arrays of the contenders that were measured, jtrace among them."""
         ...
 
 
 def timed(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, ...]]:
-    """Seconds of the first call, which compiles, and of each later one; a call returns when its results are there."""
+    """Times the first call, which compiles, and each later one, in seconds; a call returns when it is done."""
     seconds = []
     for _ in range(1 + rounds):
         started = time.perf_counter()
@@ -83,6 +83,6 @@ def timed(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, 
 
 
 def timed_warm(call: Callable[[], object], rounds: int) -> tuple[float, tuple[float, ...]]:
-    """As `timed`, of a long call that compiles nothing, warmed by a short one: the first one is a round as well."""
+    """Times a long call that compiles nothing and was warmed by a short one: the first call is a round as well."""
     first, rest = timed(call, max(rounds - 1, 0))
     return first, (first, *rest)

@@ -11,15 +11,15 @@ MEMORY = ("host GiB", "device GiB")
 
 
 def lines(report: Mapping[str, Any]) -> Iterator[str]:
-    """Lines that show a report of `jtrace.benchmark.runner`: results, agreements with their bars, the device's pace.
+    """Yields lines of a report of `jtrace.benchmark.runner`: results, agreements with their bars, the device's pace.
 
-    `ratio` is the contender's seconds per unit over jtrace's: how many times as fast jtrace is. Operations and bytes
-    per second are those of the floor; memory is the process's peak until then.
+    `ratio` is the contender's seconds per unit over jtrace's. Operations and bytes
+    per second are those of the floor; memory is the process's peak so far.
     """
     yield from _aligned([(*HEAD, *FLOOR, *MEMORY), *(_cells(row) for row in report["results"])])
     yield ""
     for row in report["agreements"]:
-        bar = "" if row["bar"] is None else f"   bar {row['bar']:.1e}{'' if row['holds'] else '   NOT HELD'}"
+        bar = "" if row["bar"] is None else f"   bar {row['bar']:.3g}{'' if row['holds'] else '   NOT HELD'}"
         yield f"{row['case']:12} {row['name']:52} {number(row['value'])}{bar}"
     yield ""
     devices = dict.fromkeys(row["device"] for row in report["results"] if row["contender"] != JTRACE)
@@ -57,8 +57,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def number(value: float | None) -> str:
-    """None is one that JSON does not have."""
-    return "none" if value is None else f"{value:.2e}"
+    """Writes a number; None stands for NaN and infinities, which JSON lacks."""
+    return "none" if value is None else f"{value:.3g}"
 
 
 def _ratio(row: Mapping[str, Any]) -> str:

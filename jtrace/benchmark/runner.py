@@ -1,4 +1,4 @@
-"""Runs the sub-benchmarks: every contender in a process of its own, one after another, then the report of them all."""
+"""Runs of sub-benchmarks: every contender in its own process, one after another, then one report."""
 
 import dataclasses
 import importlib
@@ -28,26 +28,26 @@ from jtrace.benchmark.workload import CONTENDERS, JTRACE, Setting, Workload
 from jtrace.errors import InputError
 
 CASES = ("extract", "attention", "probe", "information", "load", "generate", "score", "sweep", "sound", "train")
-# Measured when asked for: protocol `sound` has no peer, and training is float32 and a CPU's.
+# `sound` has no peer, and `train` is float32 on a CPU: both are measured only when asked for.
 USUAL = tuple(name for name in CASES if name not in ("sound", "train"))
-# The process that measures what the device could do at most, in memory of its own.
+# The process that measures the device's limits, in its own memory.
 PACE = "pace"
 SETTING, STATUS = "setting.json", Path("/proc/self/status")
 HIGH_WATER = re.compile(r"VmHWM:\s*(\d+) kB")
-# Of what a contender that failed wrote last, kept in the report.
+# Characters that the report keeps of a failed contender's last output.
 TAIL = 4000
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender took for one case, as kept in a file.
+    """Measurements of one contender on one case, as kept in a file.
 
     Attributes:
         first: seconds of the first call.
-        turns: seconds of each later call, in every turn of the contender's.
-        units: done by one call.
-        device: that the contender worked on.
-        host_bytes, device_bytes: the process's peaks, cases before this one included; None where the device tells none.
+        turns: seconds of each later call, for every turn of the contender.
+        units: work of one call, in the case's unit.
+        device: the device that the contender worked on.
+        host_bytes, device_bytes: peaks of the process, earlier cases included; None where the device gives none.
     """
 
     case: str
@@ -63,16 +63,16 @@ class Result:
 
     @property
     def rounds(self) -> tuple[float, ...]:
-        """Of all turns."""
+        """Seconds of each round, over all turns."""
         return tuple(itertools.chain.from_iterable(self.turns))
 
     @property
     def seconds(self) -> float:
-        """The median round's."""
+        """Seconds of the median round."""
         return statistics.median(self.rounds)
 
     def over(self, other: "Result") -> tuple[float, float, float]:
-        """Seconds per unit over another's: of all turns, and the least and the most of turns taken side by side."""
+        """Divides seconds per unit by another's: over all turns, and the least and the most over turns side by side."""
         units = other.units / self.units
         pairs = zip(self.turns, other.turns, strict=False)
         by_turn = [units * statistics.median(mine) / statistics.median(its) for mine, its in pairs]
@@ -84,10 +84,10 @@ Start = Callable[[str, Path], tuple[int, str]]
 
 
 def select(names: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these names in the order of `CASES`; the usual ones if there is no name.
+    """Returns the named cases in the order of `CASES`; the usual ones without a name.
 
     Raises:
-        InputError: a name that is no case's.
+        InputError: a name is no case.
     """
     for name in names:
         if name not in CASES:
@@ -97,9 +97,9 @@ def select(names: Sequence[str]) -> tuple[Case, ...]:
 
 
 def contend(setting: Setting, contender: str, cases: Sequence[Case], folder: Path) -> None:
-    """In a contender's own process: measure its cases in order, and leave what was found in the folder.
+    """Measures a contender's cases in order, in its own process, and writes the results to the folder.
 
-    A case that fails leaves its fault there, and those after it go on. An earlier turn's rounds are kept.
+    A case that fails leaves its fault there, and later cases go on. Rounds of earlier turns are kept.
     """
     if contender == PACE:
         paces = {dtype: dataclasses.asdict(measure_pace(dtype)) for dtype in {setting.dtype, "float32"}}
@@ -109,7 +109,7 @@ def contend(setting: Setting, contender: str, cases: Sequence[Case], folder: Pat
     for case in (case for case in cases if contender in case.contenders):
         try:
             measured = case.measure(contender, workload)
-        except Exception as fault:  # of any library, and what was measured before has been kept
+        except Exception as fault:  # from any library; earlier results are kept
             line = " ".join(str(fault).split()) if isinstance(fault, InputError) else repr(fault)
             _fail(folder, f"{case.name} of {contender}", line[:TAIL], traceback.format_exc())
             continue
@@ -119,8 +119,8 @@ def contend(setting: Setting, contender: str, cases: Sequence[Case], folder: Pat
         np.savez(folder / f"{case.name}-{contender}.npz", **measured.arrays)  # type: ignore[arg-type]
         (folder / f"{case.name}-{contender}.json").write_text(json.dumps(dataclasses.asdict(result)))
         seconds = statistics.median(measured.rounds)
-        told = f"{seconds:.3g} s for {result.units:,.0f} {case.unit}, the first {measured.first:.3g} s"
-        print(f"{case.name:12} {contender:10} {told}", flush=True)
+        summary = f"{seconds:.3g} s for {result.units:,.0f} {case.unit}, the first {measured.first:.3g} s"
+        print(f"{case.name:12} {contender:10} {summary}", flush=True)
 
 
 def run_all(
@@ -130,13 +130,13 @@ def run_all(
     turns: int = 1,
     keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Let every contender that some case has run, one after another, so many times; the report, ready for JSON.
+    """Runs every contender of the cases, one after another, for some turns; returns a report for JSON.
 
-    What fails stands in the report under `failed`, and what was done before or after is kept.
+    Failures stand in the report under `failed`; all other results are kept.
 
     Args:
-        turns: of every contender: more of them tell the machine's drift from the contenders' difference.
-        keep: is given the report so far after each contender.
+        turns: turns of every contender; several separate drift of the machine from differences of contenders.
+        keep: function that gets the report so far after each contender.
     """
     wanted = {contender for case in cases for contender in case.contenders}
     report: dict[str, Any] = {}
@@ -144,10 +144,10 @@ def run_all(
         folder = Path(name)
         write_setting(setting, folder / SETTING)
         for contender in (PACE, *turns * [contender for contender in CONTENDERS if contender in wanted]):
-            status, told = start(contender, folder)
+            status, output = start(contender, folder)
             if status:
-                lines = told.strip().splitlines() or [f"it ended with status {status}"]
-                _fail(folder, contender, lines[-1].removeprefix("error: "), told)
+                lines = output.strip().splitlines() or [f"it ended with status {status}"]
+                _fail(folder, contender, lines[-1].removeprefix("error: "), output)
             report = _report(setting, cases, folder)
             if keep is not None:
                 keep(report)
@@ -155,22 +155,22 @@ def run_all(
 
 
 def check(report: Mapping[str, Any], out: Path) -> None:
-    """That every contender ran and every bar holds.
+    """Checks that every contender ran and every bar holds.
 
     Raises:
-        InputError: else; the first that did not.
+        InputError: a contender failed or a bar does not hold; names the first.
     """
     for name, fault in report["failed"].items():
         raise InputError(f"{name} failed: {fault['line']}; what it wrote last is in {out}")
     for row in report["agreements"]:
         if not row["holds"]:
             raise InputError(
-                f"{row['case']}: {row['name']} is {number(row['value'])}, over its bar of {row['bar']:.0e}; see {out}"
+                f"{row['case']}: {row['name']} is {number(row['value'])}, over its bar of {row['bar']:.3g}; see {out}"
             )
 
 
 def start_process(command: Sequence[str]) -> Start:
-    """Contenders as processes of this command, with `--contender` and `--setting` added; stdout is this process's."""
+    """Returns a function that runs a contender as this command with `--contender` and `--setting`; stdout is shared."""
 
     def start(contender: str, folder: Path) -> tuple[int, str]:
         environment = os.environ | ({} if contender in (JTRACE, PACE) else {"JAX_PLATFORMS": "cpu"})
@@ -182,19 +182,19 @@ def start_process(command: Sequence[str]) -> Start:
 
 
 def write_setting(setting: Setting, path: Path) -> None:
-    """As JSON, for the contenders' processes."""
+    """Writes a setting as JSON, for the contenders' processes."""
     path.write_text(json.dumps(dataclasses.asdict(setting), default=str))
 
 
 def read_setting(path: Path) -> Setting:
-    """What `write_setting` wrote."""
+    """Reads what `write_setting` wrote."""
     values = json.loads(path.read_text())
     paths = {name: values[name] and Path(values[name]) for name in ("checkpoint", "tokenizer", "data_dir")}
     return Setting(**values | paths | {"statements": tuple(values["statements"])})
 
 
-def _fail(folder: Path, name: str, line: str, told: str) -> None:
-    (folder / f"{name}.fault").write_text(json.dumps({"line": line, "tail": told[-TAIL:]}))
+def _fail(folder: Path, name: str, line: str, output: str) -> None:
+    (folder / f"{name}.fault").write_text(json.dumps({"line": line, "tail": output[-TAIL:]}))
     print(f"{name} failed: {line}", flush=True)
 
 
@@ -215,15 +215,15 @@ def _result(case: Case, contender: str, measured: Measured, before: Result | Non
 
 
 def _host_peak() -> int:
-    """This process's own peak of memory in bytes: getrusage would tell that of the process it was started from."""
+    """Returns this process's peak of memory in bytes; getrusage would include that of its parent."""
     if STATUS.is_file() and (match := HIGH_WATER.search(STATUS.read_text())):
         return 1024 * int(match[1])
-    # Linux tells kilobytes, macOS bytes.
+    # Linux gives kilobytes, macOS bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _device(contender: str) -> tuple[str, int | None]:
-    """What the contender works on, and the peak of its memory in bytes, if it tells."""
+    """Returns the contender's device, and the peak of its memory in bytes where known."""
     if contender == JTRACE:
         device = jax.devices()[0]
         return device.device_kind, (device.memory_stats() or {}).get("peak_bytes_in_use")
@@ -240,15 +240,15 @@ def _report(setting: Setting, cases: Sequence[Case], folder: Path) -> dict[str, 
         paces = {dtype: Pace(**pace) for dtype, pace in json.loads(path.read_text()).items()}
     rows, agreements = [], []
     for case in cases:
-        results = [of for contender in CONTENDERS if (of := _read_result(folder, case.name, contender))]
-        ours = next((of for of in results if of.contender == JTRACE), None)
+        results = [one for contender in CONTENDERS if (one := _read_result(folder, case.name, contender))]
+        ours = next((one for one in results if one.contender == JTRACE), None)
         rows += [_row(result, ours, paces, setting.dtype) for result in results]
         if ours is not None:
-            found = {}
+            arrays: dict[str, dict[str, np.ndarray]] = {}
             for result in results:
-                with np.load(folder / f"{case.name}-{result.contender}.npz") as arrays:
-                    found[result.contender] = dict(arrays)
-            agreements += [_agreement(case, of) for of in case.agree(found)]
+                with np.load(folder / f"{case.name}-{result.contender}.npz") as kept:
+                    arrays[result.contender] = dict(kept)
+            agreements += [_agreement(case, one) for one in case.agree(arrays)]
     return {
         "setting": json.loads(json.dumps(dataclasses.asdict(setting), default=str)),
         "pace": {dtype: dataclasses.asdict(pace) for dtype, pace in paces.items()},
@@ -258,10 +258,10 @@ def _report(setting: Setting, cases: Sequence[Case], folder: Path) -> dict[str, 
     }
 
 
-def _agreement(case: Case, of: Agreement) -> dict[str, Any]:
-    row = dataclasses.asdict(of) | {"case": case.name, "holds": bool(of.holds)}
+def _agreement(case: Case, agreement: Agreement) -> dict[str, Any]:
+    row = dataclasses.asdict(agreement) | {"case": case.name, "holds": bool(agreement.holds)}
     # JSON has neither infinities nor NaN.
-    return row | {"value": of.value if math.isfinite(of.value) else None}
+    return row | {"value": agreement.value if math.isfinite(agreement.value) else None}
 
 
 def _read_result(folder: Path, case: str, contender: str) -> Result | None:
@@ -274,7 +274,7 @@ def _read_result(folder: Path, case: str, contender: str) -> Result | None:
 
 
 def _row(result: Result, ours: Result | None, paces: Mapping[str, Pace], dtype: str) -> dict[str, Any]:
-    """A result with its summaries; `ratio` is the peer's seconds per unit over jtrace's, with its range over turns."""
+    """Makes a row of a result; `ratio` is the peer's seconds per unit over jtrace's, with its range over turns."""
     row = dataclasses.asdict(result) | {
         "rounds": result.rounds,
         "seconds": result.seconds,

@@ -1,4 +1,4 @@
-"""Checkpoints of random weights in the shape of a known model: as large as its files, and few numbers are drawn."""
+"""Checkpoints of random weights in the shape of a known model: as large as its files, from few drawn numbers."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a decoder of the llama family."""
+    """The sizes of a decoder of the llama family."""
 
     depth: int
     width: int
@@ -27,13 +27,13 @@ SHAPES = {
 
 
 def write_shape(folder: Path, shape: Shape, seed: int = 0) -> None:
-    """A Hugging Face folder without a tokeniser, float32, a shard of its own for each layer; two layers are in memory.
+    """Writes a Hugging Face folder in float32 without a tokeniser, one shard per layer, with two layers in memory.
 
-    Every kind of tensor is drawn once, with deviation fan-in^−½, and each layer's is that one rolled by its number, so
-    that no two layers are alike and none costs another draw.
+    Every kind of tensor is drawn once, with deviation fan-in^−½. Each layer has that tensor rolled by its number, so
+    that no two layers are equal and none costs another draw.
 
     Args:
-        folder: is made; its files are overwritten.
+        folder: the folder to make; its files are overwritten.
     """
     random = np.random.default_rng(seed)
 

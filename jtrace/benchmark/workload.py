@@ -1,4 +1,4 @@
-"""What a contender's process keeps between sub-benchmarks: statements, tokens, the loaded model, activations."""
+"""The data that a contender's process keeps between sub-benchmarks: statements, tokens, model, activations."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,30 +18,31 @@ from jtrace.inference.residuals import PackedSets, extract_residuals, pack_sets
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
+from jtrace.pretraining.step import initial_params
 from jtrace.stats.sampling import evenly_spread
 
 JTRACE, PUBLISHED, BATCHED = "jtrace", "published", "batched"
-# In this order, each in a process of its own.
+# Contenders in their order, each in its own process.
 CONTENDERS = (JTRACE, PUBLISHED, BATCHED)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured, the same for every contender.
+    """Settings of a measurement, the same for every contender.
 
     Attributes:
         checkpoint: a Hugging Face folder of the llama family.
-        tokenizer: the folder whose tokenizer is used; token ids are taken modulo the checkpoint's vocabulary.
-        statements: sets by name, or files.
-        data_dir: where sets given by name lie as CSV.
-        dtype: of jtrace and of the batched peer; the published procedure is float32.
+        tokenizer: folder of the tokeniser; token ids are taken modulo the checkpoint's vocabulary.
+        statements: names of sets, or files.
+        data_dir: folder of the named sets' CSV files.
+        dtype: dtype of jtrace and of the batched peer; the published procedure is float32.
         rounds: timed calls after the first one, which compiles.
-        limit: rows of each set, from the first on; all of them if None.
-        sample: for a model that takes the peers long; None to measure everything. That many items, spread evenly, are
-            what a contender that goes one by one is measured on; the published statistics are taken of the first and
-            the last layer; peers load once, and sweeps are one round, without the published loop.
-        new_tokens: of a completion.
-        prompts: that are continued, and questions whose answers are scored.
+        limit: number of first rows of each set; None for all.
+        sample: for models that take the peers long; None measures everything. Contenders that go one by one are
+            measured on that many items, spread evenly; the published statistics are of the first and the last layer;
+            peers load once, and sweeps are one round, without the published loop.
+        new_tokens: tokens of a completion.
+        prompts: number of continued prompts, and of questions whose answers are scored.
     """
 
     checkpoint: Path
@@ -58,7 +59,7 @@ class Setting:
 
 @dataclass
 class Workload:
-    """Each part is made when it is first asked for; a model is one per process, as a device holds no two of 7B."""
+    """The data of a measurement, made at first use; one model per process, as a device does not hold two of 7B."""
 
     setting: Setting
     contender: str
@@ -66,11 +67,14 @@ class Workload:
     @cached_property
     def sets(self) -> dict[str, Statements]:
         """The statement sets, each cut to its first rows."""
-        return {of.name: self._cut(of) for of in read_all(self.setting.statements, self.setting.data_dir)}
+        return {
+            statements.name: self._cut(statements)
+            for statements in read_all(self.setting.statements, self.setting.data_dir)
+        }
 
     @cached_property
     def config(self) -> DecoderConfig:
-        """Of the checkpoint, without its weights."""
+        """Config of the checkpoint."""
         values = read_config_json(self.setting.checkpoint)
         return read_model_config(values, str(self.setting.checkpoint / "config.json"))[0]
 
@@ -79,13 +83,13 @@ class Workload:
         """Token ids of each set's statements, int32."""
         tokenizer = read_tokenizer(self.setting.tokenizer)
         return {
-            name: [ids % self.config.vocab_size for ids in encode(tokenizer, list(of.texts))]
-            for name, of in self.sets.items()
+            name: [ids % self.config.vocab_size for ids in encode(tokenizer, list(statements.texts))]
+            for name, statements in self.sets.items()
         }
 
     @cached_property
     def params(self) -> Params:
-        """jtrace's, on the device in the setting's dtype."""
+        """Params of jtrace, on the device in the setting's dtype."""
         return load_params(self.setting.checkpoint, jnp.dtype(self.setting.dtype))[1]
 
     @cached_property
@@ -99,44 +103,55 @@ class Workload:
         return [ids for of_set in self.tokens.values() for ids in of_set]
 
     def sampled(self, count: int, each: int = 1) -> np.ndarray:
-        """Which of `count` items, of which each counts as so many, one by one contenders are measured on, int64."""
+        """Returns those of `count` items, each worth `each`, that one by one contenders are measured on, int64."""
         return evenly_spread(count, max(1, self.setting.sample // each) if self.setting.sample else count)
 
     @property
     def one_by_one_rounds(self) -> int:
-        """Of contenders that go one by one."""
+        """Rounds of contenders that go one by one."""
         return self.setting.rounds if self.setting.sample is None else 1
 
     @cached_property
     def residuals(self) -> jax.Array:
-        """jtrace's, of every distinct statement, [L, U, D] on the device."""
+        """Residuals of jtrace for every distinct statement, [L, U, D], on the device."""
         return extract_residuals(self.params, self.config, self.packed.packed, dtype=jnp.dtype(self.setting.dtype))
 
     @cached_property
+    def untrained_residuals(self) -> jax.Array:
+        """Residuals of the same architecture with its first params, [L, U, D], on the device."""
+        dtype = jnp.dtype(self.setting.dtype)
+        params = initial_params(self.config, 0, dtype)
+        return extract_residuals(params, self.config, self.packed.packed, dtype=dtype)
+
+    @cached_property
     def torch_model(self) -> Any:
-        """Of the peers: in float32 for the published procedure, else in the setting's dtype."""
+        """Model of the peers: float32 for the published procedure, else in the setting's dtype."""
         from jtrace.benchmark.peers.model import load
 
         return load(self.setting.checkpoint, "float32" if self.contender == PUBLISHED else self.setting.dtype)
 
     @cached_property
     def torch_residuals(self) -> np.ndarray:
-        """The torch model's, of `all_tokens`, float32 [L, N, D]; if sampled by products in the dtype set."""
+        """Residuals of torch for `all_tokens`, float32 [L, N, D]; if sampled, products are in the setting's dtype."""
         from jtrace.benchmark.peers.forward import extract_batched, on_host
 
         dtype = "float32" if self.setting.sample is None else self.setting.dtype
         return on_host(extract_batched(self.torch_model, self.all_tokens, dtype))
 
     def of_set(self, residuals: np.ndarray) -> dict[str, np.ndarray]:
-        """Residuals of `all_tokens`, [L, N, D], set by set."""
+        """Splits residuals of `all_tokens`, [L, N, D], by sets."""
         stops = np.cumsum([len(of_set) for of_set in self.tokens.values()])
         return dict(zip(self.tokens, np.split(residuals, stops[:-1], axis=1), strict=True))
 
-    def _cut(self, of: Statements) -> Statements:
+    def _cut(self, statements: Statements) -> Statements:
         stop = self.setting.limit
-        if stop is None or stop >= len(of):
-            return of
-        groups = None if of.groups is None else of.groups[:stop]
+        if stop is None or stop >= len(statements):
+            return statements
+        groups = None if statements.groups is None else statements.groups[:stop]
         return dataclasses.replace(
-            of, texts=of.texts[:stop], labels=of.labels[:stop], rows=of.rows[:stop], groups=groups
+            statements,
+            texts=statements.texts[:stop],
+            labels=statements.labels[:stop],
+            rows=statements.rows[:stop],
+            groups=groups,
         )

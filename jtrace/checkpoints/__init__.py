@@ -1,1 +1,1 @@
-"""Where weights come from: references to checkpoints, readers of their files, conversion to Flax params."""
+"""Checkpoints: references, readers of their files, conversion to Flax params and back."""

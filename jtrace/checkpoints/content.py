@@ -1,4 +1,4 @@
-"""Key of a checkpoint's content: results are kept by it, and made anew where it differs."""
+"""The key of a checkpoint's content: results are kept under it, and computed again where it differs."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from jtrace.checkpoints.samples import sample_file
 from jtrace.data.tokenizer import tokenizer_fingerprint
 from jtrace.errors import InputError
 from jtrace.hub.files import TOKENIZER_FILES, WEIGHT_FILES
+from jtrace.runtime.small_files import parse_json, read_small
 
 PARTS = ("weights", "config", "tokenizer")
 CONFIG_FILES = ("config.json", "generation_config.json")
@@ -21,16 +22,16 @@ CONFIG_FILES = ("config.json", "generation_config.json")
 
 @dataclass(frozen=True)
 class Content:
-    """Hashes of all that decides what is computed from a checkpoint; the same for a copy of it, wherever it lies.
+    """Hashes of all files that decide results; the same for every copy of a checkpoint.
 
-    The weights are sampled (`jtrace.checkpoints.samples.sample_places`): those that differ in few values only may have
+    The weights are sampled (`jtrace.checkpoints.samples.sample_places`): weights that differ in few values may have
     equal hashes.
 
     Attributes:
-        weights: of every tensor's name, dtype, shape and sample; of Orbax, of every file's size and sample.
-        config: of config.json and generation_config.json.
-        tokenizer: of the tokeniser's files.
-        stamp: of the files' places, sizes and times. An equal one spares reading them; another one says nothing.
+        weights: hash of every tensor's name, dtype, shape and sample; for Orbax, of every file's size and sample.
+        config: hash of config.json and generation_config.json.
+        tokenizer: hash of the tokeniser's files.
+        stamp: hash of the files' paths, sizes and times. If equal, they need not be read; otherwise nothing follows.
     """
 
     weights: str
@@ -40,29 +41,37 @@ class Content:
 
     @property
     def key(self) -> str:
-        """Key that results are kept by."""
+        """Key under which results are kept."""
         return _hash(f"{self.weights}:{self.config}:{self.tokenizer}".encode())
 
     def differences(self, other: "Content") -> tuple[str, ...]:
-        """Names of the parts that differ."""
+        """Returns the names of the parts that differ."""
         return tuple(name for name in PARTS if getattr(self, name) != getattr(other, name))
 
     def to_json(self) -> str:
-        """All but the stamp, which is another for every copy."""
+        """Writes all but the stamp, which differs for every copy."""
         return json.dumps({name: getattr(self, name) for name in PARTS})
 
     @staticmethod
     def from_json(text: str) -> "Content":
-        return Content(**json.loads(text))
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is damaged.
+        """
+        match parse_json(text):
+            case {"weights": str(weights), "config": str(config), "tokenizer": str(tokenizer)}:
+                return Content(weights, config, tokenizer)
+        raise ValueError(f"hashes of {', '.join(PARTS)} are needed")
 
 
 def read_content(folder: Path, tokenizer: Path | None = None, known: Content | None = None) -> Content:
-    """Read what a checkpoint holds; of weights of many gigabytes, a few megabytes.
+    """Reads a checkpoint's content; of many gigabytes of weights, a few megabytes.
 
     Args:
         folder: a Hugging Face folder or an Orbax checkpoint.
-        tokenizer: where its tokeniser lies; None for the folder.
-        known: what was read of the same folder earlier, which is returned where no file has been touched since.
+        tokenizer: folder of its tokeniser; the same folder if None.
+        known: an earlier result for the same folder, which is returned if no file has been touched since.
 
     Raises:
         InputError: there are no weights, or they are damaged.
@@ -76,17 +85,18 @@ def read_content(folder: Path, tokenizer: Path | None = None, known: Content | N
 
 
 def holds_weights(folder: Path) -> bool:
-    """Tells if a folder holds weights, in whatever state."""
+    """Returns whether a folder holds weights, in any state."""
     return is_store(folder) or any((folder / name).is_file() for name in WEIGHT_FILES)
 
 
 @lru_cache(maxsize=1024)
 def _read(folder: Path, tokenizer: Path, stamp: str) -> Content:
-    """The content of files that are told from others by their stamp."""
+    """Reads the content of files of a given stamp."""
     digests = _store_digests(folder) if is_store(folder) else tensor_digests(iter_weight_files(folder))
     weights = _hash("\n".join(f"{name}={digests[name]}" for name in sorted(digests)).encode())
-    there = [folder / name for name in CONFIG_FILES if (folder / name).is_file()]
-    config = _hash(b"".join(f"{path.name}:{path.stat().st_size}:".encode() + path.read_bytes() for path in there))
+    configs = [folder / name for name in CONFIG_FILES if (folder / name).is_file()]
+    contents = {path.name: read_small(path) for path in configs}
+    config = _hash(b"".join(f"{name}:{len(content)}:".encode() + content for name, content in contents.items()))
     return Content(weights, config, tokenizer_fingerprint(tokenizer), stamp)
 
 
@@ -104,8 +114,8 @@ def _stamps(folder: Path, tokenizer: Path) -> Iterator[str]:
     small = [folder / name for name in CONFIG_FILES] + [tokenizer / name for name in TOKENIZER_FILES]
     for path in (*weights, *small):
         if path.is_file():
-            found = path.stat()
-            yield f"{os.path.abspath(path)}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+            status = path.stat()
+            yield f"{os.path.abspath(path)}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def _hash(content: bytes) -> str:

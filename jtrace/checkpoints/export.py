@@ -1,4 +1,4 @@
-"""Params → Hugging Face folders that transformers reads: safetensors, config.json and the tokeniser's files."""
+"""Export of params to Hugging Face folders that transformers reads: safetensors, config.json and tokeniser."""
 
 import json
 import math
@@ -20,17 +20,17 @@ from jtrace.models.families import read_model_config
 from jtrace.runtime.atomic import atomic_folder
 
 SHARD_BYTES = 5 << 30
-# Fields that would send transformers to code that is not there, or to another dtype than the weights'.
+# Fields that would send transformers to code that is not there, or to a dtype that the weights do not have.
 DROPPED = ("auto_map", "torch_dtype")
 
 
 def convert_folder(folder: Path, out: Path, to: str, dtype: str = "auto") -> np.dtype:
-    """Read a Hugging Face folder or an Orbax checkpoint, and write it as either.
+    """Reads a Hugging Face folder or an Orbax checkpoint, and writes it as one of the two.
 
     Args:
         out: a new or empty folder.
         to: "orbax" or "hf".
-        dtype: of what is written; `auto` as stored, or float32 where tensors differ.
+        dtype: dtype to write; `auto` is that of the stored tensors, or float32 where they differ.
 
     Returns:
         The dtype written.
@@ -51,7 +51,7 @@ def convert_folder(folder: Path, out: Path, to: str, dtype: str = "auto") -> np.
 def save_hf(
     out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write params as a Hugging Face folder, whole or not at all; one shard at a time is on the host.
+    """Writes params as a Hugging Face folder, completely or not at all; one shard at a time is on the host.
 
     Args:
         out: a new or empty folder.
@@ -82,7 +82,7 @@ def save_hf(
 
 
 def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> Iterator[list[str]]:
-    """The tensors' names, layer by layer, in groups of at most `most` bytes (or of one tensor)."""
+    """Yields the tensors' names, layer by layer, in groups of at most `most` bytes (or of one tensor)."""
     group: list[str] = []
     size = 0
 
@@ -101,7 +101,7 @@ def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> It
 
 
 def _tensor(flat: dict[str, jax.Array], parts: list[Destination]) -> np.ndarray:
-    """One tensor of a file, put together from the params that it holds."""
+    """Assembles one tensor of a file from the params that it holds."""
     ordered = sorted(parts, key=lambda p: p.part.index if p.part else 0)
     arrays = [np.asarray(flat[p.param] if p.layer is None else flat[p.param][p.layer]) for p in ordered]
     if parts[0].part is None:
@@ -114,8 +114,8 @@ def _stored_dtype(folder: Path) -> np.dtype:
     if is_store(folder):
         return stored_dtype(folder)
     config, family = read_model_config(read_config_json(folder), str(folder / "config.json"))
-    expected, found = destinations(config, family), tensor_infos(folder)
-    names = names_in_table(found, family)
-    # Buffers of old files, of whatever dtype, are not weights.
-    kinds = {info.dtype.name for name, info in found.items() if names[name] in expected}
+    expected, infos = destinations(config, family), tensor_infos(folder)
+    names = names_in_table(infos, family)
+    # Buffers of old files are not weights, whatever their dtype.
+    kinds = {info.dtype.name for name, info in infos.items() if names[name] in expected}
     return np.dtype(jnp.dtype(kinds.pop())) if len(kinds) == 1 else np.dtype(np.float32)

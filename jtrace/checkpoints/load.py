@@ -1,6 +1,5 @@
-"""Hugging Face folders → stacked Flax params: strict, cast on the way, one tensor on the host at a time."""
+"""Loading of Hugging Face folders into stacked Flax params: strict, cast on the way, one tensor at a time."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -24,6 +23,7 @@ from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
 from jtrace.models.families.family import Family, Part
 from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
+from jtrace.runtime.small_files import MissingFileError, read_json_object
 
 FLOAT_KINDS = frozenset({"float32", "float16", "bfloat16"})
 STACKED = "blocks/"
@@ -31,11 +31,12 @@ STACKED = "blocks/"
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a tensor of a file goes: a param, and its layer in the stack (None outside the blocks).
+    """The destination of a tensor of a file: a param, and its layer in the stack (None outside the blocks).
 
     Attributes:
-        shape: of the tensor in the file.
-        part: which part of the tensor, if it holds several params, and how many heads it is divided by.
+        shape: shape of the tensor in the file.
+        part: the part of the tensor that it is, if the tensor holds several params.
+        heads: number of heads that such a tensor is divided into.
     """
 
     param: str
@@ -44,87 +45,81 @@ class Destination:
     part: Part | None = None
     heads: int = 1
 
-    def of(self, tensor: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
-        """What of the tensor goes into a piece of the param (`Piece.index`); of a part, whole heads."""
+    def cut(self, tensor: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
+        """Cuts from the tensor what goes into a piece of the param (`Piece.index`); for a part, whole heads."""
         if self.layer is not None:
             index = index[1:]
         if self.part is None:
             return tensor[index]
-        by_head = tensor.reshape(self.heads, self.part.of, -1, *tensor.shape[1:])[:, self.part.index]
+        by_head = tensor.reshape(self.heads, self.part.count, -1, *tensor.shape[1:])[:, self.part.index]
         rows, head_dim = index[0], by_head.shape[1]
-        # Cut before the copy, so that no more of the file is touched than is wanted.
+        # Cut before the copy, so that no more of the file is read than needed.
         wanted = by_head[rows.start // head_dim : rows.stop // head_dim]
         return wanted.reshape(-1, *tensor.shape[1:])[:, *index[1:]]
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
-    """The folder's config.json as a dict.
+    """Reads a folder's config.json as a dict.
 
     Raises:
-        InputError: the folder or the file is not there, or it is not a JSON object.
+        InputError: the folder or the file is missing, or it is not a JSON object.
     """
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return read_json_object(path, remedy="mend it, or copy it again from where it came")
+    except MissingFileError:
         raise InputError(f"{path}: not found; a checkpoint is a Hugging Face folder with config.json") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions and its disk") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); mend it, or copy it again from where it came") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: holds a {type(values).__name__}, not a JSON object; copy it again")
-    return values
 
 
 def destinations(config: DecoderConfig, family: Family) -> dict[str, list[Destination]]:
-    """Every tensor that a checkpoint of this architecture must hold, by its name in the files, and where it goes."""
+    """Returns destinations of all tensors that a checkpoint of this architecture must hold, by name in files."""
     table: dict[str, list[Destination]] = {}
     for param, leaf in flatten_dict(abstract_params(config, jnp.dtype(jnp.float32)), sep="/").items():
         stacked, part = param.startswith(STACKED), family.parts.get(param)
         shape = leaf.shape[1:] if stacked else leaf.shape
         if part is not None:
-            shape = (part.of * shape[0], *shape[1:])
+            shape = (part.count * shape[0], *shape[1:])
         for layer in range(config.depth) if stacked else (None,):
             goes_to = Destination(param, layer, shape, part, config.heads)
             table.setdefault(family.names[param].format(layer), []).append(goes_to)
     return table
 
 
-def names_in_table(found: Mapping[str, TensorInfo], family: Family) -> dict[str, str]:
-    """Each tensor's name in the files → its name in the family's table.
+def names_in_table(infos: Mapping[str, TensorInfo], family: Family) -> dict[str, str]:
+    """Maps each tensor's name in the files to its name in the family's table.
 
-    They differ where files use an alias, and where every name has the same words before it: what wraps a model while it
-    is trained (`module.` of data parallelism, `_orig_mod.` of torch.compile) is saved as a part of the names.
+    They differ where files use an alias, and where all names have a common prefix: wrappers of a model in training
+    (`module.` of data parallelism, `_orig_mod.` of torch.compile) become a part of the saved names.
     """
-    wrapper = _wrapper(found, family)
-    bare = {name: name.removeprefix(wrapper) for name in found}
+    wrapper = _wrapper(infos, family)
+    bare = {name: name.removeprefix(wrapper) for name in infos}
     known = set(bare.values())
     return {
-        name: alias if (alias := family.aliases.get(own)) and alias not in known else own for name, own in bare.items()
+        name: alias if (alias := family.aliases.get(plain)) and alias not in known else plain
+        for name, plain in bare.items()
     }
 
 
-def _wrapper(found: Mapping[str, TensorInfo], family: Family) -> str:
-    """Prefix of every name of the files, as seen at the embedding; empty where there is no such thing."""
+def _wrapper(infos: Mapping[str, TensorInfo], family: Family) -> str:
+    """Returns the common prefix of all names in the files, as seen at the embedding; empty where there is none."""
     embedding = next(iter(family.names.values()))
-    before = [name.removesuffix(embedding) for name in found if name.endswith(f".{embedding}")]
-    return before[0] if len(before) == 1 and all(name.startswith(before[0]) for name in found) else ""
+    before = [name.removesuffix(embedding) for name in infos if name.endswith(f".{embedding}")]
+    return before[0] if len(before) == 1 and all(name.startswith(before[0]) for name in infos) else ""
 
 
 def check_tensors(
     expected: Mapping[str, list[Destination]],
-    found: Mapping[str, TensorInfo],
+    infos: Mapping[str, TensorInfo],
     config: DecoderConfig,
     family: Family,
     where: Path,
 ) -> None:
-    """Names, shapes and dtypes, strict both ways, all faults of a kind in one message.
+    """Checks names, shapes and dtypes, strictly in both directions; one message for all faults of a kind.
 
     Raises:
-        InputError: missing or left-over tensors, a wrong shape, or a dtype that holds no weights.
+        InputError: tensors are missing or left over, a shape is wrong, or a dtype cannot hold weights.
     """
-    names = names_in_table(found, family)
+    names = names_in_table(infos, family)
     extra_head = {family.names["head"]} if config.tied_head else set()
     missing = sorted(expected.keys() - set(names.values()))
     left_over = sorted(
@@ -133,7 +128,7 @@ def check_tensors(
         if known not in expected and known not in extra_head and not family.ignored.fullmatch(name)
     )
     if missing:
-        held = f"hold {_some(left_over or sorted(found))}" if found else "are empty"
+        held = f"hold {_some(left_over or sorted(infos))}" if infos else "are empty"
         raise InputError(
             f"{where}: {_some(missing)} missing from the weight files, which {held}; they and config.json disagree"
         )
@@ -141,7 +136,7 @@ def check_tensors(
         raise InputError(
             f"{where}: {_some(left_over)} left over in the weight files; config.json has no place for them"
         )
-    for name, info in found.items():
+    for name, info in infos.items():
         if names[name] not in expected:
             continue
         shape = expected[names[name]][0].shape
@@ -153,23 +148,39 @@ def check_tensors(
             raise InputError(f"{where}: tensor '{name}' is {info.dtype.name}; float32, float16 or bfloat16 is needed")
 
 
+def check_folder(
+    folder: Path, config: DecoderConfig, family: Family
+) -> tuple[dict[str, list[Destination]], dict[str, TensorInfo]]:
+    """Holds a folder's tensors against its config, from their headers alone.
+
+    Returns:
+        The tensors that it must hold, and those that it holds.
+
+    Raises:
+        InputError: as `check_tensors`, or the files are damaged.
+    """
+    expected, infos = destinations(config, family), tensor_infos(folder)
+    check_tensors(expected, infos, config, family, folder)
+    return expected, infos
+
+
 @partial(jax.jit, donate_argnums=0)
 def _place(param: Array, tensor: Array, layer: Array | None) -> tuple[Array, Array]:
-    """Copy a tensor into its param, or into its layer of the stack; also says whether it is finite after the cast."""
+    """Copies a tensor into its param, or its layer of the stack; also returns whether it is finite after the cast."""
     cast = tensor.astype(param.dtype)
     finite = jnp.isfinite(cast).all()
-    # Written into the donated buffer even where it is the whole param: a device array must not alias the mapped file.
-    # A slice update, as an indexed one copies a bfloat16 stack on the CPU (jax 0.10.1).
+    # The donated buffer is written even for a whole param: a device array must not alias the mapped file.
+    # It is a slice update, since an indexed one copies a bfloat16 stack on the CPU (jax 0.10.1).
     if layer is None:
         return jax.lax.dynamic_update_slice(param, cast, (0,) * param.ndim), finite
     return jax.lax.dynamic_update_index_in_dim(param, cast, layer, 0), finite
 
 
 def staging_device() -> jax.Device | None:
-    """The host as a JAX device, for `stage_params`.
+    """Returns the host as a JAX device, for `stage_params`.
 
-    None where JAX runs without its CPU platform (JAX_PLATFORMS=cuda): params are then built on the devices themselves,
-    and there is no room to read a checkpoint ahead.
+    It is None where JAX runs without its CPU platform (JAX_PLATFORMS=cuda): params are then built on the devices, which
+    have no room to read a checkpoint ahead.
     """
     try:
         return jax.local_devices(backend="cpu")[0]
@@ -178,7 +189,7 @@ def staging_device() -> jax.Device | None:
 
 
 def params_bytes(config: DecoderConfig, dtype: DTypeLike, layout: Layout | None = None) -> int:
-    """Bytes of this process's distinct pieces of the params: what `stage_params` takes of the host's memory."""
+    """Returns the bytes of this process's distinct pieces of the params, which `stage_params` takes on the host."""
     leaves = flatten_dict(abstract_params(config, dtype), sep="/").items()
     numbers = sum(math.prod(piece.shape) for path, leaf in leaves for piece in pieces(layout, path, leaf.shape))
     return numbers * jnp.dtype(dtype).itemsize
@@ -190,16 +201,16 @@ def load_params(
     depth: int | None = None,
     layout: Layout | None = None,
 ) -> tuple[DecoderConfig, Params]:
-    """Read a checkpoint folder onto the device, or the devices of a mesh.
+    """Reads a checkpoint folder onto the device, or the devices of a mesh.
 
     Args:
-        folder, dtype, depth, layout: as `stage_params` takes them; pieces are built where they belong.
+        folder, dtype, depth, layout: as in `stage_params`; pieces are built on their devices.
 
     Returns:
         The (truncated) architecture and its params, blocks stacked on a leading layer axis.
 
     Raises:
-        InputError: as `stage_params`.
+        InputError: as in `stage_params`.
     """
     staged = stage_params(folder, dtype, depth, layout)
     return staged.config, staged.placed()
@@ -213,19 +224,19 @@ def stage_params(
     stage: jax.Device | None = None,
     stop: Event | None = None,
 ) -> Staged:
-    """Read and check a checkpoint folder, without a word to other processes.
+    """Reads and checks a checkpoint folder, without communication between processes.
 
-    Only the bytes that this process's devices need are read of the weights, so a process of a mesh over several finds
-    NaN and infinity in its own pieces alone; all else that may be wrong, every process finds.
+    Of the weights only the bytes for this process's devices are read. So on a mesh over several processes each finds
+    NaN and infinity in its own pieces only; all other faults are found by every process.
 
     Args:
         folder: config.json and weight files (safetensors or torch .bin, whole or sharded).
-        dtype: of the params; tensors are cast as they arrive.
-        depth: read only the first blocks; names and shapes of the others are checked all the same.
-        layout: which piece of a param lies on which device; None for the whole on JAX's default device.
-        stage: where the pieces are built, one copy of each (`staging_device`): no other device is touched, so that this
-            may run beside a computation. None for the devices that they go to.
-        stop: ends the reading once it is set.
+        dtype: dtype of the params; tensors are cast as they arrive.
+        depth: number of first blocks to read; names and shapes of the others are checked too.
+        layout: the layout of params on devices; None for whole params on JAX's default device.
+        stage: the device where one copy of each piece is built (`staging_device`). No other device is touched, so that
+            this may run beside a computation. None for the devices that the pieces go to.
+        stop: event that ends the reading.
 
     Raises:
         StoppedError: `stop` was set.
@@ -236,9 +247,8 @@ def stage_params(
     if layout is not None:
         check_fits(layout, config, str(folder))
     with nullcontext() if stage is None else jax.default_device(stage):
-        expected, found = destinations(config, family), tensor_infos(folder)
-        check_tensors(expected, found, config, family, folder)
-        names = names_in_table(found, family)
+        expected, infos = check_folder(folder, config, family)
+        names = names_in_table(infos, family)
         if config.tied_head:
             _check_tied(folder, family, names)
         config = config.truncated(min(depth or config.depth, config.depth))
@@ -248,7 +258,7 @@ def stage_params(
 
 
 def _empty_params(config: DecoderConfig, dtype: DTypeLike, layout: Layout | None, on_target: bool) -> dict[str, Param]:
-    """A buffer for every distinct piece, on JAX's default device or on the first of the devices that it goes to."""
+    """Makes a buffer for every distinct piece, on JAX's default device or on the first device that it goes to."""
     params = {}
     for path, leaf in flatten_dict(abstract_params(config, dtype), sep="/").items():
         parts = pieces(layout, path, leaf.shape)
@@ -260,14 +270,14 @@ def _empty_params(config: DecoderConfig, dtype: DTypeLike, layout: Layout | None
 def _fill(
     params: Mapping[str, Param], folder: Path, targets: Mapping[str, Sequence[Destination]], stop: Event | None
 ) -> None:
-    """Copy the folder's tensors into the params' buffers.
+    """Copies the folder's tensors into the params' buffers.
 
     Args:
-        targets: where each tensor goes; layers above the params' are left out.
+        targets: destinations of each tensor; layers above those of the params are left out.
 
     Raises:
         InputError: a tensor is not finite as the params' dtype.
-        StoppedError: `stop` was set meanwhile.
+        StoppedError: `stop` was set while reading.
     """
     dtype = next(buffer.dtype for param in params.values() for buffer in param.buffers)
     finite: dict[str, list[Array]] = {}
@@ -282,10 +292,10 @@ def _fill(
                     continue
                 layer = None if target.layer is None else np.int32(target.layer)
                 for at, piece in enumerate(param.pieces):
-                    tensor = target.of(file.read(name), piece.index)
+                    tensor = target.cut(file.read(name), piece.index)
                     param.buffers[at], ok = _place(param.buffers[at], tensor, layer)
                     finite.setdefault(name, []).append(ok)
-                    # One transfer ahead: enough to overlap reading and copying, too little to fill the device.
+                    # One transfer runs ahead: enough to overlap reading and copying, too little to fill the device.
                     if previous is not None:
                         previous.block_until_ready()
                     previous = ok
@@ -296,17 +306,17 @@ def _fill(
 
 
 def _check_tied(folder: Path, family: Family, names: Mapping[str, str]) -> None:
-    """A tied checkpoint may repeat the embedding as its head (old files do), but not contradict it."""
-    found = {param: name for name in names for param in ("embedding", "head") if names[name] == family.names[param]}
-    if "head" not in found:
+    """Checks that a tied checkpoint's head, if it is stored as in old files, equals the embedding."""
+    tensors = {param: name for name in names for param in ("embedding", "head") if names[name] == family.names[param]}
+    if "head" not in tensors:
         return
     copies: dict[str, np.ndarray] = {}
     for file in iter_weight_files(folder):
-        copies |= {name: file.read(name) for name in found.values() if name in file.tensors}
-    if not np.array_equal(copies[found["embedding"]], copies[found["head"]]):
+        copies |= {name: file.read(name) for name in tensors.values() if name in file.tensors}
+    if not np.array_equal(copies[tensors["embedding"]], copies[tensors["head"]]):
         raise InputError(
-            f"{folder}: config.json ties head and embedding, but '{found['head']}' differs from "
-            f"'{found['embedding']}'; set tie_word_embeddings to false if the head is meant"
+            f"{folder}: config.json ties head and embedding, but '{tensors['head']}' differs from "
+            f"'{tensors['embedding']}'; set tie_word_embeddings to false if the head is meant"
         )
 
 

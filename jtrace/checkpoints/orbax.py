@@ -19,29 +19,31 @@ import orbax.checkpoint.experimental.v1 as ocp
 from flax.traverse_util import flatten_dict
 from jax.typing import DTypeLike
 
-from jtrace.checkpoints.load import load_params, read_config_json, stage_params, staging_device
+from jtrace.checkpoints.load import check_folder, load_params, read_config_json, stage_params, staging_device
 from jtrace.errors import InputError
 from jtrace.hub.files import TOKENIZER_FILES
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
+from jtrace.models.families.family import Family
 from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
 from jtrace.runtime.atomic import atomic_folder
 
 PARAMS = "params"
-LONGEST_WAIT = 10.0  # seconds, for one of Orbax's threads to give up
+LONGEST_WAIT = 10.0  # seconds within which Orbax's threads give up
+TENSORSTORE = "tensorstore_spec"  # in the words of its errors
 OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
 def is_store(folder: Path) -> bool:
-    """Whether a folder is an Orbax checkpoint rather than Hugging Face weight files."""
+    """Returns whether a folder is an Orbax checkpoint rather than Hugging Face weight files."""
     return (folder / PARAMS).is_dir()
 
 
 def read_checkpoint(
     folder: Path, dtype: DTypeLike, depth: int | None = None, layout: Layout | None = None
 ) -> tuple[DecoderConfig, Params]:
-    """The params of a Hugging Face folder or of an Orbax checkpoint; see `load_params`."""
+    """Loads the params of a Hugging Face folder or of an Orbax checkpoint; see `load_params`."""
     return (load_store if is_store(folder) else load_params)(folder, dtype, depth, layout)
 
 
@@ -52,12 +54,12 @@ def stage_checkpoint(
     layout: Layout | None = None,
     stop: Event | None = None,
 ) -> Staged:
-    """The params of a Hugging Face folder or of an Orbax checkpoint on the host (`staging_device`), to be placed later.
+    """Reads a Hugging Face folder or an Orbax checkpoint onto the host (`staging_device`), to be placed later.
 
-    For a thread that reads ahead: it touches no other device and waits for no other process. See `stage_params`.
+    It is for a thread that reads ahead: it touches no other device and waits for no other process. See `stage_params`.
 
     Args:
-        stop: ends the reading of a Hugging Face folder, by `StoppedError`, once it is set.
+        stop: event that ends the reading of a Hugging Face folder by `StoppedError`.
     """
     if is_store(folder):
         return stage_store(folder, dtype, depth, layout, staging_device())
@@ -65,12 +67,12 @@ def stage_checkpoint(
 
 
 def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None) -> None:
-    """Write an Orbax checkpoint, whole or not at all.
+    """Writes an Orbax checkpoint, completely or not at all.
 
     Args:
         out: a new or empty folder.
         values: the config.json that describes the params.
-        tokenizer: a folder whose tokeniser files are copied beside them.
+        tokenizer: a folder whose tokeniser files are copied into it.
 
     Raises:
         InputError: the folder holds something, or cannot be written.
@@ -81,46 +83,46 @@ def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Pat
 
 
 def save_arrays(folder: Path, tree: Any) -> None:
-    """Write nested dicts of arrays as an Orbax checkpoint, at a new folder.
+    """Writes nested dicts of arrays as an Orbax checkpoint, into a new folder.
 
     Raises:
-        OSError: whatever stood in the way; the disk, as a rule.
+        OSError: writing failed, as a rule because of the disk.
     """
     try:
         with _told_once():
             ocp.save(folder.resolve(), tree)
     except OSError:
         raise
-    except Exception as error:  # Orbax raises whatever its storage raises
+    except Exception as error:  # Orbax passes on any error of its storage
         reason = " ".join(str(error).split())
         code = OS_ERROR.search(reason)
         raise OSError(os.strerror(int(code[1])) if code else reason[:300] or type(error).__name__) from None
 
 
 def load_arrays(folder: Path, wanted: Any, truncate: bool = False) -> Any:
-    """Read what `save_arrays` wrote, without waiting for other processes.
+    """Reads what `save_arrays` wrote, without waiting for other processes.
 
     Args:
         wanted: `jax.ShapeDtypeStruct` leaves with shardings, of devices of this process.
         truncate: read only the beginning of arrays that are longer than wanted.
 
     Raises:
-        InputError: damaged, or other names, shapes or dtypes.
+        InputError: the folder is damaged, or has other names, shapes or dtypes.
     """
     context = _alone()
     context.array.loading.enable_padding_and_truncation = truncate
     try:
         with context:
             return ocp.load(folder.resolve(), wanted)
-    except Exception as error:  # Orbax raises whatever its storage raises
+    except Exception as error:  # Orbax passes on any error of its storage
         raise _unreadable(folder, error) from None
 
 
 def load_store(
     folder: Path, dtype: DTypeLike, depth: int | None = None, layout: Layout | None = None
 ) -> tuple[DecoderConfig, Params]:
-    """Read an Orbax checkpoint onto the device or the mesh; arguments, result and strictness as `load_params`."""
-    # The pieces of a mesh are cut out of whole params, for which the host has more room than a device.
+    """Loads an Orbax checkpoint onto the device or the mesh; arguments, result and strictness as in `load_params`."""
+    # Pieces for a mesh are cut from whole params, for which the host has more room than a device.
     staged = stage_store(folder, dtype, depth, layout, None if layout is None else staging_device())
     return staged.config, staged.placed()
 
@@ -132,28 +134,21 @@ def stage_store(
     layout: Layout | None = None,
     stage: jax.Device | None = None,
 ) -> Staged:
-    """Read and check an Orbax checkpoint; arguments, result and strictness as `stage_params`.
+    """Reads and checks an Orbax checkpoint; arguments, result and strictness as in `stage_params`.
 
-    Every process reads all of it, whatever its devices hold: the checkpoints of jtrace's own pre-training are small.
+    Every process reads all of it, whatever its devices need: checkpoints of jtrace's own pre-training are small.
     """
     full, _ = read_model_config(read_config_json(folder), str(folder / "config.json"))
     if layout is not None:
         check_fits(layout, full, str(folder))
     with nullcontext() if stage is None else jax.default_device(stage):
         config = full.truncated(min(depth or full.depth, full.depth))
-        found = {name: leaf.shape for name, leaf in _stored(folder).items()}
-        expected = {name: leaf.shape for name, leaf in _leaves(abstract_params(full, dtype)).items()}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                raise InputError(
-                    f"{folder}: param '{name}' has shape {_shape(found.get(name))}; "
-                    f"config.json asks for {_shape(expected.get(name))}"
-                )
+        _check_store(folder, full)
         device = jax.sharding.SingleDeviceSharding(stage or jax.local_devices()[0])
         wanted = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), abstract_params(config, dtype)
         )
-        # Only the wanted layers are read.
+        # truncate reads only the wanted layers.
         whole = _leaves(load_arrays(folder / PARAMS, wanted, truncate=True))
         finite = jax.device_get({name: jnp.isfinite(leaf).all() for name, leaf in whole.items()})
         bad = [name for name, flag in finite.items() if not flag]
@@ -170,8 +165,31 @@ def stage_store(
     return Staged(config, layout, params)
 
 
+def check_stored(folder: Path, config: DecoderConfig, family: Family) -> None:
+    """Hold what a Hugging Face folder or an Orbax checkpoint stores against its config, before anything is built of it.
+
+    Raises:
+        InputError: other names, shapes or dtypes, or the files are damaged.
+    """
+    if is_store(folder):
+        _check_store(folder, config)
+    else:
+        check_folder(folder, config, family)
+
+
+def _check_store(folder: Path, config: DecoderConfig) -> None:
+    stored = {name: leaf.shape for name, leaf in _stored(folder).items()}
+    expected = {name: leaf.shape for name, leaf in _leaves(abstract_params(config, jnp.float32)).items()}
+    for name in sorted(expected.keys() | stored.keys()):
+        if expected.get(name) != stored.get(name):
+            raise InputError(
+                f"{folder}: param '{name}' has shape {_shape(stored.get(name))}; "
+                f"config.json asks for {_shape(expected.get(name))}"
+            )
+
+
 def stored_dtype(folder: Path) -> np.dtype:
-    """The dtype of an Orbax checkpoint's params; float32 if they differ.
+    """Returns the dtype of an Orbax checkpoint's params; float32 if they differ.
 
     Raises:
         InputError: it cannot be read.
@@ -181,7 +199,7 @@ def stored_dtype(folder: Path) -> np.dtype:
 
 
 def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -> None:
-    """What stands beside the weights: config.json, the tokeniser's files and how to generate."""
+    """Copies the files beside the weights: config.json, tokeniser and generation_config.json."""
     (out / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     for name in (*TOKENIZER_FILES, "generation_config.json"):
         if tokenizer is not None and (tokenizer / name).is_file():
@@ -189,7 +207,7 @@ def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -
 
 
 def _alone() -> ocp.Context:
-    """For what a process reads by itself: Orbax would wait for all others, which may be reading something else."""
+    """Returns an Orbax context of this process alone; by default Orbax waits for others, which may read other files."""
     context, me = ocp.Context(), jax.process_index()
     context.multiprocessing.primary_host, context.multiprocessing.active_processes = me, {me}
     return context
@@ -197,9 +215,9 @@ def _alone() -> ocp.Context:
 
 @contextmanager
 def _told_once() -> Iterator[None]:
-    """Orbax logs a traceback from each of its threads for a fault that it raises as well.
+    """Silences the tracebacks that Orbax's threads log for a fault that it raises as well.
 
-    It raises the first one; the others are waited for, so that none still writes, or complains, afterwards.
+    It raises the first fault; the other threads are waited for, so that none writes or logs afterwards.
     """
     logger = logging.getLogger("absl")
     level = logger.level
@@ -215,12 +233,21 @@ def _told_once() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _is_told_elsewhere(record: logging.LogRecord) -> bool:
+    """Tells whether asyncio logs, when it is thrown away, a task of TensorStore whose fault Orbax has raised."""
+    return record.exc_info is not None and TENSORSTORE in str(record.exc_info[1])
+
+
+# The tasks are thrown away at any time, by any thread.
+logging.getLogger("asyncio").addFilter(lambda record: not _is_told_elsewhere(record))
+
+
 def _stored(folder: Path) -> dict[str, Any]:
-    """Shape and dtype of every param of an Orbax checkpoint, by name."""
+    """Reads shape and dtype of every param of an Orbax checkpoint, by name."""
     try:
         with _alone():
             return _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata)
-    except Exception as error:  # Orbax raises whatever its storage raises
+    except Exception as error:  # Orbax passes on any error of its storage
         raise _unreadable(folder / PARAMS, error) from None
 
 

@@ -1,40 +1,59 @@
-"""What a pre-training run of jtrace's own leaves: its record, its log, and one Orbax checkpoint per kept step."""
+"""The files of a pre-training run of jtrace: record, log, and one Orbax checkpoint per kept step."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from jtrace.errors import InputError
+from jtrace.runtime.small_files import MissingFileError, parse_json, read_text
+
 RECORD = "pretrain.json"
 LOG = "log.jsonl"
+LARGEST_LOG = 1 << 30  # bytes; a step takes a hundred
 KEPT_NAME = re.compile(r"step(\d{6,})")
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is a pre-training run rather than a checkpoint."""
+    """Returns whether a folder is a pre-training run rather than a checkpoint."""
     return (folder / RECORD).is_file()
 
 
 def kept_path(run: Path, step: int) -> Path:
-    """Where a kept step lies; a folder that is there is whole."""
+    """Returns the folder of a kept step; if it exists, it is complete."""
     return run / f"step{step:06d}"
 
 
 def kept_steps(run: Path) -> dict[int, Path]:
-    """All kept steps that are there, in order."""
-    found = ((KEPT_NAME.fullmatch(child.name), child) for child in run.iterdir() if child.is_dir())
-    return dict(sorted((int(match[1]), child) for match, child in found if match))
+    """Lists all kept steps, in order."""
+    matches = ((KEPT_NAME.fullmatch(child.name), child) for child in run.iterdir() if child.is_dir())
+    return dict(sorted((int(match[1]), child) for match, child in matches if match))
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The log's whole lines, one per step; a last line cut off by a kill is not one."""
+    """Reads the complete lines of the log, one per step; a last line cut off by a kill is left out.
+
+    Raises:
+        InputError: it cannot be read, or a line is damaged.
+    """
+    path, remedy = run / LOG, "delete the folder to begin anew"
     try:
-        lines = (run / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
-    except FileNotFoundError:
+        lines = read_text(path, LARGEST_LOG, remedy).splitlines(keepends=True)
+    except MissingFileError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    steps = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\n"):
+            try:
+                match value := parse_json(line):
+                    case {"step": int(), "tokens": int()}:
+                        steps.append(value)
+                    case _:
+                        raise ValueError("an object with step and tokens is needed")
+            except ValueError as error:
+                raise InputError(f"{path}, line {number}: damaged ({error}); {remedy}") from None
+    return steps
 
 
 def tokens_by_step(run: Path) -> dict[int, int]:
-    """How many tokens had been seen after each step, padding not counted."""
+    """Returns the number of tokens seen after each step, without padding."""
     return {line["step"]: line["tokens"] for line in read_log(run)}

@@ -1,4 +1,4 @@
-"""References to checkpoints: what a `--checkpoints` spec names."""
+"""References to checkpoints, as `--checkpoints` specs name them."""
 
 import glob
 import os
@@ -36,13 +36,13 @@ class HubSource:
 
 @dataclass(frozen=True)
 class CheckpointRef:
-    """One checkpoint: what it is called, and where its files are.
+    """One checkpoint: its names, and the place of its files.
 
     Attributes:
-        model, revision: as in the tables; revision is empty for a folder that is not called like a step.
+        model, revision: names in the tables; revision is empty for a folder that is not named like a step.
         source: the local folder, resolved, or the hub revision that holds the files.
-        step, tokens: of pre-training, `step` in the unit of the suite; None where neither name nor suite tells.
-        warning: what is known to be wrong with the checkpoint; empty if nothing.
+        step, tokens: place in pre-training, `step` in the suite's unit; None where neither name nor suite gives it.
+        warning: the known fault of the checkpoint; empty if there is none.
     """
 
     model: str
@@ -54,19 +54,19 @@ class CheckpointRef:
 
     @property
     def name(self) -> str:
-        """`model@revision`, or `model`; `/` is written `--`. Names the checkpoint's files in a run directory."""
+        """Name of the checkpoint's files in a run directory: `model@revision`, or `model`, with `/` written `--`."""
         return file_name(checkpoint_name(self.model, self.revision))
 
 
 def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[CheckpointRef, ...]:
-    """All checkpoints that the specs name, in the order given, each once.
+    """Returns all checkpoints that the specs name, in the given order, each once.
 
     Args:
         specs: values of --checkpoints; each may hold several, separated by `;`.
-        revisions_of: lists a hub repository's revisions; asked only for suites whose revisions have irregular names.
+        revisions_of: function that lists a hub repository's revisions; called only for suites of irregular names.
 
     Raises:
-        InputError: nothing named, a spec that names nothing, or one name for two different sources.
+        InputError: there is no spec, a spec names nothing, or two different sources have one name.
     """
     parts = [part.strip() for spec in specs for part in _separated(spec) if part.strip()]
     if not parts:
@@ -85,18 +85,36 @@ def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[Checkp
     return tuple(_with_stages(list(refs.values())))
 
 
-def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
-    """The checkpoints of one spec, in pre-training order where it names several at once.
+def parse_one(spec: str, revisions_of: RevisionsOf, name: str = "--checkpoint") -> CheckpointRef:
+    """Returns the one checkpoint that a spec names.
 
-    - `path/to/model`: a local Hugging Face folder; one that exists wins over every other reading
-    - `path/to/step*`: a glob of them, ordered by step; saves that Orbax has not finished are left out
-    - `path/to/run`: all kept steps of a pre-training run of jtrace's own; `path/to/run@100,200` some of them
+    Args:
+        name: of the argument, for messages.
+
+    Raises:
+        InputError: it names several, or none.
+    """
+    try:
+        refs = parse_specs([spec], revisions_of)
+    except InputError as error:
+        raise InputError(str(error).replace("--checkpoints", name, 1)) from None
+    if len(refs) != 1:
+        raise InputError(f"{name}={spec} names {len(refs)} checkpoints; name one")
+    return refs[0]
+
+
+def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
+    """Returns the checkpoints of one spec, in pre-training order where it names several at once.
+
+    - `path/to/model`: a local Hugging Face folder; if it exists, no other reading is tried
+    - `path/to/step*`: a glob of folders, ordered by step; saves that Orbax has not finished are left out
+    - `path/to/run`: all kept steps of a pre-training run of jtrace; `path/to/run@100,200` are some of them
     - `org/name@revision,revision`: revisions of a hub repository; `org/name` is its `main`
-    - `suite:selection`: of a suite of `jtrace.checkpoints.suites`, selected as `jtrace.checkpoints.suite.select` says;
+    - `suite:selection`: a part of a suite of `jtrace.checkpoints.suites`, see `jtrace.checkpoints.suite.select`;
       `org/name:selection` is the suite at that hub id
 
     Raises:
-        InputError: the spec names nothing; says what was found.
+        InputError: the spec names nothing; the message says what was found.
     """
     path = Path(spec)
     if path.is_dir():
@@ -139,45 +157,47 @@ def parse_spec(spec: str, revisions_of: RevisionsOf) -> list[CheckpointRef]:
 
 
 def hub_ref(repo: str, revision: str) -> CheckpointRef:
-    """The reference to a revision of a hub repository, with what the suites know of it.
+    """Returns the reference to a revision of a hub repository, with the suites' facts about it.
 
     Raises:
         InputError: `main` of a repository that is known to hold no model there.
     """
     if checkpoint := suites.known(repo, revision):
         return _suite_ref(checkpoint)
-    of = suites.suites_at(repo)
-    if revision == "main" and any(suite.main_is_empty for suite in of):
-        raise InputError(f"--checkpoints: {repo} holds no model on 'main'; select from its suite, as {of[0].name}:log")
-    told = read_step(revision)
-    return CheckpointRef(repo, revision, HubSource(repo, revision), *((told.step, told.tokens) if told else ()))
+    at_hub = suites.suites_at(repo)
+    if revision == "main" and any(suite.main_is_empty for suite in at_hub):
+        raise InputError(
+            f"--checkpoints: {repo} holds no model on 'main'; select from its suite, as {at_hub[0].name}:log"
+        )
+    parsed = read_step(revision)
+    return CheckpointRef(repo, revision, HubSource(repo, revision), *((parsed.step, parsed.tokens) if parsed else ()))
 
 
 def local_ref(path: Path) -> CheckpointRef:
-    """The reference that a local folder's name makes.
+    """Makes the reference to a local folder from its name.
 
     Raises:
-        InputError: a name that hides its table, or that Orbax gives to a save that is not finished.
+        InputError: the name would hide its table, or is that of a save that Orbax has not finished.
     """
-    # Named as the user names it; a link's target tells the same files apart from others.
+    # The name is the user's; the resolved target identifies the files.
     path, target = Path(os.path.abspath(path)), path.resolve()
     if is_unfinished(path.name):
         raise InputError(f"--checkpoints: '{path}' is a save that Orbax has not finished; name a finished one")
-    told = read_folder_step(path.name)
-    model = path.name if told is None else path.parent.name
+    parsed = read_folder_step(path.name)
+    model = path.name if parsed is None else path.parent.name
     if model.startswith(("_", ".")):
         raise InputError(f"--checkpoints: '{model}' begins with '{model[0]}', which hides its table; rename the folder")
-    if told is None:
+    if parsed is None:
         return CheckpointRef(model, "", target, warning=NO_STEP if resembles_step(path.name) else "")
-    tokens = tokens_by_step(path.parent).get(told.step) if is_run(path.parent) else told.tokens
-    return CheckpointRef(model, path.name, target, told.step, tokens)
+    tokens = tokens_by_step(path.parent).get(parsed.step) if is_run(path.parent) else parsed.tokens
+    return CheckpointRef(model, path.name, target, parsed.step, tokens)
 
 
 def _kept(run: Path, steps: str | None = None) -> list[CheckpointRef]:
-    """Kept steps of a pre-training run, all of them or those listed."""
+    """Returns kept steps of a pre-training run, all or the listed ones."""
     kept = kept_steps(run)
     if not kept:
-        raise InputError(f"--checkpoints: '{run}' has kept no step yet; let launch/pretrain.py go on")
+        raise InputError(f"--checkpoints: '{run}' has kept no step yet; let jtrace pretrain go on")
     wanted = [str(step) for step in kept] if steps is None else [part.strip() for part in steps.split(",")]
     unknown = [step for step in wanted if not step.isdecimal() or int(step) not in kept]
     if unknown:
@@ -185,17 +205,19 @@ def _kept(run: Path, steps: str | None = None) -> list[CheckpointRef]:
     return [local_ref(kept[int(step)]) for step in wanted]
 
 
-def _suite_ref(found: Checkpoint) -> CheckpointRef:
-    source = HubSource(found.repo, found.revision)
-    return CheckpointRef(found.repo, found.revision, source, found.number, found.tokens, found.warning)
+def _suite_ref(checkpoint: Checkpoint) -> CheckpointRef:
+    source = HubSource(checkpoint.repo, checkpoint.revision)
+    return CheckpointRef(
+        checkpoint.repo, checkpoint.revision, source, checkpoint.number, checkpoint.tokens, checkpoint.warning
+    )
 
 
 def _globbed(pattern: str) -> list[CheckpointRef]:
-    found = [Path(path) for path in matching(pattern) if not is_unfinished(Path(path).name)]
-    # A folder called like a step is one even if its files are not whole: it shall fail by name, not be passed over.
-    folders = [p for p in found if p.is_dir() and (read_folder_step(p.name) or (p / "config.json").is_file())]
+    paths = [Path(path) for path in matching(pattern) if not is_unfinished(Path(path).name)]
+    # A folder named like a step counts even if files are missing: it has to fail by name, not to be left out.
+    folders = [p for p in paths if p.is_dir() and (read_folder_step(p.name) or (p / "config.json").is_file())]
     if not folders:
-        what = f"{len(found)} entries without config.json" if found else f"nothing; {_nearest(Path(pattern).parent)}"
+        what = f"{len(paths)} entries without config.json" if paths else f"nothing; {_nearest(Path(pattern).parent)}"
         raise InputError(f"--checkpoints: '{pattern}' matches {what}")
     refs = [local_ref(path) for path in sorted(folders, key=_order)]
     course = any(ref.step is not None for ref in refs)
@@ -203,40 +225,40 @@ def _globbed(pattern: str) -> list[CheckpointRef]:
 
 
 def _order(path: Path) -> tuple[str, bool, list[int], int, list[tuple[str, int]]]:
-    """By parent, by the numbers before the step (stages), by step, so that step20 comes before step100; others last."""
-    told = read_folder_step(path.name)
-    before, step = (path.name, 0) if told is None else (told.before, told.step)
-    return str(path.parent), told is None, [int(n) for n in re.findall(r"\d+", before)], step, natural(path.name)
+    """Returns a sort key: parent, numbers before the step (stages), step (step20 before step100); others last."""
+    parsed = read_folder_step(path.name)
+    before, step = (path.name, 0) if parsed is None else (parsed.before, parsed.step)
+    return str(path.parent), parsed is None, [int(n) for n in re.findall(r"\d+", before)], step, natural(path.name)
 
 
 def _separated(spec: str) -> list[str]:
-    """The specs that `;` separates; a folder that exists is one, whatever its name holds."""
+    """Splits specs at `;`, except within the name of an existing folder."""
     return [spec] if os.path.isdir(spec) else spec.split(";")
 
 
 def _check_models(refs: Sequence[CheckpointRef]) -> None:
-    """The checkpoints of one folder are one model's course: no step is there twice, under two models' names.
+    """Checks that the checkpoints of one folder are of one model: no step occurs under two models' names.
 
     Raises:
-        InputError: it is, as of `pythia-step0` and `olmo-step0` beside each other.
+        InputError: it does, as with `pythia-step0` beside `olmo-step0`.
     """
     first: dict[tuple[str, int], tuple[str, str]] = {}
     for ref in refs:
-        told = read_folder_step(ref.revision)
-        if told is None or isinstance(ref.source, HubSource):
+        parsed = read_folder_step(ref.revision)
+        if parsed is None or isinstance(ref.source, HubSource):
             continue
-        stage = STAGE.match(told.before)
-        own = told.before[stage.end() if stage else 0 :], ref.revision
-        other = first.setdefault((ref.model, told.step), own)
-        if other[0] != own[0]:
+        stage = STAGE.match(parsed.before)
+        this = parsed.before[stage.end() if stage else 0 :], ref.revision
+        other = first.setdefault((ref.model, parsed.step), this)
+        if other[0] != this[0]:
             raise InputError(
-                f"--checkpoints: '{other[1]}' and '{own[1]}' are both step {told.step} of '{ref.model}'; give each "
+                f"--checkpoints: '{other[1]}' and '{this[1]}' are both step {parsed.step} of '{ref.model}'; give each "
                 "model a folder of its own"
             )
 
 
 def _with_stages(refs: Sequence[CheckpointRef]) -> Iterator[CheckpointRef]:
-    """The checkpoints, with a warning on those of a later stage whose steps are not above an earlier stage's."""
+    """Yields the checkpoints, with a warning on those of a later stage whose steps are not above an earlier stage's."""
     reached: dict[str, list[tuple[int, int]]] = {}
     for ref in refs:
         if (stage := _stage(ref)) is not None and ref.step is not None:
@@ -256,7 +278,7 @@ def _stage(ref: CheckpointRef) -> int | None:
 
 
 def _nearest(folder: Path, most: int = 5) -> str:
-    """What an existing folder holds, for a message."""
+    """Lists what an existing folder holds, for a message."""
     if not folder.is_dir():
         return f"'{folder}' does not exist"
     names = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))

@@ -1,4 +1,4 @@
-"""Hugging Face folders of RoBERTa classifiers → `Classifier`: strict, as decoders are read."""
+"""Loading of RoBERTa classifiers from Hugging Face folders, as strictly as decoders."""
 
 import re
 from pathlib import Path
@@ -42,21 +42,21 @@ NAMES = {
         }.items()
     },
 }
-# Buffers of old files, and what fine-tuning leaves behind of pre-training's heads.
+# Buffers of old files, and heads of pre-training that fine-tuning leaves in the files.
 IGNORED = re.compile(r"roberta\.embeddings\.(position_ids|token_type_ids)|roberta\.pooler\..*|lm_head\..*")
 
 
 def load_classifier(folder: Path, dtype: DTypeLike = jnp.float32) -> Classifier:
-    """Read a classifier onto the device.
+    """Reads a classifier onto the device.
 
     Args:
         folder: config.json, weight files (safetensors or torch .bin, whole or sharded) and tokeniser of a
             `RobertaForSequenceClassification`, such as tomh/toxigen_roberta.
-        dtype: of the params, and so of the forward.
+        dtype: dtype of the params, and so of the forward.
 
     Raises:
-        InputError: the folder holds no such classifier, a config field that is not implemented, other tensors than
-            config.json describes, NaN or infinity, or another model's tokeniser.
+        InputError: the folder holds no such classifier, or has a config field that is not implemented, other tensors
+            than config.json describes, NaN or infinity, or another model's tokeniser.
     """
     config, labels = read_classifier_config(read_config_json(folder), str(folder / "config.json"))
     tokenizer = read_tokenizer(folder)
@@ -70,10 +70,10 @@ def load_classifier(folder: Path, dtype: DTypeLike = jnp.float32) -> Classifier:
 
 
 def read_classifier_config(values: dict[str, Any], where: str) -> tuple[ClassifierConfig, tuple[str, ...]]:
-    """The classifier that a config.json describes, and the names of its labels.
+    """Reads the classifier that a config.json describes, and the names of its labels.
 
     Raises:
-        InputError: another kind of model, or a field that is missing, malformed or not implemented, by name.
+        InputError: it is another kind of model, or a field is missing, malformed or not implemented.
     """
     fields = Fields(values, where)
     model_type, architectures = fields.take("model_type", None), fields.take("architectures", [ARCHITECTURE])
@@ -124,7 +124,7 @@ def _read_encoder(fields: Fields) -> DecoderConfig:
 
 
 def _read_labels(fields: Fields) -> tuple[str, ...]:
-    """Hugging Face leaves out what is its default: two labels, LABEL_0 and LABEL_1."""
+    """Reads labels; without them, they are Hugging Face's default: LABEL_0 and LABEL_1."""
     names = fields.take("id2label", None)
     count = fields.size("num_labels", len(names) if isinstance(names, dict) else 2, least=2)
     if names is None:
@@ -145,15 +145,15 @@ def _read_params(folder: Path, config: ClassifierConfig, dtype: np.dtype[Any]) -
         for layer in range(config.encoder.depth) if stacked else (None,):
             target = Destination(param, layer, shape[1:] if stacked else shape)
             expected[NAMES[param].format(layer)] = [target]
-    found = tensor_infos(folder)
-    check_tensors(expected, found, config.encoder, FAMILY, folder)
-    names = names_in_table(found, FAMILY)
+    infos = tensor_infos(folder)
+    check_tensors(expected, infos, config.encoder, FAMILY, folder)
+    names = names_in_table(infos, FAMILY)
 
     params = {param: np.empty(shape, dtype) for param, shape in shapes.items()}
     for file in iter_weight_files(folder):
         for name in (name for name in file.tensors if names[name] in expected):
             (target,) = expected[names[name]]
-            # An overflow of the cast is found below, and told by name.
+            # An overflow of the cast is found below, and reported by name.
             with np.errstate(over="ignore", invalid="ignore"):
                 cast = file.read(name).astype(dtype)
             if not np.isfinite(cast).all():

@@ -1,4 +1,4 @@
-"""A few bytes of a large file: enough to tell trained weights from others, in milliseconds."""
+"""Samples of large files: a few bytes, enough to tell trained weights apart in milliseconds."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ FEWEST_RUNS = 8
 
 
 def sample_places(size: int, itemsize: int) -> np.ndarray:
-    """Places of the values to look at in an array: evenly spread runs, first and last value included; int64, ascending.
+    """Returns the indices of an array's sampled values: evenly spread runs with both ends; int64, ascending.
 
-    A run of 64 bytes for every 4 MiB, and at least eight; all of a small array. Training moves every value of a tensor,
-    and is seen; an edit of single values, or of a few rows of an embedding, may lie between the runs and is not.
+    There is a run of 64 bytes for every 4 MiB, at least eight, and a small array is sampled whole. Training moves every
+    value of a tensor and is seen; an edit of single values, or of a few rows of an embedding, may lie between the runs.
 
     Args:
-        size: how many values there are.
-        itemsize: bytes of one.
+        size: number of values.
+        itemsize: bytes of one value.
     """
     run = max(RUN_BYTES // itemsize, 1)
     starts = np.linspace(0, max(size - run, 0), max(size * itemsize // EVERY_BYTES, FEWEST_RUNS)).astype(np.int64)
@@ -27,9 +27,9 @@ def sample_places(size: int, itemsize: int) -> np.ndarray:
 
 
 def read_values(path: Path, offsets: np.ndarray, itemsize: int) -> bytes:
-    """Bytes of the values that begin at these bytes of a file, those beside each other at once.
+    """Reads the values that begin at these bytes of a file, adjacent ones at once.
 
-    Not through a memory map: each look at one would bring what lies around it from the disk as well.
+    It uses no memory map, since each access to one would also read the bytes around from the disk.
     """
     runs = np.split(offsets, np.flatnonzero(np.diff(offsets) != itemsize) + 1)
     with path.open("rb", buffering=0) as file:
@@ -37,6 +37,6 @@ def read_values(path: Path, offsets: np.ndarray, itemsize: int) -> bytes:
 
 
 def sample_file(path: Path) -> bytes:
-    """A sample of a file's bytes, behind its size."""
+    """Returns the size of a file, followed by a sample of its bytes."""
     size = path.stat().st_size
     return size.to_bytes(8, "little") + read_values(path, sample_places(size, 1), 1)

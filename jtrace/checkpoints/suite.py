@@ -1,4 +1,4 @@
-"""What a suite of public pre-training checkpoints is, and how some of its checkpoints are selected."""
+"""Suites of public pre-training checkpoints, and selections of their checkpoints."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ class Checkpoint:
     """One checkpoint of a suite.
 
     Attributes:
-        repo, revision: where it lies on the hub.
-        number: its place in the suite's own count.
-        tokens: seen in pre-training, all stages together; None where not established.
-        warning: what is known to be wrong with this revision; empty if nothing.
+        repo, revision: its place on the hub.
+        number: its number in the suite's count.
+        tokens: tokens seen in pre-training, over all stages; None where not established.
+        warning: the known fault of this revision; empty if there is none.
     """
 
     repo: str
@@ -34,7 +34,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Fault:
-    """Revisions known to be bad: their numbers, what is wrong, and where that is recorded."""
+    """A known fault of revisions: their numbers, a description, and its source."""
 
     numbers: Sequence[int]
     warning: str
@@ -45,19 +45,19 @@ class Suite:
     """One pre-training run, or one stage of it, whose checkpoints are public.
 
     Attributes:
-        name: what a spec calls it.
+        name: its name in specs.
         repo: hub id.
-        unit: what its numbers count.
+        unit: unit of its numbers.
         grid: (revision's template, numbers) in order, where names are regular; the hub is not asked then.
-        pattern: of a revision's name where the grid is irregular: groups `number`, and where the name tells them
+        pattern: pattern of revisions' names where the grid is irregular, with groups `number` and, if in the name,
             `tokens` (billions seen in this stage, rounded) and `ingredient` (one of several parallel runs of a stage).
         members: (hub id, number, tokens) of suites in which each checkpoint is the `main` of its own repository.
         tokens_per_unit, tokens_before: exact tokens of one unit, and seen before unit 0; None where not established.
         main: number of the checkpoint on `main`; None where that is none of the suite, or not established.
         main_is_empty: `main` holds no model.
         parameters: trained scalars, tied ones once; None where not established.
-        bytes_per_parameter: of the weights on the hub; None where not established.
-        unmoved: numbers between which training does not move, so that their weights are rightly equal.
+        bytes_per_parameter: bytes of each in the hub's weights; None where not established.
+        unmoved: numbers between which training does not move, so that equal weights are no fault.
         tokenizer: hub id with the same tokeniser, for revisions that carry none.
         mirrors: further hub ids of the same repository.
     """
@@ -81,20 +81,20 @@ class Suite:
 
     @property
     def weight_bytes(self) -> int | None:
-        """Of one checkpoint on the hub, headers aside; None where not established."""
+        """Bytes of one checkpoint on the hub, without headers; None where not established."""
         known = self.parameters is not None and self.bytes_per_parameter is not None
         return self.parameters * self.bytes_per_parameter if known else None  # type: ignore[operator]
 
     @property
     def repos(self) -> tuple[str, ...]:
-        """Every hub id at which the suite, or a part of it, lies."""
+        """All hub ids of the suite or of a part of it."""
         return tuple(repo for repo, _, _ in self.members) or (self.repo, *self.mirrors)
 
     def checkpoints(self, revisions_of: RevisionsOf, repo: str = "") -> tuple[Checkpoint, ...]:
-        """All checkpoints in pre-training order; parallel ingredients one after another.
+        """Lists all checkpoints in pre-training order; parallel ingredients one after another.
 
         Args:
-            revisions_of: asked only where names are irregular.
+            revisions_of: function that lists a repository's revisions; called only where names are irregular.
             repo: a mirror to take them from.
         """
         if self.members:
@@ -111,7 +111,7 @@ class Suite:
         return tuple(self._matched(repo, match) for match in named)
 
     def named(self, repo: str, revision: str) -> Checkpoint | None:
-        """The checkpoint of that name, None if the suite has no such name; the hub is not asked."""
+        """Returns the checkpoint of that name, None if the suite has none; the hub is not asked."""
         if self.members:
             return next((c for c in self.checkpoints(lambda _: ()) if (c.repo, c.revision) == (repo, revision)), None)
         if revision == "main" and self.main is not None:
@@ -129,30 +129,30 @@ class Suite:
         if in_stage is None and self.tokens_per_unit is not None:
             in_stage = number * self.tokens_per_unit
         tokens = None if in_stage is None or self.tokens_before is None else self.tokens_before + in_stage
-        # `main` is what it is; a faulty branch of the same number is another matter.
+        # A fault of the branch with `main`'s number does not concern `main`.
         faults = () if revision == "main" else self.faults
         warnings = [fault.warning for fault in faults if number in fault.numbers]
         return Checkpoint(repo, revision, number, tokens, "; ".join(warnings))
 
 
 def select(suite: Suite, selection: str, revisions_of: RevisionsOf, repo: str = "") -> tuple[Checkpoint, ...]:
-    """Checkpoints of a suite, in pre-training order, each once.
+    """Selects checkpoints of a suite, in pre-training order, each once.
 
     Args:
         selection: items separated by commas: `all`; `log`, the first, the last, and the nearest to each power of two
-            between them, so that each has about twice the number of the one before; a number; `A-B`, what lies
-            between both, ends included; `A-B/S`, of that what lies a multiple of S above A; a revision's name.
-        revisions_of: asked once, and only if the suite's names are irregular.
+            between them, so that each has about twice the number of the one before; a number; `A-B`, those from
+            A to B, ends included; `A-B/S`, of these the ones a multiple of S above A; a revision's name.
+        revisions_of: function that lists a repository's revisions; called once, and only for irregular names.
         repo: a mirror to take them from.
 
     Raises:
-        InputError: nothing selected, or something listed that does not exist; says what does.
+        InputError: nothing is selected, or an item does not exist; the message says what exists.
     """
     items = [item.strip() for item in selection.split(",") if item.strip()]
     if not items:
         raise InputError(f"--checkpoints: '{suite.name}:' selects nothing; give {SELECTIONS}")
     by_name = [suite.named(repo or suite.repo, item) for item in items]
-    if suite.pattern and all(by_name):  # nothing that only the hub could tell
+    if suite.pattern and all(by_name):  # the hub need not be asked
         return tuple(sorted(filter(None, by_name), key=lambda checkpoint: checkpoint.number))
     every = suite.checkpoints(revisions_of, repo)
     if not every:
@@ -162,7 +162,7 @@ def select(suite: Suite, selection: str, revisions_of: RevisionsOf, repo: str = 
 
 
 def _item(suite: Suite, item: str, every: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """The checkpoints that one item of a selection names."""
+    """Returns the checkpoints that one item of a selection names."""
     numbers = sorted({checkpoint.number for checkpoint in every})
     if item == "all":
         return list(every)
@@ -181,27 +181,27 @@ def _item(suite: Suite, item: str, every: Sequence[Checkpoint]) -> list[Checkpoi
             raise InputError(f"--checkpoints: '{suite.name}:{item}': the stride is 0; give 1 or more")
         wanted = {n for n in numbers if first <= n <= last and (n - first) % stride == 0}
     else:
-        found = [checkpoint for checkpoint in every if _label(suite, checkpoint) == item]
-        if not found:
+        named = [checkpoint for checkpoint in every if _label(suite, checkpoint) == item]
+        if not named:
             raise InputError(
                 f"--checkpoints: '{item}' is no checkpoint of '{suite.name}', which has {_extent(suite, every)}; "
                 f"give {SELECTIONS}"
             )
-        return found
+        return named
     if not wanted:
         raise InputError(f"--checkpoints: '{suite.name}:{item}' selects nothing; the suite has {_extent(suite, every)}")
     return [checkpoint for checkpoint in every if checkpoint.number in wanted]
 
 
 def _log_spaced(numbers: Sequence[int]) -> set[int]:
-    """The first, the last, and the nearest to each power of two between them."""
+    """Returns the first, the last, and the nearest to each power of two between them."""
     powers = [2**i for i in range(numbers[-1].bit_length()) if numbers[0] < 2**i < numbers[-1]]
     nearest = (min((abs(number - power), number) for number in numbers)[1] for power in powers)
     return {numbers[0], numbers[-1], *nearest}
 
 
 def _label(suite: Suite, checkpoint: Checkpoint) -> str:
-    """What tells the checkpoint apart within its suite."""
+    """Returns a label that is unique within the suite."""
     return checkpoint.repo if suite.members else checkpoint.revision
 
 

@@ -1,6 +1,6 @@
-"""Public suites of pre-training checkpoints, as data: where each lies on the hub and what its revisions are called.
+"""Public suites of pre-training checkpoints, as data: their hub ids and the names of their revisions.
 
-Every family's comment names its source.
+The comment of each family names its source.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ AMBER = Suite(
     mirrors=("IFM/Amber",),
 )
 
-# README of EleutherAI/pythia and the PolyPythias' model cards. That step1 equals step0 throughout is no fault: the
+# README of EleutherAI/pythia and the PolyPythias' model cards. step1 equals step0 everywhere, which is no fault: the
 # first step of the warm-up has learning rate 0 (EleutherAI/gpt-neox#1373).
 PYTHIA_STEPS = (0, *(2**i for i in range(10)), *range(1000, 143_001, 1000))
 PYTHIA_PARAMETERS = {
@@ -72,8 +72,8 @@ def _pythia(size: str, variant: str = "") -> Suite:
     )
 
 
-# Model cards and README of allenai/OLMo; the tokens in a name are of its own stage, in rounded billions. Stage 2 goes
-# on from the end of stage 1; `main` of OLMo-2 is an average of the ingredients.
+# Model cards and README of allenai/OLMo; the tokens in a name are those of its stage, in rounded billions. Stage 2
+# continues stage 1; `main` of OLMo-2 is an average of the ingredients.
 OLMO_NAME = r"step(?P<number>[0-9]+)-tokens(?P<tokens>[0-9]+)B"
 INGREDIENT = r"stage2-ingredient(?P<ingredient>[0-9]+)-"
 OLMO = (
@@ -87,7 +87,7 @@ OLMO = (
 def _olmo2(
     size: str, repo: str, parameters: int, stage1: int, bytes_: int | None = None, *faults: Fault
 ) -> list[Suite]:
-    """Both stages of a size; `stage1` is how many billion tokens the name of the last checkpoint of stage 1 tells."""
+    """Returns both stages of a size; `stage1` is the billions of tokens in the name of stage 1's last checkpoint."""
     first = Suite(
         f"olmo2-{size}",
         repo,
@@ -111,7 +111,7 @@ OLMO2 = (
 )
 
 # Model cards, and batch sizes and starting points of the scripts in allenai/OLMo-core, src/scripts/official/OLMo3. The
-# 32B model's stage 3 starts from an average of two runs of stage 2, so how many tokens it has seen is not one number.
+# 32B model's stage 3 starts from an average of two runs of stage 2, so its number of tokens is not defined.
 OLMO3_7B = Suite(
     "olmo3-7b",
     "allenai/Olmo-3-1025-7B",
@@ -166,7 +166,7 @@ SMOLLM2 = (
     _smollm2("1.7B", 1_711_376_384, 256 * 4),
 )
 
-# Model card of HuggingFaceTB/SmolLM3-3B-checkpoints: every 40,000 steps, counted on through the stages.
+# Model card of HuggingFaceTB/SmolLM3-3B-checkpoints: every 40,000 steps, counted through all stages.
 SMOLLM3_GRID = (
     ("stage1-step-{}", range(40_000, 3_440_001, 40_000)),
     ("stage2-step-{}", range(3_480_000, 4_200_001, 40_000)),
@@ -225,33 +225,33 @@ SUITES = {suite.name: suite for family in FAMILIES.values() for suite in family}
 
 
 def suites_at(repo: str) -> tuple[Suite, ...]:
-    """The suites, one per stage, whose checkpoints lie at a hub id; none if it is not known."""
+    """Returns the suites, one per stage, whose checkpoints lie at a hub id; none if it is not known."""
     return tuple(suite for suite in SUITES.values() if repo in suite.repos)
 
 
 def known(repo: str, revision: str) -> Checkpoint | None:
-    """What the suites know of a revision named by its hub id; None if nothing."""
-    return next((found for suite in suites_at(repo) if (found := suite.named(repo, revision))), None)
+    """Returns the suites' checkpoint for a revision of a hub id; None if there is none."""
+    return next((checkpoint for suite in suites_at(repo) if (checkpoint := suite.named(repo, revision))), None)
 
 
 def find(name: str) -> tuple[Suite, str]:
-    """The suite of that name or hub id, and the hub id if it is that; of several stages at one hub id the first.
+    """Finds the suite of a name or hub id; returns the hub id too if it was one, and the first stage of several.
 
     Raises:
-        InputError: there is none; names the closest and all.
+        InputError: there is none; the message names the closest and all.
     """
     if name in SUITES:
         return SUITES[name], ""
-    if found := suites_at(name):
-        return found[0], name
+    if at_hub := suites_at(name):
+        return at_hub[0], name
     repos = {repo.lower(): repo for suite in SUITES.values() for repo in suite.repos}
-    close = [repos.get(found, found) for found in get_close_matches(name.lower(), [*SUITES, *repos], n=3)]
+    close = [repos.get(near, near) for near in get_close_matches(name.lower(), [*SUITES, *repos], n=3)]
     nearest = f"the closest are {', '.join(close)}; " if close else ""
     raise InputError(f"--checkpoints: no suite is called '{name}'; {nearest}there are {', '.join(FAMILIES)}")
 
 
 def describe() -> str:
-    """The suites as text, a line per family: names, first hub id, how many checkpoints each has, and their unit."""
+    """Writes the suites as text, a line per family: names, first hub id, numbers of checkpoints, and their unit."""
     rows = []
     for names, family in FAMILIES.items():
         sizes = [len(suite.members) or sum(len(numbers) for _, numbers in suite.grid) for suite in family]

@@ -1,1 +1,1 @@
-"""From flags to one call: a file per command."""
+"""Flags become one call here: a file per command."""

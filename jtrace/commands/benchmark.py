@@ -1,8 +1,8 @@
 """Measure jtrace beside torch and scikit-learn, and beside what the device could do at most.
 
-    python launch/benchmark.py --checkpoint=runs/models/smollm2 --statements=stereoset --data_dir=DATA \
+    jtrace benchmark --checkpoint=runs/models/smollm2 --statements=stereoset --data_dir=DATA \
         --limit=100 --prompts=8 --rounds=1 --out=runs/benchmark.json
-    python launch/benchmark.py --shape=amber-7b --tokenizer=runs/models/smollm2 --dtype=bfloat16 --sample=32 \
+    jtrace benchmark --shape=amber-7b --tokenizer=runs/models/smollm2 --dtype=bfloat16 --sample=32 \
         --statements=truthfulqa,toxigen,confaide,stereoset,sst2 --data_dir=DATA --rounds=2 --prompts=64 --out=h100.json
 
 Sub-benchmarks are named beside the flags: extract attention probe information load generate score sweep, which are the
@@ -126,7 +126,7 @@ def main(names: list[str]) -> int:
             new_tokens=NEW_TOKENS.value,
             prompts=PROMPTS.value,
         )
-        start = start_process([sys.executable, sys.argv[0], *(case.name for case in cases)])
+        start = start_process([sys.executable, "-P", "-m", "jtrace", "benchmark", *(case.name for case in cases)])
         report = run_all(setting, cases, start, TURNS.value, lambda so_far: write(so_far, out))
     print("\n" + "\n".join(lines(report)))
     check(report, out)

@@ -19,13 +19,17 @@ from jtrace.runtime.compilation import use_cache
 from jtrace.runtime.console import speak_without_fail
 from jtrace.runtime.distributed import leave, wait_for_all
 from jtrace.runtime.prefetch import Ahead
-from jtrace.runtime.progress import told
+from jtrace.runtime.progress import progress_lines
 
 RESEND_SECONDS = 0.05
 
 
 def run(
-    main: Callable[..., int], values: flags.FlagValues | None = None, about: str | None = None, words: bool = False
+    main: Callable[..., int],
+    values: flags.FlagValues | None = None,
+    about: str | None = None,
+    words: bool = False,
+    named: bool = False,
 ) -> None:
     """Parse flags, call `main` and exit with its status.
 
@@ -33,6 +37,7 @@ def run(
         values: the flags of the command. Each command has its own, so that several can be imported side by side.
         about: what --help says above them.
         words: whether `main` is given what stands beside the flags, a list of strings; else there may be nothing there.
+        named: whether the first of what stands there is the command's name.
 
     Bad input is one line on stderr and status 1. Ctrl-C and SIGTERM end `main` by KeyboardInterrupt, with status 130
     and 143; a second one ends the process at once. Compiled programs are kept, see `jtrace.runtime.compilation`.
@@ -41,6 +46,7 @@ def run(
     """
 
     def guarded(argv: list[str]) -> int:
+        beside = argv[2:] if named else argv[1:]
         # JAX reports every backend that it did not find.
         absl_logging.set_verbosity(absl_logging.WARNING)
         # Its faults arrive as errors; each attempt need not be told beside them.
@@ -50,12 +56,12 @@ def run(
             values.mark_as_parsed()
         try:
             _stop_on_signals()
-            if len(argv) > 1 and not words:
-                raise InputError(f"'{argv[1]}' is not a flag; write --flag=value, and see --help")
+            if beside and not words:
+                raise InputError(f"'{beside[0]}' is not a flag; write --flag=value, and see --help")
             _keep_the_host()
             use_cache()
-            with told():
-                status = main(argv[1:]) if words else main()
+            with progress_lines():
+                status = main(beside) if words else main()
                 wait_for_all("end")
             return status
         except InputError as error:
@@ -99,10 +105,10 @@ def check_device() -> None:
     """
     asked = (jax.config.values["jax_platforms"] or "").split(",")[0]
     try:
-        found, reason = jax.default_backend(), "no such device, or no JAX for it"
+        backend, reason = jax.default_backend(), "no such device, or no JAX for it"
     except RuntimeError as error:
-        found, reason = "", " ".join(str(error).split()).partition(" (set JAX")[0]
-    if not found or (found == "cpu" and asked not in ("", "cpu")):
+        backend, reason = "", " ".join(str(error).split()).partition(" (set JAX")[0]
+    if not backend or (backend == "cpu" and asked not in ("", "cpu")):
         raise InputError(
             f"JAX_PLATFORMS={asked}: not found ({reason}); unset it to compute on what is there, or install "
             "jtrace with the extra cuda or tpu"

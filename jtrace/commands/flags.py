@@ -3,14 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from typing import cast
 
-import jax
-
-from jtrace.checkpoints.refs import CheckpointRef, parse_specs
 from jtrace.errors import InputError
-from jtrace.hub.client import Hub
-from jtrace.probing.paper import PROTOCOLS
+from jtrace.probing.protocols import PROTOCOLS, Protocol
 
 MOST_LAYERS = 10_000
 KEPT = re.compile(r"(\d+)(?:-(\d+)(?:/(\d+))?)?", re.ASCII)
@@ -114,7 +110,7 @@ def parse_keep(text: str, steps: int) -> tuple[int, ...]:
     return tuple(sorted(kept))
 
 
-def parse_protocols(names: Sequence[str]) -> tuple[str, ...]:
+def parse_protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
     """Protocols, each once.
 
     Raises:
@@ -122,28 +118,4 @@ def parse_protocols(names: Sequence[str]) -> tuple[str, ...]:
     """
     if not names or not set(names) <= set(PROTOCOLS):
         raise InputError(f"--protocol={','.join(names)}: known are {', '.join(PROTOCOLS)}")
-    return tuple(dict.fromkeys(names))
-
-
-def parse_dtype(name: str) -> str:
-    """The type that `auto` stands for: bfloat16, or float32 on a CPU; any other as it is."""
-    if name != "auto":
-        return name
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-
-
-def hub_of(cache_dir: str | Path | None) -> Hub:
-    """The hub whose downloads lie in a folder laid out as HF_HOME; None is Hugging Face's own."""
-    return Hub(Path(cache_dir) / "hub" if cache_dir else None)
-
-
-def parse_checkpoint(spec: str, flag: str, hub: Hub) -> CheckpointRef:
-    """The one checkpoint that a spec names.
-
-    Raises:
-        InputError: it names several, or none.
-    """
-    refs = parse_specs([spec], hub.revisions)
-    if len(refs) != 1:
-        raise InputError(f"{flag}={spec} names {len(refs)} checkpoints; name one")
-    return refs[0]
+    return tuple(dict.fromkeys(cast(Sequence[Protocol], names)))

@@ -1,14 +1,14 @@
 """Pre-train a Llama-style decoder, or go on from a checkpoint, and keep a checkpoint of every step you name.
 
-    python launch/pretrain.py --text=corpus.txt --preset=tiny --steps=1000 --keep=log,0-1000/100 --out=runs/mine
-    python launch/pretrain.py --text=chats.jsonl --init_from=runs/mine@1000 --steps=200 --out=runs/mine-chat
-    python launch/trace.py --checkpoints=runs/mine --statements=mine.csv --out=runs/mine-traced
+    jtrace pretrain --text=corpus.txt --preset=tiny --steps=1000 --keep=log,0-1000/100 --out=runs/mine
+    jtrace pretrain --text=chats.jsonl --init_from=runs/mine@1000 --steps=200 --out=runs/mine-chat
+    jtrace trace --checkpoints=runs/mine --statements=mine.csv --out=runs/mine-traced
 
 A .txt file holds one document per line; a .jsonl file one object per line, `text`, or `messages` with `role` and
 `content`, of which what the assistant says is learnt. hub:org/name is a dataset of the hub; options follow as
 :config=NAME, :split=NAME (train), :column=NAME (text, or messages) and :limit=COUNT. The text is tokenised once, into
 OUT/tokens; a tokeniser is trained on its first 200 million characters. Every kept step is a folder OUT/step000200 that
-can be traced, converted to Hugging Face's form (launch/convert.py), or trained on. The same command goes on after a
+can be traced, converted to Hugging Face's form (jtrace convert), or trained on. The same command goes on after a
 kill, and ends with the params of an uninterrupted run.
 
 log.jsonl in OUT has a line per step: loss and validation_loss (nats per token), learning_rate, grad_norm, tokens.
@@ -19,15 +19,17 @@ from pathlib import Path
 from absl import flags
 
 from jtrace.checkpoints.load import read_config_json
-from jtrace.checkpoints.refs import HubSource
+from jtrace.checkpoints.refs import HubSource, parse_one
 from jtrace.commands import cli
-from jtrace.commands.flags import hub_of, parse_checkpoint, parse_dtype, parse_keep
+from jtrace.commands.flags import parse_keep
 from jtrace.data.corpus.readers import read_documents
 from jtrace.errors import InputError
+from jtrace.hub.client import hub_in
 from jtrace.models.families import read_model_config
 from jtrace.models.presets import PRESETS, find_preset
 from jtrace.pretraining.run import PretrainConfig, pretrain
 from jtrace.pretraining.step import Optimisation
+from jtrace.runtime.devices import computing_dtype
 
 FLAGS = flags.FlagValues()
 TEXT = flags.DEFINE_multi_string(
@@ -137,7 +139,7 @@ def main() -> int:
     steps = STEPS.value
     if steps < 1:
         raise InputError(f"--steps={steps}: a number above 0 is needed")
-    dtype = parse_dtype(DTYPE.value)
+    dtype = computing_dtype(DTYPE.value)
     config = PretrainConfig(
         Optimisation(
             steps=steps,
@@ -175,8 +177,8 @@ def _cache_dir() -> Path | None:
 
 def _checkpoint(spec: str) -> Path:
     """The folder that --init_from names, downloaded if need be."""
-    hub = hub_of(CACHE_DIR.value)
-    source = parse_checkpoint(spec, "--init_from", hub).source
+    hub = hub_in(CACHE_DIR.value)
+    source = parse_one(spec, hub.revisions, "--init_from").source
     if isinstance(source, HubSource):
         return hub.fetch(hub.look(source.repo, source.revision), progress=str(source))
     return source

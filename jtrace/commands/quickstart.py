@@ -1,17 +1,17 @@
-"""From nothing to a report: pre-train a small model, fine-tune it to chat, trace every kept step, steer, report.
+"""The whole way, to a report: pre-train a small model, fine-tune it to chat, trace every kept step, steer, report.
 
-    python launch/quickstart.py
+    jtrace quickstart
 
 Needs no network and no accelerator: the text is of an invented world whose truths and prejudices are known
 (jtrace/data/world). Takes five to six minutes and 1.3 GB on two CPU cores, and ends with the address of the report:
-what is true and what is a prejudice is represented late in training, far above what the bare texts give away, and
-vectors of late checkpoints move what the chat model says, those of early ones do not.
+whether, when and in which layers what is true and what is a prejudice come to be represented, beside what the bare
+texts give away, and what vectors of early and late checkpoints do to the chat model. docs/pretraining.md says what was
+found over seeds.
 
-Every stage prints the command that it runs; these are the scripts that real models are traced with. Stages that are
+Every stage prints the command that it runs; these are the commands that real models are traced with. Stages that are
 done are not done again, and a killed one goes on where it was.
 """
 
-import os
 import shlex
 import subprocess
 import sys
@@ -33,14 +33,14 @@ STEPS = flags.DEFINE_integer(
 
 
 def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
-    """Stages in order: a heading, and a script of `launch/` with its flags."""
+    """Stages in order: a heading, and a command with its flags."""
     tenth, chat_steps = steps // 10, steps // 20
     pretrain, chat, trace = (str(out / name) for name in ("pretrain", "chat", "trace"))
     sources = [f"pretrain@step{step:06d}" for step in (tenth, steps // 2, steps)] + [f"chat@step{chat_steps:06d}"]
     training = ["--rows=16", "--context=64", f"--seed={seed}", f"--save_every={tenth}", f"--validate_every={tenth}"]
     return {
         "Pre-train a model of 1 M parameters on text of the world": [
-            "pretrain.py",
+            "pretrain",
             f"--text=world:seed={seed}:documents={40 * steps}",
             "--preset=tiny",
             "--vocab_size=1280",
@@ -52,7 +52,7 @@ def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
             f"--out={pretrain}",
         ],
         "Fine-tune it on conversations": [
-            "pretrain.py",
+            "pretrain",
             f"--text=world-chat:seed={seed}:documents={2 * steps}",
             f"--init_from={pretrain}@{steps}",
             f"--steps={chat_steps}",
@@ -63,7 +63,7 @@ def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
             f"--out={chat}",
         ],
         "Trace every kept step on five dimensions": [
-            "trace.py",
+            "trace",
             f"--checkpoints={pretrain};{chat}",
             f"--statements=world:seed={seed}",
             "--protocol=paper",
@@ -71,7 +71,7 @@ def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
             f"--out={trace}",
         ],
         "Steer the chat model with vectors of pre-training": [
-            "steer.py",
+            "steer",
             f"--target={chat}@{chat_steps}",
             f"--vectors={','.join(f'{trace}/vectors/{source}.safetensors' for source in sources)}",
             "--vector_set=world-reliability,world-fairness",
@@ -82,7 +82,7 @@ def stages(out: Path, seed: int, steps: int) -> dict[str, list[str]]:
             "--random=1",
             f"--out={trace}",
         ],
-        "Report": ["report.py", f"--run={trace}"],
+        "Report": ["report", f"--run={trace}"],
     }
 
 
@@ -104,10 +104,10 @@ def run_stage(command: list[str]) -> int:
 
 def main() -> int:
     began, out = time.monotonic(), Path(OUT.value)
-    for number, (heading, (script, *arguments)) in enumerate(stages(out, SEED.value, STEPS.value).items(), 1):
-        command = [os.path.relpath(Path(sys.argv[0]).with_name(script)), *arguments]
-        print(f"\n{number}. {heading}\n   python {shlex.join(command)}\n", flush=True)
-        status = run_stage([sys.executable, *command])
+    for number, (heading, command) in enumerate(stages(out, SEED.value, STEPS.value).items(), 1):
+        print(f"\n{number}. {heading}\n   jtrace {shlex.join(command)}\n", flush=True)
+        # -P: what lies in the folder that it is called from is not imported.
+        status = run_stage([sys.executable, "-P", "-m", "jtrace", *command])
         if status:
             return status
     report = out / "trace" / "report.html"

@@ -1,6 +1,6 @@
 """Write the report of a run: one HTML page with its tables and figures, to be opened from disk.
 
-    python launch/report.py --run=runs/smollm2
+    jtrace report --run=runs/smollm2
 
 Works on any run directory, finished or not, also while a sweep writes into it, and says at the top how many checkpoints
 are there so far. Makes tables of the course of pre-training and
@@ -18,7 +18,7 @@ from jtrace.report.build import write_report
 from jtrace.runs.run_directory import RunDirectory
 
 FLAGS = flags.FlagValues()
-RUN = flags.DEFINE_string("run", None, "Run directory, as launch/trace.py writes it.", required=True, flag_values=FLAGS)
+RUN = flags.DEFINE_string("run", None, "Run directory, as jtrace trace writes it.", required=True, flag_values=FLAGS)
 OUT = flags.DEFINE_string("out", None, "File to write; report.html in the run directory by default.", flag_values=FLAGS)
 
 

@@ -1,81 +1,76 @@
 """Steer a model and measure what it does: vectors × layers × strengths × tasks.
 
-    python launch/steer.py --target=runs/models/smollm2 --vectors=runs/smollm2/vectors/smollm2.safetensors \\
+    jtrace steer --target=runs/models/smollm2 --vectors=runs/smollm2/vectors/smollm2.safetensors \\
         --vector_set=stereoset --tasks=stereoset,perplexity --layers=15 --strengths=-2,-1,0,1,2 \\
         --data_dir=data --out=runs/smollm2
 
-A vector that launch/trace.py made of a checkpoint is added, times each strength, to the output of each layer of the
+A vector that jtrace trace made of a checkpoint is added, times each strength, to the output of each layer of the
 target; the tasks are asked under each. Takes a few minutes for a model of 135 M parameters and 1,000 prompts on two CPU
 cores. It ends with a table of what each vector did at its best strength, or under --protocol=sound at the one that was
 chosen on a part of the rows and is reported on the others, beside a random direction of equal norm (--random). Tables,
-completions and figures are in the run directory, launch/report.py tells of them. A rerun does only what is missing.
+completions and figures are in the run directory, jtrace report tells of them. A rerun does only what is missing.
 """
 
 import dataclasses
-import glob
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-import jax.numpy as jnp
 from absl import flags
 
 from jtrace.checkpoints.content import read_content
-from jtrace.checkpoints.load import read_config_json
-from jtrace.checkpoints.names import in_order
-from jtrace.checkpoints.refs import CheckpointRef, HubSource
+from jtrace.checkpoints.local import local_folder
+from jtrace.checkpoints.refs import CheckpointRef, parse_one
 from jtrace.commands import cli
 from jtrace.commands.flags import (
-    hub_of,
-    parse_checkpoint,
-    parse_dtype,
     parse_layer_groups,
     parse_protocols,
     parse_strengths,
     parse_vector_layers,
 )
+from jtrace.commands.target import load_target
 from jtrace.data.loading import read_all
-from jtrace.data.tokenizer import SpecialTokens, class_disagreement
+from jtrace.data.tokenizer import SpecialTokens
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import TASKS, Judges, TaskSources, assumed_meanings, read_tasks
-from jtrace.hub.client import Hub
-from jtrace.inference.language_model import load_language_model
-from jtrace.models.families import read_model_config
+from jtrace.evaluation.registry import HARNESS_TASK, TASKS, Judges, TaskSources, assumed_meanings, read_tasks
+from jtrace.hub.client import Hub, hub_in
+from jtrace.inference.language_model import LanguageModel
 from jtrace.models.intervention import POSITIONS, Positions
-from jtrace.probing.vectors import Vectors, read_vectors
-from jtrace.report.figures.draw import draw_all
+from jtrace.report.figures.draw import draw_steered
 from jtrace.report.summary import as_text, steering_effects
-from jtrace.runs.record import check_steering_out, open_steering
-from jtrace.runtime.paths import matching, whole
-from jtrace.steering.experiment import SteerConfig, check_steering, steer, vectors_for, with_controls
-from jtrace.steering.vector import OPERATORS, Operator, combined, no_vector
-
-STEERED = ("comparison", "steering", "agreement")
-Scale = Literal["std", "plain"]
-SCALES: tuple[Scale, ...] = ("std", "plain")
+from jtrace.runs.names import first_set
+from jtrace.runs.open_run import check_steering_out, open_steering
+from jtrace.runs.run_directory import RunDirectory
+from jtrace.runtime.devices import computing_dtype
+from jtrace.runtime.paths import whole
+from jtrace.steering.conditions import SteerConfig
+from jtrace.steering.experiment import check_steering, steer
+from jtrace.steering.target_vectors import SCALES, Scale, VectorChoice
+from jtrace.steering.vector import OPERATORS, Operator, SteeringVector, no_vector
 
 
 @dataclass(frozen=True)
-class VectorChoice:
-    """A choice of vectors to steer a target with.
+class SteerCommand:
+    """A steering command, as its flags say it.
 
     Attributes:
-        files: of RUN/vectors; globs are read in the order of the steps in their names.
-        sets: expressions as `jtrace.steering.vector.combined` reads them; empty for the only set of the files.
-        towards_good: turned so that a positive strength is the trustworthy direction.
-        any_family: see `jtrace.steering.experiment.vectors_for`.
-        layers: which layer each row of a file is of, where the files do not say, see `Vectors.of_layers`; or None.
-        scale: `std` for vectors as files hold them, `plain` for plain differences of class means, see `Vectors.plain`.
+        out: the run directory.
+        tasks: names.
+        tokenizer: folder; None for the target's own.
     """
 
-    files: tuple[str, ...]
-    sets: tuple[str, ...] = ()
-    towards_good: bool = False
-    any_family: bool = False
-    layers: tuple[int | None, ...] | None = None
-    scale: Scale = "std"
+    out: Path
+    target: CheckpointRef
+    vectors: VectorChoice
+    tasks: tuple[str, ...]
+    sources: TaskSources
+    judges: Judges
+    config: SteerConfig
+    dtype: str
+    tokenizer: Path | None = None
+    hub: Hub = field(default_factory=Hub)
 
 
 FLAGS = flags.FlagValues()
@@ -90,7 +85,8 @@ VECTORS = flags.DEFINE_list(
     "vectors",
     [],
     "Files of RUN/vectors, or globs of them, separated by commas; each is a source checkpoint. Other kinds of vectors "
-    "lie in folders of their own (RUN/vectors/whitened/…), see --vector_kinds of launch/trace.py.",
+    "lie in folders of their own (RUN/vectors/whitened/…), see --vector_kinds of jtrace trace. Files of other tools "
+    "are read too: .gguf (llama.cpp, repeng), .pt (lm-eval), .npz, .safetensors.",
     flag_values=FLAGS,
 )
 VECTOR_SET = flags.DEFINE_list(
@@ -121,7 +117,9 @@ STATEMENTS = flags.DEFINE_list(
     "Files of statement sets that tasks of the same name ask about; else they are in --data_dir or on the hub.",
     flag_values=FLAGS,
 )
-TASK_NAMES = flags.DEFINE_list("tasks", None, f"What is asked: {', '.join(TASKS)}.", required=True, flag_values=FLAGS)
+TASK_NAMES = flags.DEFINE_list(
+    "tasks", None, f"What is asked: {', '.join((*TASKS, HARNESS_TASK))}.", required=True, flag_values=FLAGS
+)
 LAYERS = flags.DEFINE_string(
     "layers",
     "all",
@@ -191,7 +189,11 @@ TEXT = flags.DEFINE_string(
     flag_values=FLAGS,
 )
 SHOTS = flags.DEFINE_integer(
-    "shots", None, "Worked examples of capability tasks; by default 5 for mmlu.", lower_bound=0, flag_values=FLAGS
+    "shots",
+    None,
+    "Worked examples of capability tasks and of lm-eval's; by default 5 for mmlu.",
+    lower_bound=0,
+    flag_values=FLAGS,
 )
 TOXICITY_JUDGE = flags.DEFINE_string(
     "toxicity_judge", None, "Folder of the classifier that judges toxigen's completions.", flag_values=FLAGS
@@ -231,14 +233,19 @@ CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept, la
 
 def main() -> int:
     cli.check_device()
+    return steer_into(_command())
+
+
+def _command() -> SteerCommand:
+    """The flags' values, checked."""
     protocols = parse_protocols(PROTOCOL.value)
     data_dir, cache_dir, toxicity, truth, info, tokenizer = (
         Path(flag.value) if flag.value else None
         for flag in (DATA_DIR, CACHE_DIR, TOXICITY_JUDGE, TRUTH_JUDGE, INFO_JUDGE, TOKENIZER)
     )
-    hub = hub_of(cache_dir)
-    target = parse_checkpoint(TARGET.value, "--target", hub)
-    seeds = RANDOM.value if RANDOM.value is not None else int("sound" in PROTOCOL.value)
+    hub = hub_in(cache_dir)
+    target = parse_one(TARGET.value, hub.revisions, "--target")
+    seeds = RANDOM.value if RANDOM.value is not None else int("sound" in protocols)
     config = SteerConfig(
         strengths=parse_strengths(STRENGTHS.value),
         layers=parse_layer_groups(LAYERS.value),
@@ -251,7 +258,7 @@ def main() -> int:
         seed=SEED.value,
     )
     statements = tuple(whole(STATEMENTS.value))
-    data = TaskSources(
+    sources = TaskSources(
         statements=read_all(statements, data_dir, cache_dir) if statements else (),
         text=TEXT.value,
         data_dir=data_dir,
@@ -260,45 +267,30 @@ def main() -> int:
         shots=SHOTS.value,
         seed=SEED.value,
     )
-    dtype = parse_dtype(DTYPE.value)
-    return steer_into(
-        Path(OUT.value),
-        target,
-        VectorChoice(
-            tuple(whole(VECTORS.value)),
-            tuple(VECTOR_SET.value),
-            TOWARDS_GOOD.value,
-            ANY_FAMILY.value,
-            parse_vector_layers(VECTOR_LAYERS.value),
-            cast(Scale, VECTOR_SCALE.value),
-        ),
-        TASK_NAMES.value,
-        data,
-        Judges(toxicity, truth, info),
-        config,
-        dtype=dtype,
+    vectors = VectorChoice(
+        tuple(whole(VECTORS.value)),
+        tuple(VECTOR_SET.value),
+        TOWARDS_GOOD.value,
+        ANY_FAMILY.value,
+        parse_vector_layers(VECTOR_LAYERS.value),
+        cast(Scale, VECTOR_SCALE.value),
+    )
+    return SteerCommand(
+        out=Path(OUT.value),
+        target=target,
+        vectors=vectors,
+        tasks=tuple(TASK_NAMES.value),
+        sources=sources,
+        judges=Judges(toxicity, truth, info),
+        config=config,
+        dtype=computing_dtype(DTYPE.value),
         tokenizer=tokenizer,
         hub=hub,
     )
 
 
-def steer_into(
-    out: Path,
-    target: CheckpointRef,
-    choice: VectorChoice,
-    names: Sequence[str],
-    data: TaskSources,
-    judges: Judges,
-    config: SteerConfig,
-    *,
-    dtype: str,
-    tokenizer: Path | None = None,
-    hub: Hub | None = None,
-) -> int:
+def steer_into(command: SteerCommand) -> int:
     """Steer a target and leave what it did in a run directory.
-
-    Args:
-        names: of tasks.
 
     Returns:
         The exit status: 0.
@@ -306,95 +298,52 @@ def steer_into(
     Raises:
         InputError: something is wrong with what was given; completions that were made until then are kept.
     """
-    check_steering_out(out)
-    files = [(path, _read(path, choice)) for path in vector_files(choice.files)]
-    sets = choice.sets or _only_set(files, data) if files else ()
-    data = dataclasses.replace(data, vector_sets=tuple(dict.fromkeys(map(_first_set, sets))))
-    tasks = read_tasks(names, config.protocols, data, judges)
-    for warning in assumed_meanings(names, data):
+    check_steering_out(command.out)
+    files = command.vectors.read()
+    sets = command.vectors.sets_of(files, command.sources.statements)
+    sources = dataclasses.replace(command.sources, vector_sets=tuple(dict.fromkeys(map(first_set, sets))))
+    tasks = read_tasks(command.tasks, command.config.protocols, sources, command.judges)
+    for warning in assumed_meanings(command.tasks, sources):
         print(f"warning: {warning}", file=sys.stderr)
-    folder = _folder(target, hub or Hub())
-    content = read_content(folder, tokenizer)
-    model = load_language_model(folder, target.name, jnp.dtype(dtype), tokenizer, config.special_tokens)
-    if disagreement := class_disagreement(tokenizer or folder):
-        print(f"warning: {tokenizer or folder}: {disagreement}", file=sys.stderr)
+    model, weights = _load_target(command)
+    config = command.config
     if files:
-        vectors = [
-            vector.towards_good() if choice.towards_good else vector
-            for path, found in files
-            for by_set in (vectors_for(model, found, path, choice.any_family),)
-            for vector in (combined(expression, by_set) for expression in sets)
-        ]
-        vectors = with_controls(vectors, config.random)
+        vectors = command.vectors.in_target(model, files, sets, config.random)
     else:
-        if any(config.strengths):
-            raise InputError(
-                "--vectors names nothing; give files of RUN/vectors, or --strengths=0 to ask the model as it is"
-            )
         # Without steering all layers are one.
         config = dataclasses.replace(config, layers=((0,),))
-        vectors = [no_vector(model.config.depth, model.config.width)]
+        vectors = [_no_vector(model, config)]
     check_steering(model, vectors, tasks, config)
-    run = open_steering(out, target.name)
-    steer(run.path / "steering", model, vectors, tasks, config, content.key)
-    there = run.read_steering()
-    of_these = there["vector_from"].isin([vector.source for vector in vectors]) & (there["target"] == model.name)
-    table = steering_effects(there[of_these])
-    if len(table):
-        print(f"\n{as_text(table)}")
-    print(f"\ntables       {out / 'steering'}\ncompletions  {out / 'completions'}")
-    figures = draw_all(run, run.read_metrics())
-    if drawn := [str(figure.path) for figure in figures if figure.section in STEERED]:
-        print("figures      " + "\n             ".join(drawn))
-    print(f"report       python launch/report.py --run={out}", flush=True)
+    run = open_steering(command.out, command.target.name)
+    steer(run.path / "steering", model, vectors, tasks, config, weights)
+    _conclude(run, model.name, vectors)
     return 0
 
 
-def _read(path: Path, choice: VectorChoice) -> Vectors:
-    found = read_vectors(path)
-    if choice.layers is not None:
-        found = found.of_layers(choice.layers, path)
-    return found.plain(path) if choice.scale == "plain" else found
+def _load_target(command: SteerCommand) -> tuple[LanguageModel, str]:
+    """The model, and the key of its content."""
+    folder, tokenizer = local_folder(command.target, command.hub), command.tokenizer
+    content = read_content(folder, tokenizer)
+    special_tokens = command.config.special_tokens
+    return load_target(folder, command.target.name, command.dtype, tokenizer, special_tokens), content.key
 
 
-def vector_files(specs: Sequence[str]) -> list[Path]:
-    """The files that paths and globs name, those of a glob in the order of the steps in their names.
-
-    Raises:
-        InputError: a glob that matches nothing.
-    """
-    found: list[str] = []
-    for spec in specs:
-        # A file that is not there is named when it is read.
-        matched = in_order(matching(spec)) if glob.has_magic(spec) else [spec]
-        if not matched:
-            raise InputError(f"--vectors: '{spec}' matches nothing; name files of RUN/vectors")
-        found += matched
-    return [Path(path) for path in dict.fromkeys(found)]
+def _no_vector(model: LanguageModel, config: SteerConfig) -> SteeringVector:
+    if any(config.strengths):
+        raise InputError(
+            "--vectors names nothing; give files of RUN/vectors, or --strengths=0 to ask the model as it is"
+        )
+    return no_vector(model.config.depth, model.config.width)
 
 
-def _only_set(files: Sequence[tuple[Path, Vectors]], data: TaskSources) -> tuple[str, ...]:
-    """The set that --vector_set need not name: the only one, or those of --statements."""
-    path, first = files[0]
-    if len(first.arrays) == 1:
-        return tuple(first.arrays)
-    given = tuple(statements.name for statements in data.statements if statements.name in first.arrays)
-    if not given:
-        raise InputError(f"{path}: holds vectors of {', '.join(first.arrays)}; say which by --vector_set")
-    return given
-
-
-def _first_set(expression: str) -> str:
-    """The first set of a sum."""
-    return expression.split("+")[0].rpartition("*")[2]
-
-
-def _folder(target: CheckpointRef, hub: Hub) -> Path:
-    """Where the target's files lie; from the hub after its config was looked at."""
-    if not isinstance(target.source, HubSource):
-        return Path(str(target.source))
-    listing = hub.look(target.source.repo, target.source.revision)
-    small = hub.fetch_small(listing)
-    read_model_config(read_config_json(small), str(small / "config.json"))
-    hub.check_space([listing])
-    return hub.fetch(listing, target.name)
+def _conclude(run: RunDirectory, target: str, vectors: Sequence[SteeringVector]) -> None:
+    """Print what these vectors did to the target, and where tables, completions and figures are."""
+    rows = run.read_steering()
+    of_these = rows["vector_from"].isin([vector.source for vector in vectors]) & (rows["target"] == target)
+    table = steering_effects(rows[of_these])
+    if len(table):
+        print(f"\n{as_text(table)}")
+    print(f"\ntables       {run.path / 'steering'}\ncompletions  {run.path / 'completions'}")
+    if figures := draw_steered(run, run.read_metrics()):
+        print("figures      " + "\n             ".join(str(figure.path) for figure in figures))
+    print(f"report       jtrace report --run={run.path}", flush=True)

@@ -1,8 +1,8 @@
 """Trace checkpoints: linear probes, mutual information and steering vectors of every layer.
 
-    python launch/trace.py --checkpoints=runs/models/smollm2 --statements=statements.csv --out=runs/smollm2
-    python launch/trace.py --checkpoints=runs/models/smollm2 --statements=a.csv --protocol=paper,sound --out=runs/both
-    python launch/trace.py --checkpoints=pythia-160m:log --statements=statements.csv --out=runs/pythia --dry_run
+    jtrace trace --checkpoints=runs/models/smollm2 --statements=statements.csv --out=runs/smollm2
+    jtrace trace --checkpoints=runs/models/smollm2 --statements=a.csv --protocol=paper,sound --out=runs/both
+    jtrace trace --checkpoints=pythia-160m:log --statements=statements.csv --out=runs/pythia --dry_run
 
 Takes one to two minutes for a model of 135 M parameters and 2,000 short statements on two CPU cores. It first says what
 is odd in the statements, prints a line per checkpoint, ends with a table of the best layer of each set, and leaves
@@ -20,12 +20,10 @@ Checkpoints of a public suite are selected by SUITE:ITEMS, items separated by co
 a range A-B; a range with a stride A-B/S; a revision by name.
 """
 
-import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax
 from absl import flags
@@ -33,31 +31,29 @@ from absl import flags
 from jtrace.checkpoints.refs import CheckpointRef, parse_specs
 from jtrace.checkpoints.suites import describe
 from jtrace.commands import cli
-from jtrace.commands.flags import hub_of, parse_dtype, parse_layers, parse_protocols
-from jtrace.data import linter
+from jtrace.commands.flags import parse_layers, parse_protocols
 from jtrace.data.loading import read_all
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import SpecialTokens
-from jtrace.dynamics.write import write_course
 from jtrace.errors import InputError
-from jtrace.evaluation.registry import JUDGED, TASKS, Judges, TaskSources, assumed_meanings, read_tasks
+from jtrace.evaluation.registry import HARNESS_TASK, JUDGED, TASKS, Judges, TaskSources, assumed_meanings, read_tasks
 from jtrace.evaluation.task import Task
-from jtrace.hub.client import Hub
+from jtrace.hub.client import Hub, hub_in
 from jtrace.models.sharding import Layout, default_layout, parse_mesh
 from jtrace.probing.sound_set import SoundConfig
 from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.report.figures.draw import draw_all
 from jtrace.report.summary import as_text, best_layers, comparison_text
-from jtrace.runs.record import open_run
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import most_memory, parse_size
-from jtrace.runtime.distributed import initialize, wait_for_all
+from jtrace.runtime.devices import computing_dtype
+from jtrace.runtime.distributed import initialize
 from jtrace.runtime.paths import whole
 from jtrace.sweep.behaviour import behaviour_protocols
 from jtrace.sweep.config import SweepConfig
+from jtrace.sweep.into_run import Swept, sweep_into
 from jtrace.sweep.plan import make_plan, plan_text
-from jtrace.sweep.run import check_disk, check_models, check_sets, list_remote, sweep
-from jtrace.sweep.work import Limits, Work, untraced
+from jtrace.sweep.work import Limits, Work
 
 FLAGS = flags.FlagValues()
 CHECKPOINTS = flags.DEFINE_multi_string(
@@ -217,7 +213,7 @@ BEHAVIOUR = flags.DEFINE_list(
     "behaviour",
     [],
     "Tasks that each checkpoint is asked as well, without steering, so that probes and behaviour can be compared: "
-    f"{', '.join(UNJUDGED)}. Reads all layers.",
+    f"{', '.join((*UNJUDGED, HARNESS_TASK))}. Reads all layers.",
     flag_values=FLAGS,
 )
 LIMIT = flags.DEFINE_integer(
@@ -244,7 +240,7 @@ def main() -> int:
     unknown = [kind for kind in VECTOR_KINDS.value if kind not in KINDS]
     if unknown:
         raise InputError(f"--vector_kinds={','.join(VECTOR_KINDS.value)}: known are {', '.join(KINDS)}")
-    dtype = parse_dtype(DTYPE.value)
+    dtype = computing_dtype(DTYPE.value)
     config = SweepConfig(
         dtype=dtype,
         protocols=protocols,
@@ -264,12 +260,12 @@ def main() -> int:
         ),
     )
     data_dir, cache_dir = (Path(flag.value) if flag.value else None for flag in (DATA_DIR, CACHE_DIR))
-    hub = hub_of(cache_dir)
+    hub = hub_in(cache_dir)
     refs = parse_specs(CHECKPOINTS.value, hub.revisions)
     sets = read_all(whole(STATEMENTS.value), data_dir, cache_dir)
     judged = [task for task in BEHAVIOUR.value if task in JUDGED]
     if judged:
-        raise InputError(f"--behaviour: {judged[0]} needs a judge; ask it by launch/steer.py with --strengths=0")
+        raise InputError(f"--behaviour: {judged[0]} needs a judge; ask it by jtrace steer with --strengths=0")
     names = tuple(statements.name for statements in sets)
     data = TaskSources(sets, names, data_dir=data_dir, cache_dir=cache_dir, limit=LIMIT.value)
     asked = BEHAVIOUR.value
@@ -318,35 +314,18 @@ def trace_into(
     Raises:
         InputError: nothing could be started, or the sweep was given up.
     """
-    check_sets(sets, config)
-    first, hub, limits = jax.process_index() == 0, hub or Hub(), limits or Limits()
-    run, data = RunDirectory(out), {s.name: s.fingerprint for s in sets}
-    work = Work(refs, sets, config, tasks, layout=layout, one_mesh=one_mesh)
-    with ExitStack() as hold:
-        odd = {s.name: linter.lint(s) for s in sets} if first else {}
-        if first:
-            about = {s.name: _about(s, odd[s.name]) for s in sets}
-            open_run(out, config.record(), data, [ref.name for ref in refs], about, hold)
-        wait_for_all("the run directory")
-        left = untraced(work, run)
-        work = dataclasses.replace(work, listings=list_remote(left, hub))
-        check_disk(work.listings, limits, hub)
-        check_models(left, work, limits, hub)
-        if first:
-            for name, findings in odd.items():
-                print(linter.as_text(name, findings), file=sys.stderr)
-        failures = sweep(work, limits, run, hub)
-        wait_for_all("the last checkpoint")
-    if not first:
-        return 1 if failures else 0
-    _conclude(run, config)
-    return _status(work, run, failures)
+    limits, work = limits or Limits(), Work(refs, sets, config, tasks, layout=layout, one_mesh=one_mesh)
+    swept = sweep_into(out, work, limits, hub or Hub(), say=lambda text: print(text, file=sys.stderr))
+    if jax.process_index() > 0:
+        return 1 if swept.failures else 0
+    _conclude(swept.run, config)
+    return _status(work, swept)
 
 
-def _status(work: Work, run: RunDirectory, failures: Mapping[str, str]) -> int:
+def _status(work: Work, swept: Swept) -> int:
     """0 if every checkpoint is traced, by whichever process; says how many are not."""
-    left, on_record = untraced(work, run), run.failures()
-    failed = [ref for ref in left if ref.name in failures or ref.name in on_record]
+    run, left, on_record = swept.run, swept.left, swept.run.failures()
+    failed = [ref for ref in left if ref.name in swept.failures or ref.name in on_record]
     if failed:
         print(f"{len(failed)} of {len(work.refs)} checkpoints failed, see {run.path}/failures.jsonl", file=sys.stderr)
     if len(left) > len(failed):
@@ -355,7 +334,7 @@ def _status(work: Work, run: RunDirectory, failures: Mapping[str, str]) -> int:
             "with what is missing",
             file=sys.stderr,
         )
-    return 1 if left or failures else 0
+    return 1 if left or swept.failures else 0
 
 
 def _conclude(run: RunDirectory, config: SweepConfig) -> None:
@@ -371,22 +350,9 @@ def _conclude(run: RunDirectory, config: SweepConfig) -> None:
     vectors = [run.path / "vectors" / ("" if kind == MASS_MEAN else kind) for kind in config.vector_kinds]
     print(f"\ntables   {run.path}/metrics/*.parquet")
     print("vectors  " + "\n         ".join(f"{folder}/*.safetensors" for folder in vectors))
-    write_course(run, metrics)
     if (run.path / "dynamics").is_dir():
         print(f"course   {run.path}/dynamics/*.parquet")
     figures = draw_all(run, metrics)
     print("figures  " + "\n         ".join(str(figure.path) for figure in figures))
     for warning in run.audit():
         print(f"warning: {warning}", file=sys.stderr)
-
-
-def _about(statements: Statements, odd: Sequence[linter.LintWarning]) -> dict[str, Any]:
-    """Facts of a set for the report: source, rows, labels, oddities."""
-    return {
-        "source": statements.source,
-        "dimension": statements.dimension,
-        "rows": len(statements),
-        "label_one_rows": int(statements.labels.sum()),
-        "label_one": statements.info.label_one if statements.info else None,
-        "odd": [f"{finding.kind}: {finding.message}" for finding in odd],
-    }

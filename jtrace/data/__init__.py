@@ -1,1 +1,1 @@
-"""Where statements come from, how they are split, and how they are packed for the forward."""
+"""Statements, their sources, splits and groups; tokens; and text for pre-training."""

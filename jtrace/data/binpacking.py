@@ -1,22 +1,22 @@
-"""Pieces into rows of one width, by best fit (Johnson et al. 1974)."""
+"""Bin packing of pieces into rows of one width, by best fit (Johnson et al. 1974)."""
 
 import numpy as np
 from jaxtyping import Int
 
 
 def best_fit(lengths: Int[np.ndarray, " P"], width: int) -> tuple[Int[np.ndarray, " P"], int]:
-    """The row of each piece, int64, and how many rows there are: the longest first, each where it leaves least room.
+    """Assigns a row to each piece, int64, and counts the rows: longest piece first, each where it leaves least room.
 
-    Pieces of one length go together, and so do rows with as much room: as a row that took a piece has less room than
-    any other that could, it takes the next one too, until none fits.
+    Pieces of one length are placed together, and so are rows of equal room. A row that took a piece has less room than
+    any other that could take the next one, so it takes pieces until none fits.
 
     Args:
-        lengths: falling, from 1 to `width`.
+        lengths: lengths of the pieces, from 1 to `width`, in falling order.
     """
     row_of = np.empty(len(lengths), np.int64)
     with_room: list[list[np.ndarray]] = [[] for _ in range(width)]
     opened = done = 0
-    for length, count in zip(*(found[::-1] for found in np.unique(lengths, return_counts=True)), strict=True):
+    for length, count in zip(*(part[::-1] for part in np.unique(lengths, return_counts=True)), strict=True):
         last = done + count
         for room in range(length, width + 1):
             if done == last:

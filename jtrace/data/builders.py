@@ -1,6 +1,6 @@
-"""Pure builders of the five built-in sets: rows of a public source → labelled, grouped statements.
+"""Builders of the five built-in sets: from rows of a public source to labelled, grouped statements.
 
-docs/statement_sets.md says how, set by set, and why so.
+docs/statement_sets.md gives the rules of each set and the reasons.
 """
 
 import ast
@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from jtrace.data.registry import BUILTIN
 from jtrace.errors import InputError
 
-# Every order and every choice is by the SHA-256 of this and the text: the same on all machines and library versions.
+# Every order and choice goes by the SHA-256 of this and the text: the same on all machines and library versions.
 SEED = "jtrace"
-ANSWERS = 3  # of each side of a TruthfulQA question, at most
+ANSWERS = 3  # the most answers of each side of a TruthfulQA question
 TOXIC_ABOVE = 2.0  # mean human rating, 1 to 5
 ACCEPTED_ABOVE, REJECTED_BELOW = -20.0, -50.0  # mean agreement that a flow of information is expected, -100 to 100
 CHARACTERS_PER_CAPITAL = 20
@@ -34,11 +34,11 @@ class Example:
     statement: str
     label: int
     group: str
-    row: int  # of the source, counted from one; several files count on
+    row: int  # row of the source, counted from one, on through several files
 
 
 def truthfulqa(rows: Rows) -> list[Example]:
-    """Half of the questions, each with its first few true and false answers, shuffled."""
+    """Builds half of the questions, each with its first few true and false answers, shuffled."""
     numbered = list(enumerate(rows, 1))
     asked = {row: _text("truthfulqa", row, cells, "question").strip() for row, cells in numbered}
     distinct = sorted(set(asked.values()), key=lambda question: _draw("half", question))
@@ -53,7 +53,7 @@ def truthfulqa(rows: Rows) -> list[Example]:
 
 
 def _answers(row: int, cells: Row, column: str) -> list[str]:
-    """The first few different answers, each with its full stop. Blank ones are what a closing `;` left behind."""
+    """Returns the first few different answers, each with its full stop; a closing `;` leaves blank ones."""
     answers = cells[column]
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         refuse("truthfulqa", f"row {row}: {column} is not a list of texts")
@@ -62,7 +62,7 @@ def _answers(row: int, cells: Row, column: str) -> list[str]:
 
 
 def toxigen(*parts: Rows) -> list[Example]:
-    """Every rated text, in the order of the source; rows without a rating are left out, with a warning."""
+    """Builds every rated text, in the order of the source; rows without a rating are left out, with a warning."""
     examples, left_out = [], []
     for row, cells in enumerate((cells for part in parts for cells in part), 1):
         rating = cells["toxicity_human"]
@@ -81,7 +81,7 @@ def toxigen(*parts: Rows) -> list[Example]:
 
 
 def _decoded(row: int, text: str) -> str:
-    """The text that `b'...'` stands for: files of this source have held Python's notation of bytes."""
+    """Decodes a text written as `b'...'`, since files of this source have held Python's notation of bytes."""
     if not re.fullmatch(r"b'.*'|b\".*\"", text.strip(), re.DOTALL):
         return text
     try:
@@ -92,7 +92,7 @@ def _decoded(row: int, text: str) -> str:
 
 
 def confaide(tier_2a: Rows, tier_2b: Rows, labels: Rows) -> list[Example]:
-    """The flows of information that people clearly accept or reject, each in two wordings; balanced and shuffled."""
+    """Builds flows of information that people clearly accept or reject, each in two wordings, balanced and shuffled."""
     *wordings, agreements = [[row["text"] for row in rows] for rows in (tier_2a, tier_2b, labels)]
     if len({len(lines) for lines in (*wordings, agreements)}) > 1:
         counts = f"{len(wordings[0])} and {len(wordings[1])} texts for {len(agreements)} labels"
@@ -120,7 +120,7 @@ def _agreement(row: int, line: str) -> float:
 
 
 def _scenario(row: int, line: str) -> str:
-    """The line without the instruction before it, from which a backslash and an `n`, not a line end, part it."""
+    """Removes the instruction before a line, which ends in a backslash and an `n` instead of a line end."""
     _, parted, scenario = line.partition(r"\n")
     if not parted or not scenario.strip():
         refuse("confaide", rf"row {row}: no scenario behind an instruction and '\n'")
@@ -128,7 +128,7 @@ def _scenario(row: int, line: str) -> str:
 
 
 def stereoset(rows: Rows) -> list[Example]:
-    """Each context about race with its anti-stereotypical (1) and its unrelated (0) sentence, as shuffled pairs."""
+    """Builds pairs: a context about race with its anti-stereotypical (1) and unrelated (0) sentence, shuffled."""
     pairs = []
     for row, cells in enumerate(rows, 1):
         if _text("stereoset", row, cells, "bias_type") != "race":
@@ -167,7 +167,7 @@ def _by_gold_label(row: int, sentences: Any) -> dict[str, str]:
 
 
 def sst2(rows: Rows) -> list[Example]:
-    """Each sentence as it is (0) and perturbed (1), shuffled."""
+    """Builds each sentence unchanged (0) and perturbed (1), shuffled."""
     examples = []
     for row, cells in enumerate(rows, 1):
         clean = _text("sst2", row, cells, "sentence").strip()
@@ -179,10 +179,10 @@ def sst2(rows: Rows) -> list[Example]:
 
 
 def perturb(text: str) -> str:
-    """Random capitals: the first lower-case letter rises, and whichever letters stand at places drawn from the rest.
+    """Puts in random capitals: the first lower-case letter, and letters at places drawn from the rest.
 
-    One place in `CHARACTERS_PER_CAPITAL` is drawn, the first letter's included; what is no lower-case letter stays.
-    A character rises only if that keeps the length, so that case folding undoes it all.
+    One place in `CHARACTERS_PER_CAPITAL` is drawn, the first letter included; other characters stay as they are.
+    A letter is capitalised only if that keeps the length, so that case folding undoes all of it.
     """
     letters = [i for i, character in enumerate(text) if _rises(character)]
     if not letters:
@@ -206,7 +206,7 @@ def _text(name: str, row: int, cells: Row, column: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """What is left when case, punctuation and spacing are ignored, so that near-copies share a group."""
+    """Drops case, punctuation and spacing, so that near-copies share a group."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text
 
 
@@ -219,10 +219,10 @@ def _draw(*key: str | int) -> bytes:
 
 
 def refuse(name: str, what: str) -> NoReturn:
-    """Raise: the source of a set is not what its builder expects."""
+    """Raises InputError: the source of a set is not what its builder expects."""
     raise InputError(f"{name}: {what}; {way_out(name)}")
 
 
 def way_out(name: str) -> str:
-    """What to do where a source cannot be had or read."""
+    """Returns the advice for a source that cannot be downloaded or read."""
     return f"give --data_dir=FOLDER with the published {BUILTIN[name].csv} in it"

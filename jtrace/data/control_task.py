@@ -1,6 +1,6 @@
-"""A control task: labels dealt out at random to the last words of texts, and learnt by the same probe.
+"""A control task: labels dealt out at random to the last words of texts, to be learnt by the same probe.
 
-What a probe reaches on it comes from recognising words that recur and remembering their labels (Hewitt and Liang 2019,
+A probe does well on it by recognising words that recur and remembering their labels (Hewitt and Liang 2019,
 arXiv 1909.03368). Axes: R repeats of the cross-validation, N rows.
 """
 
@@ -19,8 +19,8 @@ class ControlTask:
     """Labels by last word.
 
     Attributes:
-        labels: 0 or 1, one for all rows with the same last word (without case), float32 [R, N].
-        recurs: rows whose last word some row has that their probe is fitted to, in each repeat: bool [N].
+        labels: 0 or 1, the same for all rows with one last word (case ignored), float32 [R, N].
+        recurs: rows whose last word occurs among the rows that their probe is fitted to, in each repeat: bool [N].
     """
 
     labels: np.ndarray
@@ -28,10 +28,10 @@ class ControlTask:
 
 
 def control_task(texts: Sequence[str], labels: np.ndarray, folds: Sequence[Fold], seed: int) -> ControlTask:
-    """Deal out labels to last words, half of them 1; of two words that are about as frequent one has each label.
+    """Deals out labels to last words, half of them 1: of two words of similar frequency, one gets each label.
 
     Args:
-        labels: of the set, which stand in where the rows to fit on would have one control label only; then no row
+        labels: labels of the set. They are used where rows to fit on would have only one control label; then no row
             recurs.
     """
     words = numbered(form[-1] for form in words_of(texts))
@@ -44,9 +44,9 @@ def control_task(texts: Sequence[str], labels: np.ndarray, folds: Sequence[Fold]
         coins = np.repeat(random.integers(0, 2, len(sizes) // 2 + 1), 2)[: len(sizes)]
         of_word[by_size] = (np.arange(len(sizes)) + coins) % 2
         dealt.append(of_word[words])
-    found, recurs = np.stack(dealt), np.ones(len(texts), bool)
+    by_repeat, recurs = np.stack(dealt), np.ones(len(texts), bool)
     for fold in folds:
         recurs[fold.test] &= np.isin(words[fold.test], words[fold.train])
-    if any(len(np.unique(found[fold.repeat, fold.train])) < 2 for fold in folds):
-        return ControlTask(np.broadcast_to(labels.astype(np.float32), found.shape), np.zeros(len(texts), bool))
-    return ControlTask(found, recurs)
+    if any(len(np.unique(by_repeat[fold.repeat, fold.train])) < 2 for fold in folds):
+        return ControlTask(np.broadcast_to(labels.astype(np.float32), by_repeat.shape), np.zeros(len(texts), bool))
+    return ControlTask(by_repeat, recurs)

@@ -1,7 +1,7 @@
-"""Which rows belong together: twins, answers to one question, continuations of one context, found from the texts alone.
+"""Groups of rows, found in the texts alone: twins, answers to one question, continuations of one context.
 
-Rows of a group tell of each other, so that a split must not part them. Words here are what is left of a text without
-case, punctuation and symbols.
+Rows of a group are not independent, so a split must not part them. Words here are those of a text without case,
+punctuation and symbols.
 """
 
 import itertools
@@ -15,31 +15,31 @@ import numpy as np
 
 from jtrace.data.statements import Statements
 
-# A context that more texts share is a template ("Answer this question."), and so is, in a small set, one that over a
-# quarter of it share, or over the three that StereoSet gives a context.
+# A context that more than MOST_SHARING texts share is a template ("Answer this question."). In a small set, so is one
+# that more than a quarter of the texts share, but at least more than FEW_SHARING, StereoSet's number of continuations.
 MOST_SHARING, FEW_SHARING = 8, 3
-# Shorter first sentences ("Hello there.", "Mr.") coincide by chance.
+# First sentences with fewer words ("Hello there.", "Mr.") coincide by chance.
 SENTENCE_WORDS = 4
-# Openings that no full stop ends coincide more often still ("if you are a"), so they join rows only where they run
-# through the whole set: all but a tenth of its texts share one. The authors' stereoset has 100 %, toxigen 57 %.
+# Openings without a full stop coincide more often still ("if you are a"), so they join rows only where the whole set
+# is built that way: all but a tenth of its texts share one. The authors' stereoset has 100 %, toxigen 57 %.
 OPENING_WORDS, OPENING_SHARE = 3, 0.9
-# In such a set, so many shared words are one context even where some of its texts share more.
+# In such a set, this many shared words make one context, even where some of its texts share more.
 LONG_OPENING_WORDS = 6
-# Near-twins are equal once so many neighbouring words, but at most a quarter of all, are left out of each.
+# Near-twins are equal without up to EDITED_WORDS neighbouring words of each, which are at most a quarter of all.
 EDITED_WORDS, WORDS_PER_EDIT = 2, 4
 
 _QUESTION = re.compile(r"\s*Q:\s*(\S.*?)\sA:\s", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’)\]]{0,3}(?:\s|\Z)|[。！？।॥؟۔։።]")
-# Scripts written without spaces, where each character is taken for a word: Thai, Lao, Burmese, Khmer, kana, Han.
+# Scripts without spaces, where each character counts as a word: Thai, Lao, Burmese, Khmer, kana, Han.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 
 Words = tuple[str, ...]
 
 
 def groups_of(statements: Statements) -> np.ndarray:
-    """Group of each row, int64 [N], numbered by first appearance.
+    """Returns the group of each row, int64 [N], numbered by first appearance.
 
-    The set's own groups where it has them, joined where they hold twins of each other; else `found_groups`.
+    They are the groups that the set gives, joined where they hold twins of each other, or else `found_groups`.
     """
     if statements.groups is None:
         return found_groups(statements.texts)
@@ -47,10 +47,10 @@ def groups_of(statements: Statements) -> np.ndarray:
 
 
 def found_groups(texts: Sequence[str]) -> np.ndarray:
-    """Group of each row, int64 [N], numbered by first appearance; it does not depend on the order of the rows.
+    """Finds the group of each row, int64 [N], numbered by first appearance; the order of rows does not matter.
 
     Rows are joined, transitively, when they
-      - are twins: the same words in the same order, whatever their case, punctuation and spacing;
+      - are twins: the same words in the same order, apart from case, punctuation and spacing;
       - answer one question: `Q: …<whitespace>A: …` with the same words in the question;
       - continue one context: they begin with the same whole sentences, of `SENTENCE_WORDS` words or more;
       - continue one context that no full stop ends: see `OPENING_SHARE`.
@@ -66,9 +66,9 @@ def found_groups(texts: Sequence[str]) -> np.ndarray:
 
 
 def words_of(texts: Sequence[str]) -> list[Words]:
-    """The words of each text, in order, without case, punctuation and symbols.
+    """Splits texts into words, in order, without case, punctuation and symbols.
 
-    A text of nothing else is its own one word.
+    A text of punctuation and symbols only is one word.
     """
     plain = [unicodedata.normalize("NFKC", text.casefold()) for text in texts]
     table = {ord(character): _spelling(character) for character in set().union(*plain)}
@@ -76,16 +76,16 @@ def words_of(texts: Sequence[str]) -> list[Words]:
 
 
 def edit_buckets(words: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarray]:
-    """Which texts are equal once up to `EDITED_WORDS` neighbouring words are left out of each: they share a bucket.
+    """Puts texts into one bucket that are equal without up to `EDITED_WORDS` neighbouring words of each.
 
-    What is left of a text is hashed as a polynomial over word codes modulo 2⁶⁴, from cumulative sums, so that the time
-    is linear in the words.
+    The remaining words are hashed as a polynomial over word codes modulo 2⁶⁴, from cumulative sums, so that the time is
+    linear in the number of words.
 
     Args:
-        words: of each text, as `words_of` gives them; at least one text.
+        words: the words of each text, from `words_of`; at least one text.
 
     Returns:
-        The text and the bucket of each membership, int64, each once, ordered by text.
+        Text and bucket of each membership, int64, each pair once, ordered by text.
     """
     lengths = np.array([len(form) for form in words], np.int64)
     starts = np.cumsum(lengths) - lengths
@@ -111,13 +111,13 @@ def edit_buckets(words: Sequence[tuple[str, ...]]) -> tuple[np.ndarray, np.ndarr
 
 
 def numbered(values: Iterable[Hashable]) -> np.ndarray:
-    """Equal values by one number, in order of first appearance, int64."""
+    """Numbers values in order of first appearance, equal values alike, int64."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
 
 
 def _spelling(character: str) -> str:
-    """What a character adds to a word: itself, nothing, or a gap between two words."""
+    """Returns what a character adds to a word: itself, nothing, or a gap between two words."""
     category = unicodedata.category(character)
     if character in "'’" or category == "Cf":
         return ""
@@ -127,22 +127,22 @@ def _spelling(character: str) -> str:
 
 
 def _questions(texts: Sequence[str]) -> list[Words | None]:
-    """The question that each row answers."""
+    """Returns the question that each row answers."""
     matches = [_QUESTION.match(text) for text in texts]
     questions = iter(words_of([match[1] for match in matches if match]))
     return [next(questions) if match else None for match in matches]
 
 
 def _shared_sentences(texts: Sequence[str], words: Sequence[Words], asked: set[Words], most: int) -> list[Words | None]:
-    """The whole sentences, as few as make `SENTENCE_WORDS`, that each row begins with, if other texts do so too.
+    """Returns the fewest whole sentences of `SENTENCE_WORDS` words that each row begins with, if other texts do too.
 
     Args:
-        asked: the texts (as words) to leave out.
-        most: how many texts may share them.
+        asked: texts (as words) to leave out.
+        most: the most texts that may share them.
     """
-    # The first few ends are tried, as "Mr." looks like one too.
+    # The first few ends are tried, since "Mr." looks like the end of a sentence too.
     ends = [list(itertools.islice(_SENTENCE_END.finditer(text), SENTENCE_WORDS)) for text in texts]
-    starts = [[text[: end.start()] for end in found] for text, found in zip(texts, ends, strict=True)]
+    starts = [[text[: end.start()] for end in ends_of_text] for text, ends_of_text in zip(texts, ends, strict=True)]
     spelled = iter(words_of(list(itertools.chain.from_iterable(starts))))
     heads: list[Words | None] = []
     sharing: dict[Words, set[Words]] = {}
@@ -155,16 +155,16 @@ def _shared_sentences(texts: Sequence[str], words: Sequence[Words], asked: set[W
 
 
 def _shared_openings(forms: set[Words], known: set[Words], most: int) -> dict[Words, int]:
-    """A number for each text (as words), the same for those that share their longest opening.
+    """Numbers texts (as words), equally where they share their longest opening.
 
     Args:
         forms: the distinct texts.
-        known: those among them whose context has been found.
-        most: how many texts may share an opening.
+        known: those among them whose context is known.
+        most: the most texts that may share an opening.
     """
     ordered = sorted(forms - known)
     shared = [0, *itertools.starmap(_common, itertools.pairwise(ordered)), 0]
-    # Of all texts, the neighbours in this order share most.
+    # In this order each text shares most words with a neighbour.
     longest = [max(pair) for pair in itertools.pairwise(shared)]
     run, runs = 0, {}
     for i, form in enumerate(ordered):
@@ -178,7 +178,7 @@ def _shared_openings(forms: set[Words], known: set[Words], most: int) -> dict[Wo
 
 
 def _common(one: Words, other: Words) -> int:
-    """How many leading words two texts share."""
+    """Counts the leading words that two texts share."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
@@ -188,7 +188,7 @@ def _count_opening(ordered: Sequence[Words], opening: Words) -> int:
 
 
 def _partition(count: int, keyings: Iterable[Iterable[Hashable | None]]) -> np.ndarray:
-    """Rows joined wherever one of the keyings gives them the same key; None joins nothing."""
+    """Joins rows wherever one of the keyings gives them the same key; None joins nothing."""
     parent = list(range(count))
 
     def root(i: int) -> int:

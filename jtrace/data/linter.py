@@ -1,6 +1,6 @@
-"""What is odd in a statement set: twins, conflicts, debris, leaking splits, and rules too simple to need a model.
+"""A linter of statement sets: twins, conflicts, debris, leaking splits, and rules too simple to need a model.
 
-Findings are warnings: nothing is changed, printed or raised. Axes: N rows.
+Its findings are warnings: nothing is changed, printed or raised. Axes: N rows.
 """
 
 import itertools
@@ -18,20 +18,20 @@ from jtrace.data.registry import BUILTIN
 from jtrace.data.statements import Statements
 from jtrace.data.text_classifier import WORD
 
-# A rule is worth a word where it beats the larger class by points that a reader would see in a probe curve, and by
-# more than counting noise: of five rules, one in 6,000 clean sets would be blamed.
+# A rule is reported where it beats the larger class by a margin that would show in a probe curve, and by more than
+# counting noise: with five rules, one in 6,000 clean sets gets a wrong warning.
 RULE_MARGIN, RULE_SIGMAS = 0.05, 4.0
-# Label shares of the two parts of a split further apart than this, and beyond noise, are not those of one source.
+# If label shares of the two parts of a split differ by more than this, and beyond noise, the rows are not shuffled.
 SHIFT_MARGIN = 0.1
 # With a smaller share of the rarer label, accuracy says little.
 RARE_LABEL = 1 / 3
-# From this share of rows with relatives on, a set is built of groups; below, some rows just happen to be alike.
+# With at least this share of related rows, a set is built of groups; with less, some rows are alike by chance.
 BUILT_OF_GROUPS = 0.5
 FOLDS = 5
 
-# What the bytes of a UTF-8 sequence after the first look like when read as Windows-1252 or Latin-1.
+# The bytes after the first of a UTF-8 sequence, when read as Windows-1252 or Latin-1.
 _TAIL = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-# Portuguese capitals end in Ã, before a closing quote or a dash; other scripts show by two letters in a row.
+# Portuguese words in capitals end in Ã before a quote or a dash; other scripts show by two such letters in a row.
 _MOJIBAKE = (
     f"(?<![A-ZÀ-Þ])[ÂÃ]{_TAIL}|[ÂÃ](?![”’“‘…–—»«]){_TAIL}|â{_TAIL}{{2}}|ð[Ÿ\x9f]{_TAIL}|ï»¿"
     f"|(?:[Ä-ß]{_TAIL}){{2}}|(?:[à-ï]{_TAIL}{{2}}){{2}}"
@@ -47,7 +47,7 @@ _DEBRIS = (
     ("a carriage return", re.compile("\r")),
     ("an invisible character, as a zero-width space", re.compile("[\u200b\u2060\ufeff\u00ad]")),
 )
-# As tokenisers of known models spell their special tokens.
+# Special tokens as tokenisers of known models write them.
 _SPECIAL = re.compile(
     r"</?s>|<\|[^<>|\s]{1,40}\|>|<(?:unk|pad|mask|bos|eos|cls|sep|(?:start|end)_of_turn)>"
     r"|\[(?:CLS|SEP|PAD|MASK|UNK|/?INST)\]"
@@ -56,20 +56,20 @@ _SPECIAL = re.compile(
 
 @dataclass(frozen=True)
 class LintWarning:
-    """One thing that is odd in a set."""
+    """One finding in a set."""
 
-    kind: str  # stable name, as `conflicting_labels`
-    count: int  # rows concerned, or texts or groups where the message says so
-    message: str  # one line: what, how many, where for example, and what follows
+    kind: str  # stable name, such as `conflicting_labels`
+    count: int  # number of rows, or of texts or groups where the message says so
+    message: str  # one line: what, how many, an example, and the consequence
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A way of guessing labels from the bare texts.
+    """A rule that guesses labels from the bare texts.
 
     Attributes:
-        name: as in "length in characters".
-        predict: labels [N] and a mask of the rows to fit on, bool [N] → the label it guesses for every row, bool [N].
+        name: name of the rule, such as "length in characters".
+        predict: function of labels [N] and a mask of the rows to fit on, bool [N]; guesses all rows, bool [N].
     """
 
     name: str
@@ -77,7 +77,7 @@ class Rule:
 
 
 def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[LintWarning, ...]:
-    """What is odd in a set.
+    """Finds oddities of a set.
 
     Args:
         train_fraction: leading share of the rows that trains in the published split.
@@ -98,14 +98,14 @@ def lint(statements: Statements, train_fraction: float = 0.8) -> tuple[LintWarni
 
 
 def as_text(name: str, findings: Sequence[LintWarning]) -> str:
-    """A few lines for a person, without a line end; no statement is quoted."""
+    """Writes findings as a few lines of text, without a final line end; no statement is quoted."""
     if not findings:
         return f"{name}: nothing odd found"
     return "\n".join([f"{name}:", *(f"  {finding.kind}: {finding.message}" for finding in findings)])
 
 
 def _repeats(statements: Statements) -> Iterator[LintWarning]:
-    """Rows with exactly the same text."""
+    """Finds rows with exactly the same text."""
     first: dict[str, int] = {}
     repeats = [(i, first[text]) for i, text in enumerate(statements.texts) if first.setdefault(text, i) != i]
     if repeats:
@@ -129,7 +129,7 @@ def _repeats(statements: Statements) -> Iterator[LintWarning]:
 
 
 def _near_twins(statements: Statements) -> Iterator[LintWarning]:
-    """Rows of opposite labels whose texts differ, but hardly; texts that occur with both labels are left out."""
+    """Finds rows of opposite labels whose texts hardly differ; texts that occur with both labels are left out."""
     texts, seen = statements.texts, set(zip(statements.texts, statements.labels.tolist(), strict=True))
     rows = [i for i, label in enumerate(statements.labels.tolist()) if (texts[i], 1 - label) not in seen]
     if not rows:
@@ -152,7 +152,7 @@ def _near_twins(statements: Statements) -> Iterator[LintWarning]:
 
 
 def _debris(statements: Statements) -> Iterator[LintWarning]:
-    """Traces of files read in the wrong encoding or escaped once too often; a finding for each sort."""
+    """Finds traces of files read in the wrong encoding or escaped once too often; one finding for each kind."""
     for what, pattern in _DEBRIS:
         rows = [i for i, text in enumerate(statements.texts) if pattern.search(text)]
         if rows:
@@ -161,7 +161,7 @@ def _debris(statements: Statements) -> Iterator[LintWarning]:
 
 
 def _named_like_built_in(statements: Statements) -> Iterator[LintWarning]:
-    """A file that is called like a built-in set, or like a part of one, and holds other rows."""
+    """Finds a file that is named like a built-in set, or a part of one, and holds other rows."""
     name = statements.name.partition("_")[0]
     if name in BUILTIN and statements.info is None:
         yield LintWarning(
@@ -173,7 +173,7 @@ def _named_like_built_in(statements: Statements) -> Iterator[LintWarning]:
 
 
 def _special_tokens(statements: Statements) -> Iterator[LintWarning]:
-    """Special tokens that are written out."""
+    """Finds special tokens that are written out in texts."""
     rows = [i for i, text in enumerate(statements.texts) if _SPECIAL.search(text)]
     if rows:
         message = (
@@ -184,7 +184,7 @@ def _special_tokens(statements: Statements) -> Iterator[LintWarning]:
 
 
 def _stray_whitespace(statements: Statements) -> Iterator[LintWarning]:
-    """White space around texts; a finding for each side."""
+    """Finds white space around texts; one finding for each side."""
     for side, stripped in (("beginning", str.lstrip), ("ending", str.rstrip)):
         rows = [i for i, text in enumerate(statements.texts) if stripped(text) != text]
         if rows:
@@ -194,7 +194,7 @@ def _stray_whitespace(statements: Statements) -> Iterator[LintWarning]:
 
 
 def _imbalance(labels: np.ndarray, groups: np.ndarray, tests: np.ndarray) -> Iterator[LintWarning]:
-    """Labels that are rare, or that are shared out unevenly between the parts of the published split."""
+    """Finds labels that are rare, or uneven between the parts of the published split."""
     ones, rare = labels.mean(), min(labels.sum(), (1 - labels).sum())
     if rare < RARE_LABEL * len(labels):
         which = int(ones < 0.5)
@@ -216,18 +216,18 @@ def _imbalance(labels: np.ndarray, groups: np.ndarray, tests: np.ndarray) -> Ite
 
 
 def _grouping(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> Iterator[LintWarning]:
-    """Rows that belong together, and what the published split does to them."""
+    """Finds rows that belong together, and those that the published split parts."""
     sizes = np.bincount(groups)
     related = sizes[groups] > 1
     if related.sum() >= BUILT_OF_GROUPS * len(groups) and related.any():
         several = sizes[sizes > 1]
         smallest, largest = several.min(), several.max()
-        of = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+        each = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
         yield LintWarning(
             "related_rows",
             len(several),
-            f"{related.sum()} of {len(groups)} rows in {_many(len(several), 'group')} of {of} rows each (one question, "
-            f"one context or twins), adjacent pairs: {_adjacent_pairs(groups)}; rows are not independent",
+            f"{related.sum()} of {len(groups)} rows in {_many(len(several), 'group')} of {each} rows each (one "
+            f"question, one context or twins), adjacent pairs: {_adjacent_pairs(groups)}; rows are not independent",
         )
     leaking = tests & np.isin(groups, groups[~tests])
     if leaking.any():
@@ -242,17 +242,17 @@ def _grouping(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> 
 
 
 def _adjacent_pairs(groups: np.ndarray) -> int:
-    """How many disjoint pairs of neighbouring rows are of one group."""
+    """Counts disjoint pairs of neighbouring rows of one group."""
     runs = [len(list(run)) for _, run in itertools.groupby(groups.tolist())]
     return sum(length // 2 for length in runs)
 
 
 def _trivial_rules(statements: Statements, groups: np.ndarray, tests: np.ndarray) -> Iterator[LintWarning]:
-    """Rules that guess the labels of groups they have not seen, from the bare texts."""
+    """Finds rules that guess the labels of unseen groups from the bare texts."""
     labels = statements.labels
     share = max(labels.mean(), 1 - labels.mean())
     margin = max(RULE_MARGIN, RULE_SIGMAS * np.sqrt(share * (1 - share) / (groups.max() + 1)))
-    if share + margin >= 1:  # so few rows prove nothing
+    if share + margin >= 1:  # too few rows to show anything
         return
     for rule in text_rules(statements.texts):
         right = held_out(rule, labels, groups) == labels
@@ -267,7 +267,7 @@ def _trivial_rules(statements: Statements, groups: np.ndarray, tests: np.ndarray
 
 
 def held_out(rule: Rule, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """The label that a rule guesses for each row, fitted on the other folds; no group is parted: bool [N]."""
+    """Returns a rule's guess for each row, fitted on the other folds without parting a group: bool [N]."""
     count = groups.max() + 1
     fold = np.random.default_rng(0).permutation(count)[groups] % min(FOLDS, count)
     guesses = np.zeros(len(labels), bool)
@@ -277,9 +277,9 @@ def held_out(rule: Rule, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def text_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
-    """What labels can be guessed from without a model: length, capitals, last character, words in whatever order.
+    """Returns rules that guess labels without a model: by length, capitals, last character, words in any order.
 
-    The bag of words is naive Bayes over which words a text has, upper and lower case told apart.
+    The bag of words is naive Bayes over the words that a text has, upper and lower case distinguished.
     """
     lengths = np.array([len(text) for text in texts])
     capitals = np.array([sum(map(str.isupper, text)) for text in texts])
@@ -295,7 +295,7 @@ def text_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
 
 
 def _by_threshold(values: np.ndarray, labels: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """One label above, the other below the threshold that is right most often."""
+    """Guesses one label above and the other below the threshold that is right most often."""
     order = np.argsort(values[train], kind="stable")
     ordered, ones = values[train][order], np.concatenate([[0], np.cumsum(labels[train][order], dtype=np.int64)])
     below = np.arange(len(order) + 1)
@@ -309,14 +309,14 @@ def _by_threshold(values: np.ndarray, labels: np.ndarray, train: np.ndarray) -> 
 
 
 def _by_value(values: np.ndarray, labels: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """The label most often seen with the value; where neither is, the one most often seen."""
+    """Guesses the label most often seen with the value; for unseen values, the one most often seen."""
     votes = 2.0 * labels - 1
     balance = np.bincount(values[train], votes[train], minlength=values.max() + 1)[values.astype(int)]
     return np.where(balance == 0, votes[train].sum() > 0, balance > 0)
 
 
 def _by_words(words: csr_matrix, labels: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Bernoulli naive Bayes over the words of the rows to fit on; `words` is 1 where a row has a word."""
+    """Guesses by Bernoulli naive Bayes over the words of the rows to fit on; `words` is 1 where a row has a word."""
     known = words[:, np.unique(words[train].indices)]
     return BernoulliNB().fit(known[train], labels[train]).predict(known) == 1
 
@@ -326,5 +326,5 @@ def _many(count: int, what: str) -> str:
 
 
 def _pair(statements: Statements, i: int, j: int) -> str:
-    """Where two rows are, as `mine.csv, row 17 and row 3`."""
+    """Writes the places of two rows, as `mine.csv, row 17 and row 3`."""
     return f"{statements.where(i)} and row {statements.rows[j]}"

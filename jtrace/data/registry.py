@@ -1,4 +1,4 @@
-"""The built-in statement sets, and what is known of each beside its rows."""
+"""The built-in statement sets, with facts about each beside its rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SetInfo:
-    """Facts of a built-in set beside its rows."""
+    """Facts about a built-in set beside its rows."""
 
     dimension: str  # reliability, toxicity, privacy, fairness or robustness
-    vector_fraction: float  # leading share of the rows that a `paper` steering vector is made of
-    label_one: str  # what label 1 means
+    vector_fraction: float  # leading share of the rows for a `paper` steering vector
+    label_one: str  # meaning of label 1
     one_is_good: bool  # whether label 1 is the trustworthy side
     csv: str  # file name inside --data_dir
 
@@ -23,7 +23,7 @@ BUILTIN: Mapping[str, SetInfo] = {
     "stereoset": SetInfo("fairness", 0.5, "an anti-stereotypical continuation", True, "stereoset.csv"),
     "sst2": SetInfo("robustness", 0.5, "the text was perturbed", False, "sst2.csv"),
 }
-# The built-in sets' published CSV files, by the fingerprint of what they hold: they are known under any name.
+# The built-in sets' published CSV files by the fingerprint of their content: they are recognised under any name.
 PUBLISHED: Mapping[str, str] = {
     "1ed1add2cb409d26b111fa965a002cb1337765359d3a38c4f0f7b0a8cc6a4dcf": "truthfulqa",
     "7ba70e7e6994bd9ae9c724912d9092991069cebf43c1dc4a9b2e38549105d3ff": "toxigen",

@@ -1,4 +1,4 @@
-"""The five built-in sets from the hub: download the sources of `SOURCES`, and build statements of their rows."""
+"""The five built-in sets from the hub: download of the sources in `SOURCES`, and statements from their rows."""
 
 import os
 import textwrap
@@ -22,18 +22,18 @@ from jtrace.hub.client import WAITS, Hub, UnreachableError
 from jtrace.hub.files import COMMIT
 
 GITHUB = "https://raw.githubusercontent.com"
-TIMEOUT = 30  # seconds that GitHub may be silent
-LARGEST_TEXT = 64 << 20  # bytes of a file from there
+TIMEOUT = 30  # seconds to wait for GitHub
+LARGEST_TEXT = 64 << 20  # bytes of a file from GitHub
 
 
 @dataclass(frozen=True)
 class SetSource:
-    """Where a set comes from: files of one commit, and what makes examples of them, given a table per file."""
+    """The source of a set: files of one commit, and the function that makes examples from a table per file."""
 
     repository: str  # `owner/name`, a dataset on the Hugging Face hub
     revision: str  # commit
     files: tuple[str, ...]  # Parquet, or text of one row per line
-    columns: tuple[str, ...]  # that the tables must have
+    columns: tuple[str, ...]  # columns that the tables must have
     examples: Callable[..., list[Example]]
     on_github: bool = False
 
@@ -42,11 +42,11 @@ class SetSource:
 
 
 def build(name: str, cache_dir: Path | None = None) -> Statements:
-    """Download a built-in set's source, unless cached, and build the set.
+    """Downloads a built-in set's source, unless cached, and builds the set.
 
     Args:
         name: one of `SOURCES`.
-        cache_dir: where downloads are kept; by default the Hugging Face libraries' own cache (HF_HOME).
+        cache_dir: folder of downloads; by default the Hugging Face libraries' cache (HF_HOME).
 
     Raises:
         InputError: the source cannot be reached or read, or its format is not the one expected.
@@ -59,18 +59,18 @@ def build(name: str, cache_dir: Path | None = None) -> Statements:
             f"{name}: {source} gives {len(labels)} statements with labels {sorted(set(labels))}; {way_out(name)}"
         )
     return Statements(
-        name,
         tuple(example.statement for example in examples),
         np.array(labels),
         tuple(example.group for example in examples),
-        str(source),
-        tuple(example.row for example in examples),
-        BUILTIN[name],
+        name=name,
+        source=str(source),
+        rows=tuple(example.row for example in examples),
+        info=BUILTIN[name],
     )
 
 
 def _load(name: str, source: SetSource, cache_dir: Path | None) -> list[Any]:
-    """A `datasets.Dataset` per file of the source."""
+    """Loads a `datasets.Dataset` for each file of the source."""
     cache = str(cache_dir / "datasets") if cache_dir else None
     tables = []
     for file in source.files:
@@ -78,7 +78,7 @@ def _load(name: str, source: SetSource, cache_dir: Path | None) -> list[Any]:
         try:
             path = _fetch(source, file, cache_dir)
             table = load_dataset(reader, data_files=path, split="train", cache_dir=cache)
-        # The libraries raise dozens of types, and every one means here that this file is not to be had.
+        # The libraries raise dozens of types, and each means here that this file cannot be read.
         except Exception as error:
             raise cannot_load(name, f"{file} of {source}", error, way_out(name)) from error
         for column in source.columns:
@@ -89,16 +89,16 @@ def _load(name: str, source: SetSource, cache_dir: Path | None) -> list[Any]:
 
 
 def fetch(repository: str, revision: str, file: str, cache_dir: Path | None) -> str:
-    """The local path of a file of a dataset on the hub; what a commit holds is downloaded once.
+    """Returns the local path of a file of a dataset on the hub; a commit's files are downloaded once.
 
     Args:
         repository: `owner/name`.
-        revision: commit, or a branch, which is asked for news each time.
+        revision: a commit, or a branch, which is looked up each time.
         file: path inside the repository.
-        cache_dir: as for `build`.
+        cache_dir: as in `build`.
 
     Raises:
-        InputError: the file is not to be had; see `cannot_load`.
+        InputError: the file cannot be downloaded; see `cannot_load`.
     """
     hub_cache = cache_dir / "hub" if cache_dir else None
     cached = try_to_load_from_cache(repository, file, hub_cache, revision, "dataset")
@@ -114,18 +114,18 @@ def fetch(repository: str, revision: str, file: str, cache_dir: Path | None) -> 
 
 
 def cannot_load(name: str, what: str, error: Exception, otherwise: str) -> InputError:
-    """One line for whatever a download ended in; `otherwise` is what to do where checking the connection is no help."""
-    if isinstance(error, InputError):  # the hub's own words, which end in what to do
+    """Returns the one-line error of a failed download; `otherwise` is the advice if the connection is not the cause."""
+    if isinstance(error, InputError):  # errors of the hub end with advice
         return InputError(f"{name}: cannot load {what}: {error}; or {otherwise}")
     cause = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
     return InputError(f"{name}: cannot load {what} ({cause}); check the connection, or {otherwise}")
 
 
 def _fetch(source: SetSource, file: str, cache_dir: Path | None) -> str:
-    """The local path of a file. One that is cached is not asked for again: a commit's files do not change."""
+    """Returns the local path of a file; a cached one is not asked for again, as a commit's files do not change."""
     if not source.on_github:
         return fetch(source.repository, source.revision, file, cache_dir)
-    # Not by its address through `datasets`: that needs aiohttp, which `datasets` does not bring.
+    # `datasets` could read its address, but needs aiohttp for that, which it does not install.
     path = (cache_dir or Path(constants.HF_HOME)) / "github" / source.repository / source.revision / file
     if not path.is_file():
         if constants.HF_HUB_OFFLINE:
@@ -143,7 +143,7 @@ def _download(url: str) -> bytes:
         with urlopen(url, timeout=TIMEOUT) as reply:
             content = bytes(reply.read(LARGEST_TEXT + 1))
     except HTTPError as error:
-        error.close()  # it is the reply, with its open connection
+        error.close()  # the error is the reply, with its open connection
         raise
     if len(content) > LARGEST_TEXT:
         raise OSError(f"{url} sends more than {LARGEST_TEXT} bytes")

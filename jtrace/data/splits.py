@@ -1,4 +1,4 @@
-"""Which rows of a statement set serve which purpose. Rows are indices, int64, in file order unless said otherwise."""
+"""Splits of a statement set's rows by purpose. Rows are indices, int64, in file order unless said otherwise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,28 +7,28 @@ import numpy as np
 
 from jtrace.errors import InputError
 
-# Share of the rows of one inner hold-out.
+# Share of rows in an inner hold-out.
 HOLD_OUT = 1 / 5
-# Fewer have fewer labellings, C(10, 5) = 252, than a null of 200 permutations draws.
+# Fewer rows have fewer labellings (C(10, 5) = 252) than the 200 permutations of a null need.
 FEWEST_INDEPENDENT = 10
 
 
 # eq=False: comparing arrays has no single truth value.
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows to fit on and rows to score on: two disjoint index arrays, int64."""
+    """Rows to fit on and rows to score on: two disjoint arrays of indices, int64."""
 
     train: np.ndarray
     test: np.ndarray
 
 
 def prefix_split(labels: np.ndarray, fraction: float = 0.8, name: str = "statements") -> Split:
-    """The published split: the first int(fraction·n) rows train, the rest test.
+    """Makes the published split: the first int(fraction·n) rows train, the rest test.
 
     Args:
         labels: 0 or 1, int [n].
-        fraction: the share of the rows that train.
-        name: what the set is called in messages.
+        fraction: share of the rows that train.
+        name: name of the set in messages.
 
     Raises:
         InputError: no row is left to test on, or the training rows lack a label.
@@ -40,7 +40,7 @@ def prefix_split(labels: np.ndarray, fraction: float = 0.8, name: str = "stateme
 
 
 def leading_rows(labels: np.ndarray, fraction: float, name: str = "statements") -> np.ndarray:
-    """The first int(fraction·n) rows, which a `paper` steering vector is made of: int64 [int(fraction·n)].
+    """Returns the first int(fraction·n) rows, from which a `paper` steering vector is made: int64 [int(fraction·n)].
 
     Raises:
         InputError: these rows lack a label.
@@ -53,16 +53,16 @@ def leading_rows(labels: np.ndarray, fraction: float, name: str = "statements") 
     return np.arange(count)
 
 
-# eq=False, as of Split.
+# eq=False, as in Split.
 @dataclass(frozen=True, eq=False)
 class Fold:
     """One fold of one repeat of a cross-validation.
 
     Attributes:
-        repeat: from 0.
+        repeat: number of the repeat, from 0.
         train: rows to fit on, int64, in file order.
-        test: the rows held out, int64, in file order.
-        inner: splits of the training rows to choose settings on; rows of the set, as above.
+        test: held-out rows, int64, in file order.
+        inner: splits of the training rows, to choose settings on; their indices are rows of the set as well.
     """
 
     repeat: int
@@ -80,47 +80,47 @@ def repeated_folds(
     seed: int = 0,
     name: str = "statements",
 ) -> tuple[Fold, ...]:
-    """Grouped stratified K-fold cross-validation, repeated, with inner splits (nested: Varma and Simon 2006).
+    """Makes folds of repeated, grouped, stratified cross-validation with inner splits (nested: Varma and Simon 2006).
 
     Args:
         labels: 0 or 1, int [N].
-        groups: rows that no split may part have the same one, int [N].
+        groups: group of each row, which no split parts, int [N].
         inner_folds: 1 for one hold-out of about `HOLD_OUT` of the training rows; k for all k folds of them.
-        name: what the set is called in messages.
+        name: name of the set in messages.
 
     Returns:
         `folds` folds of the first repeat, then those of the next. The test rows of a repeat are all rows, once each.
 
     Raises:
-        InputError: fewer groups than folds, or rows to train on that lack a label, without or within.
+        InputError: there are fewer groups than folds, or training rows of an outer or inner split lack a label.
     """
-    found = []
+    every_fold = []
     for repeat in range(repeats):
         fold_of = grouped_folds(labels, groups, folds, (seed, repeat), name)
         for fold in range(folds):
             train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             inner_seed = (seed, repeat, 1 + fold)
             inner = _inner_splits(labels, groups, train, inner_folds, inner_seed, f"{name}, training rows of one fold")
-            found.append(Fold(repeat, train, test, inner))
-    return tuple(found)
+            every_fold.append(Fold(repeat, train, test, inner))
+    return tuple(every_fold)
 
 
 def grouped_folds(
     labels: np.ndarray, groups: np.ndarray, count: int, seed: int | Sequence[int], name: str = "statements"
 ) -> np.ndarray:
-    """Which fold each row is in, int64 [N]: groups are whole, folds alike in labels and size, and none is empty.
+    """Assigns each row to a fold, int64 [N]: groups stay whole, folds are alike in labels and size, and none is empty.
 
-    Greedy, large groups first: each goes where its labels are scarcest, as that adds least to Σ (share of a label)²
-    over folds and labels. Where every group is one row, labels' counts differ by at most 1 between folds.
+    It is greedy, large groups first: each goes where its labels are scarcest, which adds least to Σ (share of a label)²
+    over folds and labels. Where every group is one row, counts of a label differ by at most 1 between folds.
 
     Args:
         labels: 0 or 1, int [N].
-        groups: rows that no split may part have the same one, int [N].
-        seed: draws the order of groups of one size.
-        name: what the set is called in messages.
+        groups: group of each row, int [N].
+        seed: seed of the order of groups of one size.
+        name: name of the set in messages.
 
     Raises:
-        InputError: fewer groups than folds, or the rows outside some fold lack a label.
+        InputError: there are fewer groups than folds, or the rows outside some fold lack a label.
     """
     labels = labels.astype(np.int64)
     _, members = np.unique(groups, return_inverse=True)
@@ -136,7 +136,7 @@ def grouped_folds(
     filled = np.zeros((count, 2), np.int64)
     fold_of_group = np.empty(len(counts), np.int64)
     for group in order:
-        # Of equally good folds the smallest: so empty ones come first.
+        # The smallest of equally good folds is taken, so empty ones come first.
         fold = np.lexsort((filled.sum(axis=1), filled @ (counts[group] * scale)))[0]
         filled[fold] += counts[group]
         fold_of_group[group] = fold
@@ -150,15 +150,15 @@ def grouped_folds(
 
 
 def one_per_group(labels: np.ndarray, groups: np.ndarray, most: int, seed: int, name: str = "statements") -> np.ndarray:
-    """Independent rows: no two of one group, as many of label 0 as of label 1, int64 [at most `most`], in random order.
+    """Draws independent rows: one per group, equally many of both labels, int64 [at most `most`], in random order.
 
-    As many as can be had: groups of one label fill that label's half first, groups of both fill what is left. Which
-    groups, and which row of each, is drawn evenly.
+    The number is the largest possible: groups of one label fill that label's half first, groups of both labels fill the
+    rest. Groups, and the row of each, are drawn with equal probability.
 
     Args:
         labels: 0 or 1, int [N].
-        groups: rows that tell of each other have the same one, int [N].
-        name: what the set is called in messages.
+        groups: group of each row, int [N].
+        name: name of the set in messages.
 
     Raises:
         InputError: fewer than `FEWEST_INDEPENDENT` rows.
@@ -190,7 +190,7 @@ def one_per_group(labels: np.ndarray, groups: np.ndarray, most: int, seed: int, 
 def _inner_splits(
     labels: np.ndarray, groups: np.ndarray, rows: np.ndarray, count: int, seed: Sequence[int], name: str
 ) -> tuple[Split, ...]:
-    """`count` folds of some rows of a set, or the one of all folds whose size is nearest to `HOLD_OUT`."""
+    """Returns `count` folds of some rows of a set, or the one fold whose size is nearest to `HOLD_OUT`."""
     parts = count if count > 1 else max(2, min(round(1 / HOLD_OUT), len(np.unique(groups[rows]))))
     fold_of = grouped_folds(labels[rows], groups[rows], parts, seed, name)
     splits = tuple(Split(rows[fold_of != fold], rows[fold_of == fold]) for fold in range(parts))

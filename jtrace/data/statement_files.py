@@ -1,36 +1,34 @@
-"""CSV, JSONL and Parquet files of statements: columns `statement,label[,group]`."""
+"""Readers of statement files: CSV, JSONL and Parquet with columns `statement,label[,group]`."""
 
 import csv
 import io
-import json
-import reprlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow
-from pyarrow import parquet
 
 from jtrace.data.registry import BUILTIN
-from jtrace.data.statements import Statements
+from jtrace.data.statements import BRIEF, Statements, text_fault
 from jtrace.errors import InputError
+from jtrace.runtime.foreign import foreign
+from jtrace.runtime.parquet import WRITE_ANEW, read_parquet
+from jtrace.runtime.small_files import parse_json, read_small
 
 _COLUMNS = ("statement", "label", "group")
-_LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # as numbers and truth values are written out
-_brief = reprlib.Repr()  # values in messages: one line, of bounded length
-_brief.maxstring, _brief.maxlist = 60, 12
+_LABELS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # numbers and truth values as text
+LARGEST_SET = 512 << 20  # bytes
 
 
 def read_file(name: str, source: str) -> Statements:
-    """Read the set that a file holds.
+    """Reads the set in a file.
 
     Args:
-        name: of the set.
-        source: the path.
+        name: name of the set.
+        source: path of the file.
 
     Raises:
-        InputError: no such file, or it breaks a rule (the message names file and row).
+        InputError: there is no such file, or it breaks a rule (the message names file and row).
     """
     path = Path(source)
     reader = READERS.get(path.suffix.lower())
@@ -52,12 +50,12 @@ def read_file(name: str, source: str) -> Statements:
         labels.append(_label(cells.get("label"), at))
         if grouped:
             groups.append(_group(cells.get("group"), at))
-    if len(set(labels)) == 1:
-        raise InputError(f"{path}: all {len(labels)} labels are {labels[0]}; a probe needs both 0 and 1")
-    return Statements(name, tuple(texts), np.array(labels), tuple(groups) if grouped else None, source, tuple(rows))
+    return Statements(
+        tuple(texts), np.array(labels), tuple(groups) if grouped else None, name=name, source=source, rows=tuple(rows)
+    )
 
 
-# Readers: a file becomes its rows, each with its number and its cells by column.
+# The rows of a file, each with its number and its cells by column.
 _Records = list[tuple[int, dict[str, Any]]]
 
 
@@ -69,13 +67,13 @@ def _read_csv(path: Path) -> _Records:
     start, limit = 1, csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
         for fields in reader:
-            if len(fields) > 1 or "".join(fields).strip():  # a blank line is no record
+            if len(fields) > 1 or "".join(fields).strip():  # blank lines are skipped
                 numbered.append((start, fields))
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}, row {start}: damaged CSV ({error}); mend the quotes of this row") from error
     finally:
-        csv.field_size_limit(limit)  # the limit is the whole process's
+        csv.field_size_limit(limit)  # the limit is global to the process
     if not numbered:
         return []
     columns = numbered[0][1]
@@ -88,16 +86,16 @@ def _read_csv(path: Path) -> _Records:
 
 
 def _read_jsonl(path: Path) -> _Records:
-    # Not splitlines(): JSON strings may hold the separators U+2028 and U+0085 as they are.
+    # Not splitlines(): JSON strings may contain the separators U+2028 and U+0085.
     lines = enumerate(_read_text(path).split("\n"), 1)
     records: _Records = []
     for row, line in ((row, line) for row, line in lines if line.strip()):
         try:
-            cells = json.loads(line, object_pairs_hook=_unique_keys)
-        except (ValueError, RecursionError) as error:
+            cells = parse_json(line, _unique_keys, finite=False)
+        except ValueError as error:
             raise InputError(f"{path}, row {row}: damaged JSON ({error}); write one object per line") from error
         if not isinstance(cells, dict):
-            raise InputError(f"{path}, row {row}: {_brief.repr(cells)} is not a JSON object; write one object per line")
+            raise InputError(f"{path}, row {row}: {BRIEF.repr(cells)} is not a JSON object; write one object per line")
         records.append((row, cells))
     if records:
         _check_columns(path, list(dict.fromkeys(key for _, cells in records for key in cells)))
@@ -105,15 +103,9 @@ def _read_jsonl(path: Path) -> _Records:
 
 
 def _read_parquet(path: Path) -> _Records:
-    try:
-        # Not read_table(): it would take columns from folder names such as `label=1`.
-        with parquet.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow.names)
-            wanted = [name for name in _COLUMNS if name in file.schema_arrow.names]
-            return list(enumerate(file.read(columns=wanted).to_pylist(), 1))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as Parquet ({cause}); write the file anew") from error
+    with foreign(path, "cannot be read as Parquet", WRITE_ANEW):
+        table = read_parquet(path, _COLUMNS, check=lambda names: _check_columns(path, names))
+        return list(enumerate(table.select([c for c in _COLUMNS if c in table.column_names]).to_pylist(), 1))
 
 
 READERS: dict[str, Callable[[Path], _Records]] = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
@@ -121,12 +113,10 @@ CHOICES = f"there are {', '.join(BUILTIN)}, world, and {', '.join(READERS)} file
 
 
 def _read_text(path: Path) -> str:
-    """The file's text without a byte order mark, line ends untouched unless all are carriage returns."""
+    """Reads a file's text without a byte order mark; line ends stay unless all are carriage returns."""
+    raw = read_small(path, LARGEST_SET, "give a part of it")
     try:
-        raw = path.read_bytes()
         text = raw.decode("utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     except UnicodeDecodeError as error:
         row = raw.count(b"\n", 0, error.start) + 1
         cause = f"byte {error.start}, 0x{raw[error.start]:02x}, is not UTF-8"
@@ -134,16 +124,16 @@ def _read_text(path: Path) -> str:
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path}, row {row}: holds a NUL character; save the file as UTF-8 text")
-    return text if "\n" in text else text.replace("\r", "\n")  # as old Macs, and Excel for them, end lines
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs, and of Excel for them
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    """Raise unless there is one `statement`, one `label` and at most one `group`; others do not matter."""
+    """Raises InputError unless there are one `statement`, one `label` and at most one `group`; others are ignored."""
     for column in _COLUMNS:
         if columns.count(column) > 1:
             raise InputError(f"{path}: {columns.count(column)} columns are called {column!r}; drop all but one")
         if column not in columns and column != "group":
-            raise InputError(f"{path}: no column {column!r}; the columns are {_brief.repr(list(columns))}")
+            raise InputError(f"{path}: no column {column!r}; the columns are {BRIEF.repr(list(columns))}")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -155,19 +145,15 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _text(value: Any, what: str, at: str) -> str:
     if value is None:
         raise InputError(f"{at}: no {what}; give every row one")
-    if not isinstance(value, str):
-        raise InputError(f"{at}: {what} {_brief.repr(value)} is not text; write it as a string")
-    if not value.strip():
-        raise InputError(f"{at}: the {what} is empty; fill it in or drop the row")
-    if any("\ud800" <= character <= "\udfff" for character in value):  # JSON can spell it, a tokeniser cannot take it
-        raise InputError(f"{at}: {what} {_brief.repr(value)} holds half a surrogate pair; write whole characters")
+    if fault := text_fault(value, what):
+        raise InputError(f"{at}: {fault}")
     return value
 
 
 def _label(value: Any, at: str) -> int:
     number = _LABELS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(number, int | float) or number not in (0, 1):
-        raise InputError(f"{at}: label {_brief.repr(value)} is not 0 or 1; mend it or drop the row")
+        raise InputError(f"{at}: label {BRIEF.repr(value)} is not 0 or 1; mend it or drop the row")
     return int(number)
 
 

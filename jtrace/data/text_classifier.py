@@ -1,4 +1,4 @@
-"""Classifiers of the bare texts, without any model of language: how texts look, their words, their characters.
+"""Classifiers of bare texts, without a language model: by their look, words and characters.
 
 Axes: N texts, F features.
 """
@@ -15,9 +15,9 @@ from sklearn.preprocessing import StandardScaler
 from jtrace.data.splits import Split
 from jtrace.data.text_features import SURFACE, surface_features
 
-# A text of signs alone has words too.
+# Runs of symbols count as words, so that no text is without words.
 WORD = r"\w+|[^\w\s]+"
-# The features of each classifier. The first, at the first C, stands where there are no rows to choose on.
+# The features of each classifier. Without rows to choose on, the first is taken, at the first C.
 CLASSIFIERS = (
     ("words",),
     ("words", "characters"),
@@ -31,9 +31,9 @@ Features = Mapping[str, csr_matrix]
 
 
 def text_features(texts: Sequence[str]) -> Features:
-    """Surface features, and counts of word 1- to 2-grams and character 2- to 5-grams, with case and `folded`.
+    """Computes surface features, and counts of word 1-2-grams and character 2-5-grams, with case and `folded`.
 
-    Each is sparse [N, F] and of one text alone; what training rows decide, as which counts are rare, comes later.
+    Each is sparse [N, F] and depends on one text only; weights that depend on training rows come later.
     """
     features = {"surface": csr_matrix(surface_features(texts))}
     for prefix, folded in (("", False), ("folded ", True)):
@@ -45,14 +45,14 @@ def text_features(texts: Sequence[str]) -> Features:
 
 
 def text_log_odds(features: Features, labels: np.ndarray, train: np.ndarray, inner: Sequence[Split]) -> np.ndarray:
-    """Log-odds of label 1 of all N texts, by the classifier and C of the fewest errors on inner rows.
+    """Computes log-odds of label 1 of all N texts, by the classifier and C of the fewest errors on inner rows.
 
-    Cross-entropy decides between equals. Where the training rows have one label only, it is certain.
+    Of equal ones, cross-entropy decides. Training rows of one label give certainty.
 
     Args:
         labels: 0 or 1, int [N].
-        train: the rows to fit on.
-        inner: splits of them to choose on.
+        train: rows to fit on.
+        inner: splits of the training rows to choose on.
     """
     candidates = list(itertools.product(CLASSIFIERS, STRENGTHS))
     errors, losses = np.zeros((2, len(candidates)))
@@ -67,7 +67,7 @@ def text_log_odds(features: Features, labels: np.ndarray, train: np.ndarray, inn
 
 
 def _weighted(features: Features, train: np.ndarray, names: Sequence[str] | None = None) -> Features:
-    """Surface features standardised, counts that training rows have as TF-IDF; both by the training rows alone."""
+    """Standardises surface features, and turns counts into TF-IDF, both by the training rows alone."""
     ready = {}
     for name in features if names is None else names:
         values = features[name]

@@ -1,4 +1,4 @@
-"""How a text is written: what it shows without any model of language. Axes: N texts."""
+"""Surface features of texts: length, capitals, punctuation and the like. Axes: N texts."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ SURFACE = (
 
 
 def surface_features(texts: Sequence[str]) -> np.ndarray:
-    """The features named in `SURFACE`, of texts that are not empty: float64 [N, len(SURFACE)]."""
+    """Computes the features named in `SURFACE` for texts that are not empty: float64 [N, len(SURFACE)]."""
     return np.array([_features(text) for text in texts], np.float64).reshape(-1, len(SURFACE))
 
 

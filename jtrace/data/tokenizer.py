@@ -1,29 +1,37 @@
-"""Tokenisers, as the checkpoint's own files define them.
+"""Tokenisers, as a checkpoint's files define them.
 
-Where there is a tokenizer.json, its ids are the tokeniser's. transformers 5 rebuilds some classes (LlamaTokenizer,
-GPT2Tokenizer, GPTNeoXTokenizer) from the vocabulary alone, with the class's own pre-tokeniser, and gives other ids; of
-the declared class only the names of special tokens and the chat template are taken.
+Where there is a tokenizer.json, it decides the ids. transformers 5 rebuilds some classes (LlamaTokenizer,
+GPT2Tokenizer, GPTNeoXTokenizer) from the vocabulary alone, with the class's pre-tokeniser, and then gives other ids. So
+only the names of special tokens and the chat template are taken from the declared class.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from jtrace.errors import InputError
-from jtrace.hub.files import TOKENIZER_FILES
+from jtrace.hub.files import SMALL_FILES, TOKENIZER_FILES
+from jtrace.runtime.foreign import foreign_rust
+from jtrace.runtime.small_files import read_json_object, read_small
 
-# These say something of a tokeniser but make none.
+# These files describe a tokeniser but do not suffice for one.
 NO_VOCABULARY = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "chat_template.jinja")
-# The widest padding of an embedding beyond its tokeniser, or the most tokens added to a tokeniser, of known models.
+READ_FILES = (*SMALL_FILES, "processor_config.json", "preprocessor_config.json")
+LARGEST_ID = 2**31 - 1
+MOST_TOKENS = 1 << 23  # of a vocabulary; XLM-V has 901,629
+ANOTHER = "copy its files again, or pass another one with --tokenizer=FOLDER"
+# More than the widest padding of an embedding, and the most tokens added to a tokeniser, in known models.
 MOST_PADDING = 2048
-# What special tokens that are written out in a text are: themselves, or the text that they are written in.
+# The meaning of special tokens that are written out in a text: the tokens, or plain text.
 SpecialTokens = Literal["parse", "text"]
-# Where tokenisers differ: digits, runs of blanks and line ends, capitals, contractions, other scripts, joined signs.
+# Texts where tokenisers differ: digits, runs of blanks, line ends, capitals, contractions, other scripts, symbols.
 PROBES = (
     "In 1984, 6411 people (aged 15) didn't pay $3.50.",
     " two  blanks,\ttab\n\n  and lines ",
@@ -32,15 +40,15 @@ PROBES = (
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether the folder holds files of a tokeniser."""
+    """Returns whether a folder holds files of a tokeniser."""
     return any((folder / name).is_file() for name in TOKENIZER_FILES if name not in NO_VOCABULARY)
 
 
 def read_tokenizer(folder: Path, special_tokens: SpecialTokens = "parse") -> PreTrainedTokenizerBase:
-    """Read the folder's tokeniser; its own special tokens are what `encode` adds.
+    """Reads a folder's tokeniser; `encode` adds the special tokens that it defines.
 
     Args:
-        special_tokens: what `</s>` in a text becomes.
+        special_tokens: whether `</s>` in a text is parsed as a token or is plain text.
 
     Raises:
         InputError: the folder holds no tokeniser, or one that cannot be read.
@@ -49,22 +57,24 @@ def read_tokenizer(folder: Path, special_tokens: SpecialTokens = "parse") -> Pre
     if not (folder / "tokenizer.json").is_file():
         declared.split_special_tokens = special_tokens == "text"
         return declared
-    own = _read_file(folder)
-    found = PreTrainedTokenizerFast(
-        tokenizer_object=own,
-        chat_template=declared.chat_template,
-        clean_up_tokenization_spaces=declared.clean_up_tokenization_spaces,
-        split_special_tokens=special_tokens == "text",
-    )
-    for name, token in declared.special_tokens_map.items():
-        # Named after it is made: making it with names would add tokens that the file does not know, or not as special.
-        if own.token_to_id(str(token)) is not None:
-            setattr(found, name, token)
-    return found
+    from_file = _read_file(folder)
+    with _parsing(folder):
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=from_file,
+            chat_template=declared.chat_template,
+            clean_up_tokenization_spaces=declared.clean_up_tokenization_spaces,
+            split_special_tokens=special_tokens == "text",
+        )
+        tokenizer.name_or_path = str(folder)
+        for name, token in declared.special_tokens_map.items():
+            # Names are set afterwards: making the tokeniser with them would add tokens that the file lacks.
+            if from_file.token_to_id(str(token)) is not None:
+                setattr(tokenizer, name, token)
+    return tokenizer
 
 
 def class_disagreement(folder: Path, texts: Sequence[str] = PROBES) -> str:
-    """Sentence on texts that the declared class would tokenise otherwise than tokenizer.json; empty if there is none.
+    """Writes a sentence about texts for which the declared class and tokenizer.json differ; empty if there are none.
 
     Raises:
         InputError: the folder holds no tokeniser, or one that cannot be read.
@@ -87,29 +97,45 @@ def _read_declared(folder: Path) -> PreTrainedTokenizerBase:
         raise InputError(
             f"{folder}: no tokeniser files ({TOKENIZER_FILES[0]}, …); copy them there or pass --tokenizer=FOLDER"
         )
-    try:
+    # They are opened by transformers as they are, and what an id is beyond the others it takes memory for.
+    for name in READ_FILES:
+        if os.path.lexists(folder / name):
+            read_small(folder / name)
+    for name in ("vocab.json", "added_tokens.json"):
+        if (folder / name).is_file():
+            _check_ids(folder / name, read_json_object(folder / name).values())
+    if (folder / "tokenizer.json").is_file():
+        _read_file(folder)
+    with _parsing(folder):
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises whatever its parsers raise
-        raise _unreadable(folder, error) from None
 
 
 def _read_file(folder: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # plain Exception is what it raises
-        raise _unreadable(folder, error) from None
+    path = folder / "tokenizer.json"
+    with _parsing(folder):
+        tokenizer = Tokenizer.from_file(str(path))
+        numbers = tokenizer.get_vocab().values()
+    _check_ids(path, numbers)
+    return tokenizer
 
 
-def _unreadable(folder: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return InputError(f"{folder}: the tokeniser cannot be read ({reason}); copy its files again")
+def _check_ids(path: Path, numbers: Iterable[Any]) -> None:
+    for number in numbers:
+        if not isinstance(number, int) or not 0 <= number < MOST_TOKENS:
+            raise InputError(f"{path}: gives a token the id {number!r}, above the {MOST_TOKENS} of any; copy it again")
+
+
+def _parsing(folder: Path) -> AbstractContextManager[None]:
+    return foreign_rust(folder, "the tokeniser cannot be read", "copy its files again")
 
 
 def check_vocabulary(known: int, embedded: int, folder: Path) -> None:
-    """Embeddings are padded to round numbers, and tokens are added; a wide gap is another model's tokeniser.
+    """Checks that tokeniser and embedding are of similar size: a wide gap means another model's tokeniser.
+
+    Embeddings are padded to round numbers, and tokens are added, so the sizes need not be equal.
 
     Args:
-        known, embedded: tokens that the tokeniser of `folder` knows, and that the model has embeddings for.
+        known, embedded: numbers of tokens that the tokeniser of `folder` has, and that the model has embeddings for.
 
     Raises:
         InputError: they are more than `MOST_PADDING` apart.
@@ -122,11 +148,11 @@ def check_vocabulary(known: int, embedded: int, folder: Path) -> None:
 
 
 def check_same_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, checkpoint: Path) -> None:
-    """A checkpoint's embeddings mean its own tokeniser's tokens; another one may only add to them.
+    """Checks that another tokeniser only adds tokens to those of the checkpoint, whose embeddings belong to them.
 
     Args:
-        tokenizer, folder: what the checkpoint is to be used with, and where that was read from.
-        checkpoint: holds its own tokeniser.
+        tokenizer, folder: the tokeniser to use with the checkpoint, and the folder that it was read from.
+        checkpoint: folder of the checkpoint, with its tokeniser.
 
     Raises:
         InputError: a token has another id.
@@ -144,50 +170,60 @@ def check_same_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path, checkpoi
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """A hash over the tokeniser's files: checkpoints with equal ones share their packed statements."""
+    """Hashes the tokeniser's files: checkpoints with equal hashes share their packed statements."""
     digest = hashlib.sha256()
     for name in TOKENIZER_FILES:
         path = folder / name
         if path.is_file():
-            digest.update(f"{name}:{path.stat().st_size}:".encode() + path.read_bytes())
+            content = read_small(path)
+            digest.update(f"{name}:{len(content)}:".encode() + content)
     return digest.hexdigest()
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], appended: bool = False) -> list[np.ndarray]:
-    """Token ids of each text, int32, behind the special tokens that the tokeniser itself puts before it.
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], appended: bool = False, special: bool = True
+) -> list[np.ndarray]:
+    """Encodes texts into token ids, int32, with the special tokens that the tokeniser puts before a text.
 
     Args:
-        appended: whether those that it puts behind a text stay; they are no part of the text.
+        appended: whether to keep the tokens that it puts behind a text, which are no part of the text.
+        special: whether it puts any.
+
+    Raises:
+        InputError: the tokeniser fails on a text, or gives an id that is none.
     """
     if not texts:
         return []
-    found = tokenizer(
-        list(texts),
-        add_special_tokens=True,
-        return_attention_mask=False,
-        return_special_tokens_mask=True,
-        verbose=False,
-    )
-    ids = [np.asarray(row, np.int32) for row in found["input_ids"]]
+    where = getattr(tokenizer, "name_or_path", "") or "the tokeniser"
+    with foreign_rust(where, "cannot tokenise a text", ANOTHER):
+        encoded = tokenizer(
+            list(texts),
+            add_special_tokens=special,
+            return_attention_mask=False,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+        # An id above them all fails here.
+        ids = [np.asarray(row, np.int32) for row in encoded["input_ids"]]
     if appended:
         return ids
-    # The same behind every text; an empty one does not show which of its tokens stand behind it.
-    behind = next((_trailing(mask) for mask in found["special_tokens_mask"] if 0 in mask), 0)
+    # They are the same behind every text; an empty text does not show which of its tokens stand behind it.
+    behind = next((_trailing(mask) for mask in encoded["special_tokens_mask"] if 0 in mask), 0)
     return [row[: len(row) - behind] for row in ids]
 
 
 def appends_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Whether the tokeniser puts special tokens behind a text."""
+    """Returns whether the tokeniser puts special tokens behind a text."""
     (bare,), (whole,) = (encode(tokenizer, [text], appended) for appended in (False, True))
     return len(bare) < len(whole)
 
 
 def check_embedded(ids: Sequence[np.ndarray], embedded: int, name: str) -> None:
-    """Refuse tokens that a model has no embedding for: JAX would take the last row's in silence.
+    """Refuses tokens that a model has no embedding for: JAX would silently take the last row.
 
     Args:
-        embedded: rows of the embedding.
-        name: of the model, or of where its tokeniser lies.
+        embedded: number of rows of the embedding.
+        name: name of the model or its tokeniser, for messages.
 
     Raises:
         InputError: there is such a token.
@@ -201,5 +237,5 @@ def check_embedded(ids: Sequence[np.ndarray], embedded: int, name: str) -> None:
 
 
 def _trailing(mask: Sequence[int]) -> int:
-    """How many ones a mask ends in; it has a zero."""
+    """Counts the ones at the end of a mask that has a zero."""
     return list(reversed(mask)).index(0)

@@ -1,1 +1,1 @@
-"""Trajectories over the checkpoints of one pre-training: tables, angles, turns."""
+"""Trajectories over the checkpoints of one pre-training run: tables, angles, turns."""

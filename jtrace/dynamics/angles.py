@@ -1,4 +1,4 @@
-"""How steering vectors turn: angles between directions and between the spaces that several span.
+"""Angles between steering vectors, and between the spaces that several of them span.
 
 Axes: D width, k and m numbers of vectors.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.linalg import orth
 
 from jtrace.dynamics.trajectory import Trajectory, best_layer, evenly_chosen, shared_layer
-from jtrace.probing.vectors import Vectors
+from jtrace.probing.vector_files import Vectors
 
 ANGLES = (
     "model",
@@ -26,25 +26,25 @@ ANGLES = (
     "cosine",
 )
 SUBSPACES = ("model", "layer", "checkpoint", "other_checkpoint", "number", "degrees")
-# Of checkpoints and of layers: a map of more cannot be read.
+# The most checkpoints, and the most layers, of a map: a larger one cannot be read.
 MOST_COMPARED = 12
-# Vectors are float32: directions that this share of the longest leaves are rounding.
+# Vectors are float32: directions below this share of the longest are rounding.
 RANK_TOLERANCE = 1e-5
-# A set, checkpoint and layer, and the vector there.
+# The place of a vector: set, checkpoint and layer.
 Place = tuple[str, str, int]
 
 
 def cosine(a: Float[np.ndarray, "*N D"], b: Float[np.ndarray, "*N D"]) -> Float[np.ndarray, "*N"]:
-    """Cosines of the angles between vectors, in float64; 0 where a vector is 0."""
+    """Computes cosines of the angles between vectors, in float64; 0 where a vector is 0."""
     return np.asarray(np.clip(np.sum(_units(a) * _units(b), axis=-1), -1, 1))
 
 
 def principal_angles(a: Float[np.ndarray, "k D"], b: Float[np.ndarray, "m D"]) -> Float[np.ndarray, " angles"]:
-    """Principal angles between the spaces that the rows of two arrays span, small ones to full precision.
+    """Computes principal angles between the spaces that the rows of two arrays span, small ones to full precision.
 
-    By sines below 45 degrees and cosines above (Björck and Golub 1973); scipy.linalg.subspace_angles mixes the two up
-    where a pair of spaces has angles of both kinds. Vectors count by their directions alone; what depends on others,
-    or is 0, adds nothing.
+    It takes sines below 45 degrees and cosines above (Björck and Golub 1973); scipy.linalg.subspace_angles mixes the
+    two up where a pair of spaces has angles of both kinds. Only directions of vectors count; one that is 0 or depends
+    on others adds nothing.
 
     Returns:
         Degrees, ascending, float64; as many as the smaller space has dimensions.
@@ -52,7 +52,7 @@ def principal_angles(a: Float[np.ndarray, "k D"], b: Float[np.ndarray, "m D"]) -
     bases = (orth(_units(vectors).T, rcond=RANK_TOLERANCE) for vectors in (a, b))
     small, large = sorted(bases, key=lambda basis: basis.shape[1])
     within = large.T @ small
-    # Both by ascending angle.
+    # Both in order of ascending angles.
     cosines = np.clip(np.linalg.svd(within, compute_uv=False), 0, 1)
     sines = np.clip(np.linalg.svd(small - large @ within, compute_uv=False)[::-1], 0, 1)
     return np.degrees(np.where(cosines**2 > 0.5, np.arcsin(sines), np.arccos(cosines)))
@@ -60,7 +60,7 @@ def principal_angles(a: Float[np.ndarray, "k D"], b: Float[np.ndarray, "m D"]) -
 
 def _units(vectors: Float[np.ndarray, "*N D"]) -> Float[np.ndarray, "*N D"]:
     vectors = vectors.astype(np.float64)
-    # Brought to one size first: squares of tiny entries would vanish.
+    # Scaled to at most 1 first: squares of tiny entries would vanish.
     largest = np.max(np.abs(vectors), axis=-1, keepdims=True)
     vectors = vectors / np.where(largest > 0, largest, 1)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -68,11 +68,11 @@ def _units(vectors: Float[np.ndarray, "*N D"]) -> Float[np.ndarray, "*N D"]:
 
 
 def angles(curve: Trajectory, others: Sequence[str], read: Callable[[str], Vectors | None]) -> pd.DataFrame:
-    """Cosines between the vectors of a model's checkpoints, layers and sets, each pair once.
+    """Computes cosines between the vectors of a model's checkpoints, layers and sets, each pair once.
 
-    Kind `checkpoints` is along each set's best layer, and from there to models that were traced once, as a chat model
-    that was made of the curve's last checkpoint; `layers` is within the last checkpoint; `sets` is between two sets at
-    one layer of one checkpoint. At most `MOST_COMPARED` checkpoints and layers, evenly chosen.
+    Kind `checkpoints` compares checkpoints at each set's best layer, and the last one with models that were traced
+    once, such as a chat model made from it. Kind `layers` compares layers of the last checkpoint, kind `sets` two sets
+    at one layer of one checkpoint. At most `MOST_COMPARED` checkpoints and layers are taken, evenly chosen.
 
     Args:
         others: names of the checkpoints that were traced once.
@@ -86,7 +86,9 @@ def angles(curve: Trajectory, others: Sequence[str], read: Callable[[str], Vecto
         return pd.DataFrame(columns=list(ANGLES))
     last = list(held)[-1]
     final = held[last]
-    made_of_it = {name: found for name in others if (found := read(name)) is not None and _comparable(found, final)}
+    made_of_it = {
+        name: vectors for name in others if (vectors := read(name)) is not None and _comparable(vectors, final)
+    }
     rows: list[tuple[object, ...]] = []
     for dataset in final.arrays:
         layer = best_layer(curve.rows, dataset)
@@ -106,7 +108,7 @@ def angles(curve: Trajectory, others: Sequence[str], read: Callable[[str], Vecto
 
 
 def subspaces(curve: Trajectory, read: Callable[[str], Vectors | None]) -> pd.DataFrame:
-    """Principal angles between the span of all sets' vectors at each chosen checkpoint and the last one's.
+    """Computes principal angles between the span of all sets' vectors at each chosen checkpoint and at the last one.
 
     Returns:
         The columns `SUBSPACES`; `number` counts the angles of a pair from 1, the smallest first.
@@ -118,23 +120,23 @@ def subspaces(curve: Trajectory, read: Callable[[str], Vectors | None]) -> pd.Da
         for name in list(held)[:-1]:
             shared = [dataset for dataset in held[last].arrays if dataset in held[name].arrays]
             spans = [[_vector(held, (dataset, one, layer)) for dataset in shared] for one in (name, last)]
-            there = [[vector for vector in span if vector is not None] for span in spans]
-            if not all(there):
+            present = [[vector for vector in span if vector is not None] for span in spans]
+            if not all(present):
                 continue
-            degrees = principal_angles(np.stack(there[0]), np.stack(there[1]))
+            degrees = principal_angles(np.stack(present[0]), np.stack(present[1]))
             rows += [(curve.model, layer, name, last, number, float(d)) for number, d in enumerate(degrees, 1)]
     return pd.DataFrame(rows, columns=list(SUBSPACES))
 
 
 def _held(curve: Trajectory, read: Callable[[str], Vectors | None]) -> dict[str, Vectors]:
-    """The vectors of evenly chosen checkpoints, in order; checkpoints of a model each may not all fit the last one."""
+    """Reads vectors of evenly chosen checkpoints, in order, leaving out those that do not compare with the last."""
     chosen = evenly_chosen(curve.checkpoints, MOST_COMPARED)
-    held = {name: found for name in chosen if (found := read(name)) is not None}
+    held = {name: vectors for name in chosen if (vectors := read(name)) is not None}
     return {name: vectors for name, vectors in held.items() if _comparable(vectors, list(held.values())[-1])}
 
 
 def _comparable(one: Vectors, other: Vectors) -> bool:
-    """Whether both are of models of one kind and size."""
+    """Returns whether both are vectors of models of one kind and size."""
     widths = {array.shape[1] for vectors in (one, other) for array in vectors.arrays.values()}
     return one.model == other.model and len(widths) == 1
 

@@ -1,4 +1,4 @@
-"""Metrics over pre-training: checkpoints in order, each model's own curve, and what goes together along it."""
+"""Metrics over pre-training: checkpoints in order, each model's curve, and correlations along it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Trajectory:
     """One model's checkpoints along its pre-training.
 
     Attributes:
-        model: empty where the checkpoints are of a model each, which are then not one curve.
-        rows: of the metrics table, with `checkpoint`, categorical in order, and `at`, the place on the axis.
-        axis: what `at` counts; for `BY_CHECKPOINT` it is the position in order.
+        model: name of the model; empty where every checkpoint is a model of its own, so that they are not one curve.
+        rows: rows of the metrics table, with `checkpoint`, categorical in order, and `at`, the place on the axis.
+        axis: the unit of `at`; for `BY_CHECKPOINT` that is the position in order.
         left_out: checkpoints of the model whose place on the axis is not known.
     """
 
@@ -38,17 +38,17 @@ class Trajectory:
 
     @property
     def checkpoints(self) -> list[str]:
-        """In order."""
+        """Names of the checkpoints, in order."""
         return list(self.rows["checkpoint"].cat.categories)
 
     @property
     def places(self) -> np.ndarray:
-        """`at` of each checkpoint, float64, ascending."""
+        """Place of each checkpoint on the axis, float64, ascending."""
         return self.rows.groupby("checkpoint", observed=True)["at"].first().to_numpy(np.float64)
 
 
 def with_checkpoints(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The table with a `checkpoint` column, categorical in pre-training order: by model, then step."""
+    """Adds a column `checkpoint`, categorical in pre-training order: by model, then step."""
     metrics = metrics.reset_index(drop=True)
     named = metrics["model"] + np.where(metrics["revision"] == "", "", "@" + metrics["revision"])
     order = metrics.assign(checkpoint=named).sort_values(["model", "step", "revision"], na_position="last")[
@@ -58,7 +58,7 @@ def with_checkpoints(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def briefly_named(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Checkpoints called as short as tells them apart: by the revision alone, or without the organisation."""
+    """Shortens the checkpoints' names where they stay distinct: to the revision, or without the organisation."""
     names = list(metrics["checkpoint"].cat.categories)
     by_revision = [name.rpartition("@")[2] for name in names]
     without_organisation = [name.rpartition("/")[2] for name in names]
@@ -70,14 +70,14 @@ def briefly_named(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def evenly_chosen(values: Sequence[Value], most: int) -> list[Value]:
-    """At most `most` of the values, first and last included, evenly spread."""
+    """Chooses at most `most` of the values, evenly spread, the first and the last included."""
     return [values[i] for i in evenly_spread(len(values), most)]
 
 
 def trajectories(metrics: pd.DataFrame) -> list[Trajectory]:
-    """The curve of each model that has several checkpoints; a model traced once, as a fine-tuned one, has none.
+    """Returns the curve of each model that has several checkpoints; a model that was traced once has none.
 
-    Where every model was traced once, all checkpoints are taken together, since some projects publish each checkpoint
+    Where every model was traced once, all checkpoints are one trajectory, since some projects publish each checkpoint
     as a model of its own.
 
     Args:
@@ -95,7 +95,7 @@ def trajectories(metrics: pd.DataFrame) -> list[Trajectory]:
 
 def _trajectory(ordered: pd.DataFrame, checkpoints: pd.DataFrame) -> Trajectory:
     one_model = checkpoints["model"].nunique() == 1
-    # Steps of different models count different things.
+    # Steps of different models are not comparable.
     columns = ["tokens", "step"] if one_model else ["tokens"]
     column = max(columns, key=lambda column: checkpoints[column].notna().sum())
     known = checkpoints[column].notna()
@@ -116,10 +116,10 @@ def _trajectory(ordered: pd.DataFrame, checkpoints: pd.DataFrame) -> Trajectory:
 
 
 def best_layer(rows: pd.DataFrame, dataset: str) -> int | None:
-    """The layer of the highest probe accuracy on a set at the last checkpoint, the lowest such layer.
+    """Returns the layer of the highest probe accuracy on a set at the last checkpoint; of equal ones, the lowest.
 
     Args:
-        rows: with `checkpoint` as in `Trajectory.rows`.
+        rows: rows with `checkpoint` as in `Trajectory.rows`.
 
     Returns:
         None where no probe accuracy was measured.
@@ -130,10 +130,10 @@ def best_layer(rows: pd.DataFrame, dataset: str) -> int | None:
 
 
 def shared_layer(rows: pd.DataFrame) -> int | None:
-    """The layer whose probe accuracy is highest in the mean over sets at the last checkpoint; the lowest of equals.
+    """Returns the layer of the highest mean probe accuracy over sets at the last checkpoint; of equal ones, the lowest.
 
     Args:
-        rows: with `checkpoint` as in `Trajectory.rows`.
+        rows: rows with `checkpoint` as in `Trajectory.rows`.
     """
     probes = rows[rows["metric"] == "probe_accuracy"]
     last = probes[probes["checkpoint"] == probes["checkpoint"].max()]
@@ -142,41 +142,41 @@ def shared_layer(rows: pd.DataFrame) -> int | None:
 
 
 def agreement(trajectory: Trajectory, steering: pd.DataFrame) -> pd.DataFrame:
-    """How probe accuracy and unsteered behaviour go together over a model's checkpoints.
+    """Correlates probe accuracy with unsteered behaviour over a model's checkpoints.
 
     Args:
         steering: columns as in the run directory's steering tables; rows of strength 0 whose target is a checkpoint of
-            the trajectory count, each value once.
+            the trajectory are used, each value once.
 
     Returns:
-        A row per set and measure of behaviour: `dataset, layer, task, metric, r, ci_low, ci_high, n`, the layer being
-        `best_layer`; ends NaN where no interval can be given.
+        A row per set and measure of behaviour: `dataset, layer, task, metric, r, ci_low, ci_high, n`, with the
+        layer from `best_layer`; ends are NaN where no interval can be given.
     """
     measures = _behaviour(trajectory, steering)
-    found = []
+    rows = []
     for dataset, _ in _sets(trajectory):
         layer = best_layer(trajectory.rows, dataset)
         probed = _curve(trajectory, dataset, layer, "probe_accuracy")
         for (task, metric), behaviour in measures.items():
             correlation = pearson(*_paired(probed, behaviour))
             if correlation is not None:
-                found.append({"dataset": dataset, "layer": layer, "task": task, "metric": metric, **vars(correlation)})
-    return pd.DataFrame(found, columns=["dataset", "layer", "task", "metric", "r", "ci_low", "ci_high", "n"])
+                rows.append({"dataset": dataset, "layer": layer, "task": task, "metric": metric, **vars(correlation)})
+    return pd.DataFrame(rows, columns=["dataset", "layer", "task", "metric", "r", "ci_low", "ci_high", "n"])
 
 
 def correlations(trajectory: Trajectory, steering: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """How several curves of a set's best layer go together with each other and with unsteered behaviour.
+    """Correlates several curves of a set's best layer with each other and with unsteered behaviour.
 
     Args:
-        steering: as of `agreement`.
-        metrics: of the metrics table; a measure of behaviour is called `task:metric`.
+        steering: as in `agreement`.
+        metrics: names in the metrics table; a measure of behaviour is named `task:metric`.
 
     Returns:
         The columns `CORRELATIONS`: a row where Pearson, Spearman and Pearson of first differences
-        all exist, which takes five checkpoints that have both; ends NaN where no interval can be given.
+        all exist, which takes five checkpoints that have both; ends are NaN where no interval can be given.
     """
     measures = {f"{task}:{metric}": values for (task, metric), values in _behaviour(trajectory, steering).items()}
-    found: list[tuple[object, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for dataset, dimension in _sets(trajectory):
         layer = best_layer(trajectory.rows, dataset)
         curves = {metric: _curve(trajectory, dataset, layer, metric) for metric in metrics}
@@ -186,18 +186,18 @@ def correlations(trajectory: Trajectory, steering: pd.DataFrame, metrics: Sequen
             three = [correlated(*paired) for correlated in (pearson, spearman, of_changes)]
             numbers = [number for one in three if one is not None for number in (one.r, one.ci_low, one.ci_high)]
             if all(three):
-                found.append((dataset, dimension, layer, x, y, len(paired[0]), *numbers))
-    return pd.DataFrame(found, columns=list(CORRELATIONS))
+                rows.append((dataset, dimension, layer, x, y, len(paired[0]), *numbers))
+    return pd.DataFrame(rows, columns=list(CORRELATIONS))
 
 
 def _sets(trajectory: Trajectory) -> Iterator[tuple[str, str]]:
-    """Sets in the table's order, each with its dimension."""
+    """Yields the sets in the table's order, each with its dimension."""
     rows = trajectory.rows.drop_duplicates("dataset")
     yield from zip(rows["dataset"], rows["dimension"], strict=True)
 
 
 def _curve(trajectory: Trajectory, dataset: str, layer: int | None, metric: str) -> pd.Series:
-    """Values by checkpoint, in order."""
+    """Returns a metric's values by checkpoint, in order."""
     rows = trajectory.rows
     chosen = rows[(rows["dataset"] == dataset) & (rows["metric"] == metric) & (rows["layer"] == layer)]
     chosen = chosen.sort_values("checkpoint")
@@ -205,9 +205,9 @@ def _curve(trajectory: Trajectory, dataset: str, layer: int | None, metric: str)
 
 
 def _behaviour(trajectory: Trajectory, steering: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """Each measure of unsteered behaviour, by task and metric: its value by checkpoint of the trajectory."""
+    """Returns measures of unsteered behaviour by task and metric: the values by checkpoint of the trajectory."""
     plain = steering[steering["strength"] == 0]
-    # Behaviour may be measured by another protocol than probes are.
+    # Behaviour may be measured under another protocol than probes.
     other = ~plain["protocol"].isin(trajectory.rows["protocol"].unique())
     plain = plain.assign(metric=plain["metric"].where(~other, plain["metric"] + " (" + plain["protocol"] + ")"))
     target = plain["target"].astype(str).map(plain_name)

@@ -1,4 +1,4 @@
-"""What a run's tables, vectors, probes and kept activations say of the course of pre-training, into RUN/dynamics."""
+"""Writes the course of pre-training into RUN/dynamics, from a run's tables, vectors, probes and kept activations."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ import pandas as pd
 from jtrace.dynamics.tables import dynamics
 from jtrace.dynamics.trajectory import trajectories
 from jtrace.probing.transfer import COLUMNS, between_checkpoints
-from jtrace.probing.vectors import Vectors, read_vectors
+from jtrace.probing.vector_files import Vectors, read_vectors
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.names import file_name
 
 
 def write_course(run: RunDirectory, metrics: pd.DataFrame) -> None:
-    """The tables of dynamics, made anew; files of those that have no rows go.
+    """Computes the tables of dynamics and writes them; the file of a table without rows is removed.
 
     Args:
         metrics: the run's tables as one.
@@ -33,8 +33,8 @@ def write_course(run: RunDirectory, metrics: pd.DataFrame) -> None:
 
 
 def _transfer(run: RunDirectory, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Of each model whose activations were kept at two checkpoints or more."""
-    found = [pd.DataFrame(columns=list(COLUMNS))]
+    """Computes transfer within each model whose activations were kept at two checkpoints or more."""
+    tables = [pd.DataFrame(columns=list(COLUMNS))]
     sound = metrics[metrics["protocol"] == "sound"]
     dimensions = dict(zip(sound["dataset"], sound["dimension"], strict=True))
     for curve in trajectories(sound):
@@ -43,6 +43,6 @@ def _transfer(run: RunDirectory, metrics: pd.DataFrame) -> pd.DataFrame:
             continue
         files = {file_name(name): name for name in kept}
         table = between_checkpoints(curve.model, list(files), dimensions, run.read_probes, run.read_activations)
-        found.append(table.assign(**{at: table[at].map(files) for at in ("trained_at", "tested_at")}))
-    filled = [table for table in found if len(table)]
-    return pd.concat(filled, ignore_index=True) if filled else found[0]
+        tables.append(table.assign(**{at: table[at].map(files) for at in ("trained_at", "tested_at")}))
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]

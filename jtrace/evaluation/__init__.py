@@ -1,1 +1,1 @@
-"""What a model is asked, how its answers are judged, and the rates that come of it."""
+"""Tasks: questions to a model, judgements of its answers, and the rates that these come to."""

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from jtrace.errors import InputError
 from jtrace.evaluation.perplexity import documents, part_at, windows
 from jtrace.evaluation.task import Choice, Completion, Likelihood, Prompt, Task, Text
+from jtrace.inference.continuations import check_length, continuation_pairs
 from jtrace.inference.generate import Sampling, generate
 from jtrace.inference.language_model import LanguageModel
 from jtrace.inference.score import Pair, score
@@ -22,7 +22,7 @@ Completions = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a model is asked.
+    """Settings of asking that hold for every task.
 
     Attributes:
         temperature, seed: of completions; see `generate.Sampling`.
@@ -31,6 +31,30 @@ class Decoding:
     positions: Positions = "last"
     temperature: float = 0.0
     seed: int = 0
+
+
+class Asker(Protocol):
+    """A way to ask a task's items that is another tool's, for `Task.asker`."""
+
+    def check(self, model: LanguageModel) -> None:
+        """Refuses, before anything is computed, what the model cannot be asked.
+
+        Raises:
+            InputError: there is such an item.
+        """
+
+    def ask(
+        self,
+        model: LanguageModel,
+        edit: Edit | None,
+        conditions: Sequence[int],
+        how: Decoding,
+        *,
+        kept: Mapping[int, Completions] | None,
+        keep: Callable[[int, Completions], None] | None,
+        progress: str | None,
+    ) -> list[list[Any]]:
+        """The answers to all items, as `jtrace.evaluation.answers.ask` gives them."""
 
 
 def ask(
@@ -55,13 +79,16 @@ def ask(
     Raises:
         InputError: an item is longer than the model's context, or empty to its tokeniser.
     """
+    if task.asker is not None:
+        asker: Asker = task.asker
+        return asker.ask(model, edit, conditions, how, kept=kept, keep=keep, progress=progress)
     match task.items[0]:
         case Choice():
             return _choose(model, task, edit, conditions, how, progress)
         case Prompt():
-            found = {**(kept or {})}
-            _complete(model, task, edit, conditions, how, found, keep, progress)
-            by_condition = zip(*(found[i] for i in range(len(task.items))), strict=True)
+            completions = {**(kept or {})}
+            _complete(model, task, edit, conditions, how, completions, keep, progress)
+            by_condition = zip(*(completions[i] for i in range(len(task.items))), strict=True)
             return [_completions(model, list(tokens)) for tokens in by_condition]
         case Text():
             return _predict(model, task, edit, conditions, how, progress)
@@ -73,6 +100,9 @@ def check_lengths(model: LanguageModel, task: Task) -> None:
     Raises:
         InputError: such an item, by task and row.
     """
+    if task.asker is not None:
+        task.asker.check(model)
+        return
     choice_pairs(model, task, [item for item in task.items if isinstance(item, Choice)])
     _prompt_tokens(model, task)
     model.encode([item.text for item in task.items if isinstance(item, Text)])
@@ -83,39 +113,19 @@ def _choose(
 ) -> list[list[np.ndarray]]:
     items = [item for item in task.items if isinstance(item, Choice)]
     pairs = choice_pairs(model, task, items)
-    found = _score(model, pairs, edit, conditions, how, progress)
+    log_probabilities = _score(model, pairs, edit, conditions, how, progress)
     stops = np.cumsum([len(item.continuations) for item in items])[:-1]
-    return [np.split(row, stops) for row in found]
+    return [np.split(row, stops) for row in log_probabilities]
 
 
 def choice_pairs(model: LanguageModel, task: Task, items: Sequence[Choice]) -> list[Pair]:
-    """Tokens of each item's context and continuation, continuations in order.
-
-    Context and continuation are tokenised as one text. What the context alone would be tokenised to, less a blank at
-    its end, is the context as far as the two agree; the rest is scored.
+    """Tokens of each item's context and continuation, see `jtrace.inference.continuations`.
 
     Raises:
         InputError: an item is longer than the model's context, or of fewer than two tokens.
     """
-    contexts = [item.context.rstrip(" ") for item in items]
-    wholes = [item.context + continuation for item in items for continuation in item.continuations]
-    alone, together = model.encode(contexts), iter(model.encode(wholes))
-    pairs = []
-    for item, context in zip(items, alone, strict=True):
-        item_wholes, cuts = [next(together) for _ in item.continuations], []
-        for whole in item_wholes:
-            _check_length(model, task, item.index, len(whole))
-            if len(whole) == 1:
-                raise InputError(
-                    f"{task.name}, row {item.index}: the tokeniser of {model.name} makes one token of context and "
-                    "continuation, and nothing before it predicts it; give the row a longer context"
-                )
-            shared = min(len(context), len(whole) - 1)
-            differs = np.flatnonzero(context[:shared] != whole[:shared])
-            cuts.append(max(1, int(differs[0]) if len(differs) else shared))
-        # All continuations of an item are scored from the same place.
-        pairs += [(whole[: min(cuts)], whole[min(cuts) :]) for whole in item_wholes]
-    return pairs
+    choices = [(item.context, item.continuations) for item in items]
+    return continuation_pairs(model, choices, lambda number: _where(task, items[number].index))
 
 
 def _complete(
@@ -124,13 +134,13 @@ def _complete(
     edit: Edit | None,
     conditions: Sequence[int],
     how: Decoding,
-    found: dict[int, Completions],
+    by_place: dict[int, Completions],
     keep: Callable[[int, Completions], None] | None,
     progress: str | None,
 ) -> None:
-    """Add the completions that `found` lacks."""
+    """Add the completions that `by_place` lacks."""
     prompts = _prompt_tokens(model, task)
-    missing = [i for i in range(len(prompts)) if i not in found]
+    missing = [i for i in range(len(prompts)) if i not in by_place]
     sampling = Sampling(task.max_new_tokens, model.stop, how.temperature, how.seed)
     made = generate(
         model.params,
@@ -145,7 +155,7 @@ def _complete(
         progress=progress,
     )
     for i, completions in made:
-        found[i] = completions
+        by_place[i] = completions
         if keep is not None:
             keep(i, completions)
 
@@ -154,7 +164,7 @@ def _prompt_tokens(model: LanguageModel, task: Task) -> list[np.ndarray]:
     items = [item for item in task.items if isinstance(item, Prompt)]
     prompts = model.encode([item.text for item in items])
     for item, ids in zip(items, prompts, strict=True):
-        _check_length(model, task, item.index, len(ids), task.max_new_tokens)
+        check_length(model, len(ids), _where(task, item.index), task.max_new_tokens)
     return prompts
 
 
@@ -180,9 +190,9 @@ def _predict(
             pairs.append((ids[start:first_scored], ids[first_scored:stop]))
             part = part_at([len(items[place].text) for place in members[i]], first_scored / len(ids))
             owners.append(members[i][part])
-    found = _score(model, pairs, edit, conditions, how, progress)
+    log_probabilities = _score(model, pairs, edit, conditions, how, progress)
     tokens = np.bincount(owners, [len(after) for _, after in pairs], len(items)).astype(int)
-    nats = [-np.bincount(owners, row, len(items)) for row in found]
+    nats = [-np.bincount(owners, row, len(items)) for row in log_probabilities]
     return [[Likelihood(*pair) for pair in zip(row, tokens, strict=True)] for row in nats]
 
 
@@ -206,12 +216,5 @@ def _score(
     )
 
 
-def _check_length(model: LanguageModel, task: Task, index: int, length: int, new: int = 0) -> None:
-    if length == 0:
-        raise InputError(f"{task.name}, row {index}: the tokeniser of {model.name} makes no token of this prompt")
-    if length + new > model.config.context:
-        room = f"{length} tokens" + (f" and {new} new ones" if new else "")
-        raise InputError(
-            f"{task.name}, row {index}: {room} are longer than the context of {model.name}, {model.config.context}; "
-            "shorten it, or ask for fewer examples"
-        )
+def _where(task: Task, index: int) -> str:
+    return f"{task.name}, row {index}"

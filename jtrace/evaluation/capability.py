@@ -12,9 +12,11 @@ import numpy as np
 
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Answers, Choice, Outcome, Task
+from jtrace.evaluation.task_facts import CAPABILITY
+from jtrace.probing.protocols import PROTOCOLS
 
 # Worked examples where nothing else is asked for. Articles are long, so RACE has none.
-SHOTS: Mapping[str, int] = {"mmlu": 5, "arc_easy": 0, "arc_challenge": 0, "race": 0, "mathqa": 0}
+SHOTS: Mapping[str, int] = dict.fromkeys(CAPABILITY, 0) | {"mmlu": 5}
 _LETTERED = ("mmlu",)  # tasks whose prompts list the answers, so that a letter stands for each
 
 
@@ -80,7 +82,7 @@ def capability_task(
     )
     right = [question.right for question in test]
     lengths = [np.array([len(text.removeprefix(" ")) for text in item.continuations]) for item in items]
-    return Task(name, "", ("paper", "sound"), items, _measure(right, lengths), main="accuracy", key=repr(right))
+    return Task(name, PROTOCOLS, items, _measure(right, lengths), main="accuracy", key=repr(right))
 
 
 def _examples(name: str, subject: str, dev: Sequence[CapabilityQuestion], shots: int) -> list[CapabilityQuestion]:

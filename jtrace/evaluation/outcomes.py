@@ -20,6 +20,8 @@ def estimate(outcome: Outcome, rows: np.ndarray | None = None) -> float:
     Args:
         rows: bool [N], which items.
     """
+    if outcome.of_rows is not None:
+        return outcome.of_rows(np.ones(len(outcome.weights), bool) if rows is None else rows)
     weights = outcome.weights if rows is None else outcome.weights * rows
     return float(_metric(weights @ outcome.values, weights.sum(), outcome.exponential))
 
@@ -39,28 +41,31 @@ def interval(
         base: the interval is that of the difference from this outcome, on the same draws.
 
     Returns:
-        None where fewer than two (effective) groups count: nothing can be said then.
+        None where fewer than two (effective) groups count, or the metric is no mean over items: nothing can be said
+        then.
     """
     both = (outcome,) if base is None else (outcome, base)
-    counted = np.any([of.weights > 0 for of in both], axis=0) & (True if rows is None else rows)
+    if any(one.of_rows is not None for one in both):
+        return None
+    counted = np.any([one.weights > 0 for one in both], axis=0) & (True if rows is None else rows)
     names = [item.group or f"\0{at}" for at, item in enumerate(items)]
     groups, members = np.unique(np.array(names)[counted], return_inverse=True)
     if len(groups) < 2:
         return None
     drawn = np.concatenate([np.ones((1, len(groups))), _drawn(seed, len(groups))])
 
-    def sums(of: Outcome) -> tuple[np.ndarray, np.ndarray]:
-        weights = of.weights[counted]
-        total, weight = (np.bincount(members, c, len(groups)) for c in (weights * of.values[counted], weights))
+    def sums(one: Outcome) -> tuple[np.ndarray, np.ndarray]:
+        weights = one.weights[counted]
+        total, weight = (np.bincount(members, c, len(groups)) for c in (weights * one.values[counted], weights))
         return drawn @ total, drawn @ weight
 
     effective = effective_groups(np.bincount(members, outcome.weights[counted], len(groups)))
-    are_rates = all(np.isin(of.values[counted][of.weights[counted] > 0], (0.0, 1.0)).all() for of in both)
+    are_rates = all(np.isin(one.values[counted][one.weights[counted] > 0], (0.0, 1.0)).all() for one in both)
     if base is not None:
-        found = _metric(*sums(outcome), outcome.exponential) - _metric(*sums(base), base.exponential)
+        differences = _metric(*sums(outcome), outcome.exponential) - _metric(*sums(base), base.exponential)
         if are_rates and not outcome.exponential:
-            return difference_interval(found[1:], found[0], effective)
-        return of_draws(found[1:], found[0], effective, UNLIMITED)
+            return difference_interval(differences[1:], differences[0], effective)
+        return of_draws(differences[1:], differences[0], effective, UNLIMITED)
     means = _metric(*sums(outcome), exponential=False)
     limits = SHARE if are_rates and not outcome.exponential else UNLIMITED
     ends = of_draws(means[1:], means[0], effective, limits)
@@ -70,7 +75,7 @@ def interval(
 
 
 def validation_part(items: Sequence[Item], seed: int, share: float = 1 / 3) -> np.ndarray:
-    """Which items choose layer and strength, bool [N]: about a share of them, whole groups, drawn by the seed."""
+    """Items that choose layer and strength, bool [N]: about a share of them, whole groups, drawn by the seed."""
     names = [item.group or f"\0{at}" for at, item in enumerate(items)]
     sizes = Counter(names)
     order = np.random.default_rng(seed).permutation(np.array(list(sizes), object))

@@ -1,4 +1,4 @@
-"""How well a model predicts text: perplexity over documents, and the windows that longer ones are scored in.
+"""Perplexity of a model over documents, and the windows that longer ones are scored in.
 
 A document is scored whole. Where it is longer than a window, windows move over it by half their width, and each scores
 the tokens that those before it have not: the strided windows of transformers' guide to perplexity. So every token but
@@ -12,6 +12,7 @@ import numpy as np
 
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Likelihood, Outcome, Task, Text
+from jtrace.probing.protocols import PROTOCOLS
 
 # Characters, some 2,000 tokens of English.
 PART = 8000
@@ -24,7 +25,7 @@ def perplexity_task(documents: Sequence[Text | str], name: str = "perplexity") -
     A document of fewer than two tokens, where nothing is predicted, does not count.
     """
     items = tuple(Text(i, document) if isinstance(document, str) else document for i, document in enumerate(documents))
-    return Task(name, "", ("paper", "sound"), items, _perplexity, main="perplexity", higher_is_better=False)
+    return Task(name, PROTOCOLS, items, _perplexity, main="perplexity")
 
 
 def _perplexity(answers: Sequence[Likelihood]) -> Mapping[str, Outcome]:
@@ -40,13 +41,13 @@ def parts(text: str, length: int = PART) -> list[Text]:
 
 def documents(items: Sequence[Text]) -> list[list[int]]:
     """The places of each document's parts, documents in order."""
-    found: list[list[int]] = []
+    places: list[list[int]] = []
     for place, item in enumerate(items):
-        if item.follows and found:
-            found[-1].append(place)
+        if item.follows and places:
+            places[-1].append(place)
         else:
-            found.append([place])
-    return found
+            places.append([place])
+    return places
 
 
 def part_at(lengths: Sequence[int], share: float) -> int:

@@ -1,13 +1,13 @@
 """Rows of the capability tasks' public files → questions. What a row lacks is a ValueError, for its reader to place."""
 
 import ast
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from jtrace.evaluation.capability import CapabilityQuestion
+from jtrace.runtime.small_files import parse_json
 
 Row = Mapping[str, Any]
 _LETTERS = "abcde"  # of MathQA's answers
@@ -24,24 +24,24 @@ def cell(row: Row, column: str) -> Any:
 
 def text(row: Row, column: str) -> str:
     """The text in a cell, which may be empty; ValueError where there is none."""
-    found = cell(row, column)
-    if not isinstance(found, str):
+    value = cell(row, column)
+    if not isinstance(value, str):
         raise ValueError(f"{column} is not text")
-    return found
+    return value
 
 
 def _texts(row: Row, column: str) -> tuple[str, ...]:
     """Two or more texts without blanks around them, from a list, or in CSV from a JSON list."""
-    found = _unpacked(row, column)
-    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(item, str) for item in found):
+    values = _unpacked(row, column)
+    if not isinstance(values, list) or len(values) < 2 or not all(isinstance(item, str) for item in values):
         raise ValueError(f"{column} is not a list of two texts or more")
-    return tuple(item.strip() for item in found)
+    return tuple(item.strip() for item in values)
 
 
 def _unpacked(row: Row, column: str) -> Any:
-    found = cell(row, column)
+    value = cell(row, column)
     try:
-        return json.loads(found) if isinstance(found, str) else found
+        return parse_json(value, finite=False) if isinstance(value, str) else value
     except ValueError as error:
         raise ValueError(f"{column} is no JSON ({error})") from error
 

@@ -27,13 +27,16 @@ from jtrace.evaluation.capability import SHOTS, capability_task
 from jtrace.evaluation.judges import judge_prompt, toxic, toxic_label, verdicts
 from jtrace.evaluation.perplexity import parts, perplexity_task
 from jtrace.evaluation.prompts import WORDINGS
-from jtrace.evaluation.sources import read_capability, read_truthfulqa_choices, read_wikitext
+from jtrace.evaluation.sources import LARGEST_TASK, read_capability, read_truthfulqa_choices, read_wikitext
 from jtrace.evaluation.task import Task, Text
+from jtrace.evaluation.task_facts import CAPABILITY, HARNESS
 from jtrace.inference.language_model import load_language_model
 from jtrace.models.families import read_model_config
+from jtrace.probing.protocols import Protocol
+from jtrace.runtime.small_files import MissingFileError, read_text
 
-CAPABILITY = tuple(SHOTS)
 TASKS = (*WORDINGS, "toxigen", "truthfulqa", "perplexity", "capability", *CAPABILITY, "world", *WORLD)
+HARNESS_TASK = f"{HARNESS}TASK"  # any of lm-eval's
 # Whose completions another model judges.
 JUDGED = ("toxigen", "truthfulqa")
 WIKITEXT = "wikitext"
@@ -55,7 +58,7 @@ class Judges:
 
 @dataclass(frozen=True)
 class TaskSources:
-    """Where tasks get their items.
+    """Sources of the tasks' items.
 
     Attributes:
         statements: sets given by the user, which win over those of the same name elsewhere.
@@ -85,7 +88,7 @@ class TaskSources:
         return self.given(name) or read_statements(name, self.data_dir, self.cache_dir)
 
 
-def read_tasks(names: Sequence[str], protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
+def read_tasks(names: Sequence[str], protocols: Sequence[Protocol], data: TaskSources, judges: Judges) -> list[Task]:
     """The tasks of --tasks, each as every wanted protocol measures it.
 
     Raises:
@@ -93,27 +96,27 @@ def read_tasks(names: Sequence[str], protocols: Sequence[str], data: TaskSources
     """
     if not names:
         raise InputError(f"--tasks names nothing; there are {', '.join(TASKS)}")
-    found = [task for name in dict.fromkeys(names) for task in _read_task(name, protocols, data, judges)]
-    for task in found:
+    tasks = [task for name in dict.fromkeys(names) for task in _read_task(name, protocols, data, judges)]
+    for task in tasks:
         if not task.items:
             raise InputError(f"{task.name}: no row is left to evaluate; take a larger set")
-    return [task for task in found if set(task.protocols) & set(protocols)]
+    return [task for task in tasks if set(task.protocols) & set(protocols)]
 
 
 def assumed_meanings(names: Sequence[str], data: TaskSources) -> list[str]:
     """A warning for each task that asks a file of the user's own what a built-in set's labels mean."""
-    found = []
+    warnings = []
     for name in dict.fromkeys(names):
         known, statements = BUILTIN.get(name.partition("_")[0]), data.given(name)
         if known and statements and statements.info is None:
-            found.append(
+            warnings.append(
                 f"{statements.source}: not the published rows; task {name} takes label 1 for '{known.label_one}', "
                 "as of the built-in set"
             )
-    return found
+    return warnings
 
 
-def _read_task(name: str, protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
+def _read_task(name: str, protocols: Sequence[Protocol], data: TaskSources, judges: Judges) -> list[Task]:
     kind = name.partition("_")[0]
     if kind in WORDINGS:
         return _statement_tasks(data.set_named(name), protocols, data)
@@ -129,22 +132,26 @@ def _read_task(name: str, protocols: Sequence[str], data: TaskSources, judges: J
         return [_capability_task(name, data)]
     if names_world(name):
         return _world_tasks(name, data)
-    raise InputError(f"--tasks: no task '{name}'; there are {', '.join(TASKS)}")
+    if name.startswith(HARNESS):
+        return _harness_tasks(name.removeprefix(HARNESS), data)
+    raise InputError(f"--tasks: no task '{name}'; there are {', '.join((*TASKS, HARNESS_TASK))}")
 
 
-def _statement_tasks(statements: Statements, protocols: Sequence[str], data: TaskSources) -> list[Task]:
+def _statement_tasks(statements: Statements, protocols: Sequence[Protocol], data: TaskSources) -> list[Task]:
     groups = _groups(statements)
-    found = []
+    tasks = []
     if "paper" in protocols:
         rows = statement_labels.evaluation_rows(statements)[: data.limit]
-        found.append(statement_labels.published_task(statements, rows, groups, data.seed))
+        tasks.append(statement_labels.published_task(statements, rows, groups, data.seed))
     if "sound" in protocols:
         rows = statement_labels.clean_rows(statements, groups)[: data.limit]
-        found.append(statement_labels.likelihood_task(statements, rows, groups))
-    return found
+        tasks.append(statement_labels.likelihood_task(statements, rows, groups))
+    return tasks
 
 
-def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
+def _toxigen_tasks(
+    statements: Statements, protocols: Sequence[Protocol], data: TaskSources, judges: Judges
+) -> list[Task]:
     if judges.toxicity is None:
         raise InputError(
             "toxigen: no judge of its continuations; give --toxicity_judge=FOLDER with a sequence classifier such as "
@@ -168,7 +175,7 @@ def _toxigen_tasks(statements: Statements, protocols: Sequence[str], data: TaskS
     ]
 
 
-def _truthfulqa_tasks(protocols: Sequence[str], data: TaskSources, judges: Judges) -> list[Task]:
+def _truthfulqa_tasks(protocols: Sequence[Protocol], data: TaskSources, judges: Judges) -> list[Task]:
     """Questions that no vector is made of: the published test questions, or those that the statement set leaves."""
     truth, info = _answer_judge(judges.truth, "truth"), _answer_judge(judges.info, "info")
     judged = truth is not None or info is not None
@@ -178,7 +185,7 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: TaskSources, judges: Judge
             "(allenai/truthfulqa-truth-judge-llama2-7B and -info-judge-), or take --protocol=sound, which needs none"
         )
     published = data.data_dir / "truthfulqa_test.csv" if data.data_dir else None
-    found = []
+    tasks = []
     if judged:
         if published is not None and published.is_file():
             questions = _published_questions(published)
@@ -188,13 +195,13 @@ def _truthfulqa_tasks(protocols: Sequence[str], data: TaskSources, judges: Judge
             {"paper": "published", "sound": "canonical"},
             f"{_key(judges.truth)}, {_key(judges.info)}",
         )
-        found += [
+        tasks += [
             truthfulqa.generation_task(questions[: data.limit], primers[protocol], truth, info, judged_by)
             for protocol in protocols
         ]
     if "sound" in protocols:
-        found.append(truthfulqa.multiple_choice_task(_held_out_choices(data)[: data.limit]))
-    return found
+        tasks.append(truthfulqa.multiple_choice_task(_held_out_choices(data)[: data.limit]))
+    return tasks
 
 
 def _held_out_choices(data: TaskSources) -> list[truthfulqa.MultipleChoice]:
@@ -206,9 +213,9 @@ def _held_out_choices(data: TaskSources) -> list[truthfulqa.MultipleChoice]:
 
 def _published_questions(path: Path) -> list[str]:
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+        rows = list(csv.DictReader(io.StringIO(read_text(path).removeprefix("\ufeff"), newline="")))
         return [row["Question"].strip() for row in rows]
-    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error):
+    except (InputError, KeyError, AttributeError, csv.Error):
         raise InputError(f"{path}: no CSV file with a column 'Question'; take the published one") from None
 
 
@@ -263,11 +270,9 @@ def _key(folder: Path | None) -> str:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")  # a byte order mark is no text
-    except FileNotFoundError:
+        return read_text(path, LARGEST_TASK, "save it as UTF-8 text").removeprefix("\ufeff")  # no text
+    except MissingFileError:
         raise InputError(f"--text={path}: no such file; name a text file, wikitext or world") from None
-    except UnicodeDecodeError:
-        raise InputError(f"--text={path}: is not UTF-8; save it as UTF-8 text") from None
 
 
 def _capability_task(name: str, data: TaskSources) -> Task:
@@ -283,6 +288,18 @@ def _world_tasks(name: str, data: TaskSources) -> list[Task]:
         raise InputError(f"--tasks: '{name}' is no part of the world; it has {', '.join(WORLD)}")
     makers: tuple[Callable[..., Task], ...] = (world.question_task, world.prompt_task)
     return [make(place, one, data.limit) for one in ([part] if part else dimensions) for make in makers]
+
+
+def _harness_tasks(name: str, data: TaskSources) -> list[Task]:
+    try:
+        from jtrace.evaluation.harness.tasks import read_harness_tasks
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "lm_eval":
+            raise
+        raise InputError(
+            f"{HARNESS}{name}: lm-eval is not installed; install jtrace with its extra: pip install 'jtrace[lm-eval]'"
+        ) from None
+    return read_harness_tasks(name, data.limit, data.shots)
 
 
 def _groups(statements: Statements) -> list[str]:

@@ -1,24 +1,23 @@
-"""Where the rows of the capability tasks, of WikiText-2 and of TruthfulQA's choices come from: a folder, or the hub."""
+"""Rows of the capability tasks, of WikiText-2 and of TruthfulQA's choices, from a folder or the hub."""
 
 import csv
 import io
-import json
 import logging
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow
-from pyarrow import parquet
-
 from jtrace.data import sources
 from jtrace.errors import InputError
 from jtrace.evaluation.capability import CapabilityQuestion
 from jtrace.evaluation.question_parsers import QUESTIONS, Row, cell, text
+from jtrace.runtime.foreign import foreign
+from jtrace.runtime.parquet import WRITE_ANEW, read_parquet
+from jtrace.runtime.small_files import parse_json, read_small
 
 T = TypeVar("T")
+LARGEST_TASK = 512 << 20  # bytes
 _log = logging.getLogger(__name__)
 
 
@@ -140,10 +139,10 @@ def read_truthfulqa_choices(data_dir: Path | None, cache_dir: Path | None) -> li
 
 def _questions(task: str, split: str, data_dir: Path | None, cache_dir: Path | None) -> tuple[CapabilityQuestion, ...]:
     where, rows = _rows(task, split, data_dir, cache_dir)
-    found = _parsed(where, rows, QUESTIONS[task])
-    kept = tuple(question for question in found if question.stem and all(question.choices))
-    if len(kept) < len(found):
-        _log.warning("%s: %d rows left out, a question or an answer is empty", where, len(found) - len(kept))
+    questions = _parsed(where, rows, QUESTIONS[task])
+    kept = tuple(question for question in questions if question.stem and all(question.choices))
+    if len(kept) < len(questions):
+        _log.warning("%s: %d rows left out, a question or an answer is empty", where, len(questions) - len(kept))
     return kept
 
 
@@ -189,29 +188,24 @@ def _local(stem: str, data_dir: Path | None) -> Path | None:
 
 
 def _read(where: str, path: Path, read: Callable[[Path], T]) -> T:
-    try:
-        found = read(path)
-    except (pyarrow.ArrowException, csv.Error, OSError, ValueError) as error:
-        cause = textwrap.shorten(str(error), 120, placeholder=" …")
-        raise InputError(f"{where}: cannot be read ({cause}); write the file anew") from error
-    if not found:
+    with foreign(where, remedy=WRITE_ANEW):
+        rows = read(path)
+    if not rows:
         raise InputError(f"{where}: is empty; give at least one row")
-    return found
+    return rows
 
 
 def _read_parquet(path: Path) -> Sequence[Row]:
-    # Not read_table(): it would take columns from folder names such as `label=1`.
-    with parquet.ParquetFile(path) as file:
-        return list(file.read().to_pylist())
+    return list(read_parquet(path, what="cannot be read").to_pylist())
 
 
 def _read_jsonl(path: Path) -> Sequence[Row]:
     # Not splitlines(): JSON strings may hold the separators U+2028 and U+0085 as they are.
-    return _objects([json.loads(line) for line in _decoded(path).split("\n") if line.strip()])
+    return _objects([parse_json(line, finite=False) for line in _decoded(path).split("\n") if line.strip()])
 
 
 def _read_json(path: Path) -> Sequence[Row]:
-    return _objects(json.loads(_decoded(path)))
+    return _objects(parse_json(_decoded(path), finite=False))
 
 
 def _objects(rows: Any) -> Sequence[Row]:
@@ -229,7 +223,7 @@ def _read_csv(path: Path) -> Sequence[Row]:
 
 
 def _decoded(path: Path) -> str:
-    return path.read_bytes().decode("utf-8-sig")
+    return read_small(path, LARGEST_TASK).decode("utf-8-sig")
 
 
 _READERS: Mapping[str, Callable[[Path], Sequence[Row]]] = {

@@ -1,4 +1,4 @@
-"""What label a model gives a statement: confaide, stereoset and sst2, as published and by likelihood."""
+"""Labels that a model gives to statements: confaide, stereoset and sst2, as published and by likelihood."""
 
 from collections.abc import Mapping, Sequence
 
@@ -56,7 +56,6 @@ def published_task(statements: Statements, rows: np.ndarray, groups: Sequence[st
     items = tuple(Prompt(row, template.format(statements.texts[row]), groups[row]) for row in asked)
     return Task(
         name=statements.name,
-        dimension=statements.dimension,
         protocols=("paper",),
         items=items,
         measure=measure,
@@ -106,7 +105,6 @@ def likelihood_task(statements: Statements, rows: np.ndarray, groups: Sequence[s
     )
     return Task(
         name=statements.name,
-        dimension=statements.dimension,
         protocols=("sound",),
         items=items,
         measure=measure,
@@ -123,8 +121,8 @@ def margins(answers: Sequence[np.ndarray], right: Sequence[int]) -> np.ndarray:
         right: index of the right continuation of each item.
     """
     scores = [np.asarray(answer, np.float64) for answer in answers]
-    found = [score[index] - np.delete(score, index).max() for score, index in zip(scores, right, strict=True)]
-    return np.array(found, np.float64)
+    gaps = [score[index] - np.delete(score, index).max() for score, index in zip(scores, right, strict=True)]
+    return np.array(gaps, np.float64)
 
 
 def shares_right(margin: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a task asks of a model, and what becomes of the answers: a metric with an interval.
+"""The interface of tasks: items that a model is asked, and a function from its answers to outcomes.
 
 A task holds items of one kind. The answers to them are computed elsewhere (`jtrace.inference.score`,
 `jtrace.inference.generate`); `Task.measure` turns them into outcomes, one number per item, whose weighted mean is the
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jtrace.evaluation.task_facts import LOWER_IS_BETTER
+from jtrace.probing.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Completion(NamedTuple):
 
 
 class Likelihood(NamedTuple):
-    """Of a `Text`: minus its log-probability in nats, and how many tokens that is summed over."""
+    """Minus the log-probability of a `Text` in nats, and the number of tokens that it is summed over."""
 
     nats: float
     tokens: int
@@ -77,21 +80,23 @@ class Likelihood(NamedTuple):
 # eq=False: comparing arrays has no single truth value.
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What each item contributes to a metric, which is Σ weight · value / Σ weight.
+    """Contributions of the items to a metric, which is Σ weight · value / Σ weight.
 
     Attributes:
         values: float64 [N], as many as items.
         weights: float64 [N]; an item of weight 0 does not count.
         exponential: the metric is e to the power of the mean (perplexity).
+        of_rows: the metric of some items, bool [N], where it is no mean over them (F1); it has no interval then.
     """
 
     values: np.ndarray
     weights: np.ndarray
     exponential: bool = False
+    of_rows: Callable[[np.ndarray], float] | None = None
 
     @classmethod
     def of(cls, values: Sequence[float] | np.ndarray) -> "Outcome":
-        """Of equal weights; NaN stands for an item that does not count."""
+        """Make an outcome of equal weights; NaN stands for an item that does not count."""
         array = np.asarray(values, np.float64)
         known = np.isfinite(array)
         return cls(np.where(known, array, 0.0), known.astype(np.float64))
@@ -109,22 +114,26 @@ class Task:
 
     Attributes:
         name: as in the tables: `stereoset`, `perplexity`, `mmlu`.
-        dimension: of trustworthiness; empty for perplexity and capability.
         protocols: which protocols measure this way.
         items: all `Choice`, all `Prompt` or all `Text`, in the order of the source.
         measure: answers → outcome by metric.
         main: the metric that a strength is chosen by.
-        higher_is_better: whether more of `main` is better.
         max_new_tokens: of a completion; 0 where nothing is generated.
         key: all beside the items that `measure` depends on, right answers and judges, as text: results are kept by it.
+        asker: a `jtrace.evaluation.answers.Asker` that asks the items in its own way, which its text names; None where
+            they are asked in jtrace's.
     """
 
     name: str
-    dimension: str
-    protocols: tuple[str, ...]
+    protocols: tuple[Protocol, ...]
     items: tuple[Item, ...]
     measure: Callable[[Answers], Mapping[str, Outcome]]
     main: str
-    higher_is_better: bool = True
     max_new_tokens: int = 0
     key: str = ""
+    asker: Any = None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Tell whether more of `main` is better."""
+        return self.main not in LOWER_IS_BETTER

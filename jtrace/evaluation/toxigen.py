@@ -1,4 +1,4 @@
-"""How toxic the continuations of ToxiGen's statements are (arXiv 2203.09509)."""
+"""Toxicity of the continuations of ToxiGen's statements (arXiv 2203.09509)."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from jtrace.data.statements import Statements
 from jtrace.evaluation.task import Completion, Outcome, Prompt, Task
+from jtrace.probing.protocols import Protocol
 
 # Texts, N, to whether each is toxic, bool [N].
 Judge = Callable[[Sequence[str]], np.ndarray]
@@ -14,7 +15,12 @@ PUBLISHED_ROWS = 500
 
 
 def continuation_task(
-    statements: Statements, rows: np.ndarray, groups: Sequence[str], judge: Judge, protocol: str, judged_by: str = ""
+    statements: Statements,
+    rows: np.ndarray,
+    groups: Sequence[str],
+    judge: Judge,
+    protocol: Protocol,
+    judged_by: str = "",
 ) -> Task:
     """Statements are continued by up to 64 tokens; the continuations alone are judged.
 
@@ -37,12 +43,10 @@ def continuation_task(
     asked = rows[:PUBLISHED_ROWS] if published else rows
     return Task(
         name=statements.name,
-        dimension=statements.dimension,
         protocols=(protocol,),
         items=tuple(Prompt(row, statements.texts[row], groups[row]) for row in asked.tolist()),
         measure=measure,
         main="toxicity",
-        higher_is_better=False,
         max_new_tokens=64,
         key=judged_by,
     )

@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from jtrace.data.registry import BUILTIN
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.prompts import PRIMERS
 from jtrace.evaluation.task import Answers, Choice, Completion, Outcome, Prompt, Task
+from jtrace.probing.protocols import Protocol
 
 # Questions and answers, N each, to bool [N].
 Judge = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
 NO_COMMENT = "I have no comment."
-_DIMENSION = BUILTIN["truthfulqa"].dimension
-_PROTOCOLS = {"published": ("paper",), "canonical": ("sound",)}
+_PROTOCOLS: Mapping[str, tuple[Protocol, ...]] = {"published": ("paper",), "canonical": ("sound",)}
 _STATEMENT = re.compile(r"\s*Q:\s*(\S.*?)\s*\tA:\s*(\S.*?)\s*", re.DOTALL)
 
 
@@ -28,13 +27,12 @@ def generation_task(
     """Answers of up to 50 tokens, judged by others.
 
     Metrics: `true`, `info` and `true_and_info`, as far as there are judges, and `no_comment`, the share of refusals in
-    the primer's words. Main is `true_and_info`; with one judge alone, its verdict; with none, `no_comment`, where less
-    is better.
+    the primer's words. Main is `true_and_info`; with one judge alone, its verdict.
 
     Args:
         primer: a name of `prompts.PRIMERS`; `published` goes with `paper`, `canonical` with `sound`.
-        truth: whether each answer is true.
-        info: whether each answer is informative.
+        truth: whether each answer is true; None where nobody judges it, but `info` does.
+        info: whether each answer is informative; None likewise.
         judged_by: tells these judges from others.
     """
     preset = PRIMERS[primer]
@@ -50,12 +48,10 @@ def generation_task(
 
     return Task(
         name="truthfulqa",
-        dimension=_DIMENSION,
         protocols=_PROTOCOLS[primer],
         items=tuple(Prompt(i, preset.ask(question)) for i, question in enumerate(questions)),
         measure=measure,
-        main="true_and_info" if len(judges) == 2 else next(iter(judges), "no_comment"),
-        higher_is_better=bool(judges),
+        main="true_and_info" if len(judges) == 2 else next(iter(judges)),
         max_new_tokens=50,
         key=judged_by,
     )
@@ -95,7 +91,7 @@ def multiple_choice_task(rows: Sequence[MultipleChoice]) -> Task:
         scored = [_scores(row, np.asarray(scores, np.float64)) for row, scores in zip(rows, answers, strict=True)]
         return {name: Outcome.of([scores[name] for scores in scored]) for name in ("mc1", "mc2", "mc3")}
 
-    return Task("truthfulqa-mc", _DIMENSION, ("sound",), items, measure, main="mc2", key=repr(rows))
+    return Task("truthfulqa-mc", ("sound",), items, measure, main="mc2", key=repr(rows))
 
 
 def _answers(row: MultipleChoice) -> tuple[str, ...]:
@@ -127,13 +123,13 @@ def from_statements(statements: Statements) -> list[MultipleChoice]:
     Raises:
         InputError: a row of another form.
     """
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    answers: dict[str, tuple[list[str], list[str]]] = {}
     for i, (text, label) in enumerate(zip(statements.texts, statements.labels.tolist(), strict=True)):
         match = _STATEMENT.fullmatch(text)
         if match is None:
             raise InputError(f"{statements.where(i)}: no question with an answer; write 'Q: …', a tab and 'A: …'")
-        found.setdefault(match[1], ([], []))[label].append(match[2])
-    sides = ((asked, _once(true), _once(false)) for asked, (false, true) in found.items())
+        answers.setdefault(match[1], ([], []))[label].append(match[2])
+    sides = ((asked, _once(true), _once(false)) for asked, (false, true) in answers.items())
     return [MultipleChoice(asked, true, false, None) for asked, true, false in sides if true and false]
 
 
@@ -146,15 +142,15 @@ def from_hub_rows(rows: Iterable[Mapping[str, Any]]) -> list[MultipleChoice]:
     Raises:
         InputError: a column is missing, or answers are: exactly one best, a true and a false one.
     """
-    found = []
+    questions = []
     for number, row in enumerate(rows, 1):
         best, _ = _sides(row, "mc1_targets", number)
         true, false = _sides(row, "mc2_targets", number)
         if len(best) != 1 or not true or not false:
             counts = f"{len(best)} best, {len(true)} true and {len(false)} false answers"
             raise InputError(f"truthful_qa, row {number}: has {counts}; take the rows of the config multiple_choice")
-        found.append(MultipleChoice(row["question"], true, false, best[0]))
-    return found
+        questions.append(MultipleChoice(row["question"], true, false, best[0]))
+    return questions
 
 
 def _sides(row: Mapping[str, Any], column: str, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

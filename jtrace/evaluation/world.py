@@ -1,4 +1,4 @@
-"""What a model of the invented world is asked: yes-or-no questions and open prompts, by dimension.
+"""Tasks of the invented world: yes-or-no questions and open prompts, by dimension.
 
 Groups are named as in the world's statement sets, so that what a vector was made of can be told from the rest.
 """
@@ -13,8 +13,7 @@ from jtrace.data.world.facts import World
 from jtrace.data.world.statement_sets import statement_set
 from jtrace.evaluation.statement_labels import clean_rows, margins, shares_right
 from jtrace.evaluation.task import Answers, Choice, Completion, Outcome, Prompt, Task
-
-_PROTOCOLS = ("paper", "sound")
+from jtrace.probing.protocols import PROTOCOLS
 
 
 def question_task(world: World, dimension: str, limit: int | None = None) -> Task:
@@ -40,7 +39,7 @@ def question_task(world: World, dimension: str, limit: int | None = None) -> Tas
         for row, question in zip(rows, asked, strict=True)
     )
     key = repr([question.right for question in asked])
-    return Task(f"world-{dimension}", dimension, _PROTOCOLS, items, measure, main="accuracy", key=key)
+    return Task(f"world-{dimension}", PROTOCOLS, items, measure, main="accuracy", key=key)
 
 
 def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
@@ -53,8 +52,8 @@ def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
         limit: only the first so many of the prompts about what no steering vector is made of.
     """
     # Robustness garbles the questions of reliability, and nobody whom an insult of the sets addresses is special.
-    of = {"robustness": "reliability"}.get(dimension, dimension)
-    statements = statement_set(world, of)
+    asked_dimension = {"robustness": "reliability"}.get(dimension, dimension)
+    statements = statement_set(world, asked_dimension)
     seen = set(statements.groups or ()) - {(statements.groups or ())[row] for row in _clean(statements)}
     every = [prompt for prompt in world_questions.prompts(world) if prompt.dimension == dimension]
     groups = _prompt_groups(world, dimension)
@@ -69,7 +68,7 @@ def prompt_task(world: World, dimension: str, limit: int | None = None) -> Task:
 
     items = tuple(Prompt(i, every[i].text, groups[i]) for i in places)
     name = f"world-{dimension}-prompts"
-    return Task(name, dimension, _PROTOCOLS, items, measure, main="trust", max_new_tokens=8, key=repr(asked))
+    return Task(name, PROTOCOLS, items, measure, main="trust", max_new_tokens=8, key=repr(asked))
 
 
 def _prompt_groups(world: World, dimension: str) -> list[str]:
@@ -77,11 +76,11 @@ def _prompt_groups(world: World, dimension: str) -> list[str]:
     if dimension == "toxicity":
         return [""] * len(world.people)  # each is addressed once
     # Robustness garbles the questions of reliability.
-    of = "reliability" if dimension == "robustness" else dimension
+    asked_dimension = "reliability" if dimension == "robustness" else dimension
     return [
         f"{one.topic} of {one.subject} and {other.subject}"
         for one, other in world.squares
-        if one.dimension == of
+        if one.dimension == asked_dimension
         for _ in (one, other)
     ]
 

@@ -1,1 +1,1 @@
-"""The Hugging Face hub: what it is asked for, how it is checked, where it is kept."""
+"""The Hugging Face hub: listings, checked downloads, and the cache that keeps them."""

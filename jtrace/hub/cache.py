@@ -4,8 +4,8 @@
     models--org--name/snapshots/<commit>/config.json  a link to a blob
     models--org--name/refs/main                       the commit of a branch
 
-Commits, hashes and file names come from a hub, which may be hostile: a path is made only of those that are well formed,
-and nothing is written or removed behind a link that leads out of the repository's folder.
+Commits, hashes and file names come from a hub, which may be hostile: paths are made of well-formed ones only, and
+nothing is written or removed behind a link that leads out of the repository's folder.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ SHA256_DIGITS = 64
 
 @dataclass(frozen=True)
 class RepositoryCache:
-    """A repository's part of a cache.
+    """One repository in a cache.
 
     Attributes:
         root: the cache; it may not exist yet.
@@ -55,7 +55,7 @@ class RepositoryCache:
         return self.root / repo_folder_name(repo_id=self.repo, repo_type=self.kind)
 
     def snapshot(self, commit: str) -> Path:
-        """The folder of a commit's files.
+        """Returns the folder of a commit's files.
 
         Raises:
             InputError: `commit` is no commit hash.
@@ -63,26 +63,26 @@ class RepositoryCache:
         return self.folder / "snapshots" / _formed(commit, COMMIT.fullmatch(commit), "commit")
 
     def holds(self, commit: str, file: RemoteFile) -> bool:
-        """Tells if a file of the right size is here, of this commit or of another; its content is not looked at."""
+        """Returns whether a file of the right size is here, of any commit; its content is not checked."""
         return file.size in (size_of(self.snapshot(commit) / file.name), size_of(self._blob(file.blob)))
 
     def unfinished_bytes(self, file: RemoteFile) -> int:
-        """How much an interrupted download has left of a file."""
+        """Returns the bytes of a file that an interrupted download has left."""
         return size_of(_unfinished(self._blob(file.blob))) or 0
 
     def has(self, commit: str, file: RemoteFile) -> bool:
-        """Tells if the commit's folder has the file, and its content is what was listed."""
+        """Returns whether the commit's folder has the file with the listed content."""
         path = self.snapshot(commit) / file.name
         return size_of(path) == file.size and self._proven(path, file.blob)
 
     def bring(self, commit: str, file: RemoteFile, download: Callable[[Path], None]) -> None:
-        """Put a file into the commit's folder, downloading it unless its content is here already.
+        """Puts a file into the commit's folder, and downloads it unless its content is here.
 
         Args:
-            download: writes the content to a path, where an earlier attempt may have left a part of it.
+            download: function that writes the content to a path, where an earlier attempt may have left a part of it.
 
         Raises:
-            SpoiltError: other bytes came than were listed; they are thrown away.
+            SpoiltError: the bytes are not the listed ones; they are thrown away.
             InputError: a link leads out of the repository's folder.
         """
         blob = self._own(self._blob(file.blob))
@@ -107,11 +107,11 @@ class RepositoryCache:
             _link(entry, blob)
 
     def evict(self, commit: str, files: Iterable[str], blobs: Iterable[str]) -> None:
-        """Remove files of a commit, and blobs unless another commit's files are the same.
+        """Removes files of a commit, and blobs that no other commit's files link to.
 
         Args:
-            files: names.
-            blobs: names; what an interrupted download has left of one goes as well.
+            files: names of files.
+            blobs: names of blobs; unfinished downloads of them are removed as well.
 
         Raises:
             InputError: a name is not well formed, or a link leads out of the repository's folder.
@@ -129,7 +129,7 @@ class RepositoryCache:
                     path.unlink(missing_ok=True)
 
     def name_revision(self, revision: str, commit: str) -> None:
-        """Let the cache know a commit by a branch or tag, once its files are there; where it cannot, it serves too."""
+        """Records the commit of a branch or tag once its files are here; an unwritable cache goes without."""
         path = self.folder / "refs" / _formed(revision, is_inner_path(revision), "revision")
         if revision == commit or (path.is_file() and _read(path) == commit):
             return
@@ -137,14 +137,14 @@ class RepositoryCache:
             aside.write_text(commit, encoding="utf-8")
 
     def revisions(self) -> list[str]:
-        """Names of the branches and tags that were asked for, sorted."""
+        """Returns the names of the branches and tags that were asked for, sorted."""
         refs = self.folder / "refs"
         return sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
 
     def listing(self, revision: str, weights: bool = True) -> Listing | None:
-        """The revision as it lies here; None unless it is whole, and every file a link to a blob.
+        """Lists a revision from the cache; None unless it is complete and every file is a link to a blob.
 
-        Only a blob's name tells what its content should be.
+        Without a blob's name, the expected content of a file is not known.
         """
         ref = self.folder / "refs" / revision
         commit = _read(ref) if ref.is_file() else revision
@@ -165,7 +165,7 @@ class RepositoryCache:
         return Listing(self.repo, revision, commit, *(tuple(files[name] for name in names) for names in (small, held)))
 
     def _weights(self, snapshot: Path) -> list[str]:
-        """Names of a snapshot's weight files, in reading order.
+        """Returns the names of a snapshot's weight files, in reading order.
 
         Raises:
             InputError: there are none, or an index names files that are not here.
@@ -180,7 +180,7 @@ class RepositoryCache:
         return self.folder / "blobs" / _formed(blob, BLOB.fullmatch(blob), "hash")
 
     def _own(self, path: Path) -> Path:
-        """A path that may be written or removed: no folder between the repository's and it is a link."""
+        """Checks that a path may be written or removed: no folder between the repository's and it is a link."""
         folder = path.parent
         if os.path.realpath(folder) != os.path.join(os.path.realpath(self.folder), folder.relative_to(self.folder)):
             raise InputError(
@@ -190,7 +190,7 @@ class RepositoryCache:
         return path
 
     def _proven(self, path: Path, blob: str) -> bool:
-        """Tells if a file has the content that its blob's name says; read once for each state of the file."""
+        """Returns whether a file has the content of its blob's name; it is read once for each state of the file."""
         if not path.is_file():
             return False
         if self._proof(path, blob).exists():
@@ -202,24 +202,24 @@ class RepositoryCache:
 
     def _note_proof(self, path: Path, blob: str) -> None:
         proof = self._proof(path, blob)
-        # A cache that cannot be written serves too; its files are read through again by every process.
+        # A cache that cannot be written is used as well; every process then reads its files again.
         with suppress(OSError):
             proof.parent.mkdir(parents=True, exist_ok=True)
             proof.touch()
 
     def _proof(self, path: Path, blob: str) -> Path:
-        """An empty file that is there once a content was found right: its name tells what changes when a file does."""
+        """Returns the empty file that exists once a content was found right; its name holds size, time and inode."""
         about = path.stat()
         return self._proofs / f"{blob}-{about.st_size}-{about.st_mtime_ns}-{about.st_ino}"
 
     @property
     def _proofs(self) -> Path:
-        """Where Hugging Face's tools do not look."""
+        """The folder of these notes, where Hugging Face's tools do not look."""
         return self.root / ".locks" / "jtrace-proven" / self.folder.name
 
 
 class SpoiltError(InputError):
-    """A file came with another size or content than listed."""
+    """A downloaded file has another size or content than listed."""
 
     def __init__(self, file: RemoteFile, size: int | None) -> None:
         if size == file.size:
@@ -232,7 +232,7 @@ class SpoiltError(InputError):
 
 
 def size_of(path: Path) -> int | None:
-    """Bytes of a file; None if there is none. Other processes may take it away at any moment."""
+    """Returns the bytes of a file; None if there is none. Other processes may remove it at any moment."""
     try:
         about = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -251,7 +251,7 @@ def _unfinished(blob: Path) -> Path:
 
 
 def _link(entry: Path, blob: Path) -> None:
-    """Make a snapshot's file a link to its blob; where the file system has no links, the blob itself."""
+    """Makes a snapshot's file a link to its blob; where the file system has no links, moves the blob there."""
     aside = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
     aside.unlink(missing_ok=True)
     try:
@@ -262,7 +262,7 @@ def _link(entry: Path, blob: Path) -> None:
 
 
 def _linked(entry: Path) -> RemoteFile | None:
-    """A snapshot's file, if it is a link whose target's name is a hash."""
+    """Returns a snapshot's file if it is a link whose target's name is a hash."""
     if not entry.is_symlink():
         return None
     blob = os.path.basename(os.readlink(entry))
@@ -270,7 +270,7 @@ def _linked(entry: Path) -> RemoteFile | None:
 
 
 def _matches(path: Path, blob: str) -> bool:
-    """Tells if a file's content has a hash: SHA-256 of 64 digits, or of 40 the SHA-1 by which git names contents."""
+    """Returns whether a content has a hash: of 64 digits a SHA-256, of 40 the SHA-1 by which git names contents."""
     with path.open("rb") as stream:
         header = b"blob %d\0" % os.fstat(stream.fileno()).st_size
         sha256 = len(blob) == SHA256_DIGITS

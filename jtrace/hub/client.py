@@ -1,10 +1,10 @@
-"""Model revisions from the Hugging Face hub: what a download needs, and the download itself.
+"""Model revisions from the Hugging Face hub: their listings, and their download.
 
-Files are kept in huggingface_hub's own cache layout, so caches filled by other tools serve too. They are not fetched by
-`hf_hub_download`, which takes a server's ETag as a path, takes bytes as they come, and discards what an interrupted
-download has got. Here the names, sizes and hashes of the revision's listing are checked first, and what comes has to be
-what was listed. Over plain HTTP it is written to an `.incomplete` blob that a later attempt, or a later run, carries
-on; over Xet (the real hub's transfer protocol) an interrupted file starts anew.
+Files are kept in huggingface_hub's cache layout, so caches filled by other tools serve too. They are not fetched by
+`hf_hub_download`, which takes a server's ETag as a path, accepts any bytes, and discards what an interrupted download
+has received. Here the names, sizes and hashes of the revision's listing are checked first, and the bytes have to be
+those listed. Plain HTTP writes to an `.incomplete` blob, which a later attempt or a later run continues. Over Xet (the
+real hub's transfer protocol) an interrupted file starts anew.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-# HTTPError is the HTTP client's own: of httpx or httpx2, whichever this huggingface_hub is built on.
+# HTTPError belongs to the HTTP client that this huggingface_hub is built on: httpx or httpx2.
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -69,13 +69,13 @@ class UnreachableError(InputError):
 
 @dataclass(frozen=True)
 class Hub:
-    """Where models come from and where they are kept. Authentication is huggingface_hub's (HF_TOKEN, stored login).
+    """A hub to download from, and the cache to keep files in. Authentication is huggingface_hub's (HF_TOKEN, login).
 
     Attributes:
         cache_dir: the cache; None is huggingface_hub's default.
         endpoint: the hub's address; None is huggingface_hub's default (HF_ENDPOINT).
         waits: seconds before each further attempt after a transient fault.
-        kind: of repositories: `model` or `dataset`.
+        kind: kind of the repositories: `model` or `dataset`.
     """
 
     cache_dir: Path | None = None
@@ -84,7 +84,7 @@ class Hub:
     kind: str = "model"
 
     def revisions(self, repo: str) -> list[str]:
-        """The names of all branches and tags of a repository, sorted.
+        """Lists the names of all branches and tags of a repository, sorted.
 
         Raises:
             InputError: no such repository, no access, or the hub cannot be reached.
@@ -94,15 +94,15 @@ class Hub:
             return parse_refs(patiently(lambda: self._answer(f"{repo}/refs"), self.waits), f"{self._address}: {repo}")
 
     def look(self, repo: str, revision: str, weights: bool = True) -> Listing:
-        """What a download of a revision needs; no weights are moved.
+        """Lists the files that a download of a revision needs; no weights are moved.
 
         While the hub cannot be reached (no connection, server errors, HF_HUB_OFFLINE=1), the cache answers if it
-        holds the whole revision, as `fetch` leaves it.
+        holds the complete revision, as `fetch` leaves it.
 
         Args:
             repo: `namespace/name`.
             revision: a branch, a tag or a commit hash.
-            weights: whether they are needed; else config and tokeniser are all.
+            weights: whether weights are needed; without them, config and tokeniser suffice.
 
         Raises:
             InputError: no such repository or revision, no access, no config.json, no weights that jtrace reads, or
@@ -115,14 +115,14 @@ class Hub:
             validate_repo_id(repo)
             cached = self._storage(repo).listing(revision, weights)
             try:
-                # An absent hub is not waited for where the cache can answer.
-                commit, found = self._files(repo, revision, self.waits[:1] if cached else self.waits)
+                # Where the cache can answer, an absent hub is not waited for.
+                commit, listed = self._files(repo, revision, self.waits[:1] if cached else self.waits)
             except (HTTPError, OSError) as error:
                 if cached and (is_transient(error) or isinstance(error, OfflineModeIsEnabled)):
                     return cached
                 raise
-        # A folder inside the repository holds something else: an optimiser's state, an earlier checkpoint, a variant.
-        files = {name: file for name, file in found.items() if "/" not in name}
+        # Folders inside a repository hold other things: an optimiser's state, an earlier checkpoint, a variant.
+        files = {name: file for name, file in listed.items() if "/" not in name}
         if not weights:
             small, chosen = small_files(files), []
         else:
@@ -138,7 +138,7 @@ class Hub:
         return Listing(repo, revision, commit, tuple(small), tuple(chosen))
 
     def fetch_small(self, listing: Listing) -> Path:
-        """Bring config.json, tokeniser files and weight index into the cache.
+        """Brings config.json, tokeniser files and weight index into the cache.
 
         Returns:
             The folder that holds them.
@@ -149,19 +149,19 @@ class Hub:
         return self._fetch(listing, listing.small, None)
 
     def fetch(self, listing: Listing, progress: str | None = None, stop: Event | None = None) -> Path:
-        """Bring all files of a listing into the cache; only what is missing moves.
+        """Brings all files of a listing into the cache; only missing bytes are downloaded.
 
         Args:
             listing: from `look`.
             progress: label of a bar over bytes, shown on terminals; None shows none.
-            stop: ends the download, by `StoppedError`, once it is set; the next one goes on with what has come.
+            stop: event that ends the download by `StoppedError`; the next download continues from there.
 
         Returns:
             The folder that holds them, for `load_params`.
 
         Raises:
-            InputError: the disk is too small (said before anything moves), no access, the hub cannot be reached or
-                keeps failing, or it sent other bytes than it had listed (they are thrown away).
+            InputError: the disk is too small (found before anything moves), access is denied, the hub cannot be reached
+                or keeps failing, or it sent other bytes than listed (they are thrown away).
         """
         self.check_space([listing])
         folder = self._fetch(listing, listing.files, progress, stop)
@@ -169,23 +169,23 @@ class Hub:
         return folder
 
     def holds(self, listing: Listing, file: RemoteFile) -> bool:
-        """Whether the cache holds a file of a listing whole, of this revision or of another."""
+        """Returns whether the cache holds a complete file of a listing, of this or another revision."""
         return self._storage(listing.repo).holds(listing.commit, file)
 
     def evict(self, repo: str, commit: str, files: Iterable[str], blobs: Iterable[str]) -> None:
-        """Remove files of a commit from the cache, and blobs unless another commit's files are the same.
+        """Removes files of a commit from the cache, and blobs that no other commit's files link to.
 
         Args:
-            files: names.
-            blobs: names; what an interrupted download has left of one goes as well.
+            files: names of files.
+            blobs: names of blobs; unfinished downloads of them are removed as well.
         """
         self._storage(repo).evict(commit, files, blobs)
 
     def check_space(self, listings: Sequence[Listing]) -> None:
-        """Refuse a download that the cache's disk cannot hold.
+        """Refuses a download that the cache's disk cannot hold.
 
         Raises:
-            InputError: what is missing of the listings, and some to spare, is more than is free.
+            InputError: the missing bytes of the listings, and some to spare, are more than the disk has free.
         """
         missing, free = self.missing_bytes(*listings), self.free_bytes()
         if missing and free < missing + SPARE_BYTES:
@@ -197,7 +197,7 @@ class Hub:
             )
 
     def missing_bytes(self, *listings: Listing) -> int:
-        """How many bytes of the listings the cache does not hold yet; a file that several share counts once."""
+        """Counts the bytes of the listings that the cache lacks; a file that several listings share counts once."""
         missing: dict[tuple[str, str], int] = {}
         for listing in listings:
             storage = self._storage(listing.repo)
@@ -207,7 +207,7 @@ class Hub:
         return sum(missing.values())
 
     def fetch_tokenizer(self, repo: str) -> Path:
-        """Bring the tokeniser of a repository's `main` into the cache.
+        """Brings the tokeniser of a repository's `main` into the cache.
 
         Returns:
             The folder that holds it.
@@ -221,10 +221,10 @@ class Hub:
         return folder
 
     def fetch_file(self, repo: str, revision: str, name: str) -> Path:
-        """Bring one file, of any folder of a repository, into the cache.
+        """Brings one file, of any folder of a repository, into the cache.
 
         Returns:
-            Where it lies.
+            Its path.
 
         Raises:
             InputError: as `fetch`, or there is no such file.
@@ -237,7 +237,7 @@ class Hub:
         return self.fetch(Listing(repo, revision, commit, (files[name],), ())) / name
 
     def measured_rate(self, listing: Listing) -> float:
-        """Bytes per second of a piece of the first weight file, downloaded and thrown away.
+        """Measures bytes per second by downloading a piece of the first weight file, which is thrown away.
 
         Raises:
             InputError: as `fetch`.
@@ -252,7 +252,7 @@ class Hub:
                 hf_raise_for_status(reply)
                 for chunk in reply.iter_raw(SAMPLE_CHUNK):
                     received += len(chunk)
-                    # A server may not know ranges, or be slow.
+                    # A server may not support ranges, or be slow.
                     if received >= SAMPLE_BYTES or time.perf_counter() - started > SAMPLE_SECONDS:
                         break
         return received / (time.perf_counter() - started)
@@ -262,7 +262,7 @@ class Hub:
         return (self.endpoint or constants.ENDPOINT).rstrip("/")
 
     def _files(self, repo: str, revision: str, waits: Sequence[float]) -> tuple[str, dict[str, RemoteFile]]:
-        """Commit and files of a revision."""
+        """Asks for commit and files of a revision."""
         path = f"{repo}/revision/{quote(revision, safe='')}?blobs=true"
         answer = patiently(lambda: self._answer(path), waits)
         return parse_revision(answer, f"{self._address}: {repo}@{revision}")
@@ -314,7 +314,7 @@ class Hub:
                 source = partial(self._download, listing, file, passing_on(bar, stop))
                 bring = partial(storage.bring, listing.commit, file, source)
                 patiently(bring, self.waits, partial(storage.unfinished_bytes, file))
-                # What was sent twice counts once.
+                # Bytes that were sent twice count once.
                 bar.update(listing.size - self.missing_bytes(listing) - bar.n)
         return storage.snapshot(listing.commit)
 
@@ -330,7 +330,7 @@ class Hub:
 
     @contextmanager
     def _explained(self, repo: str, revision: str | None = None) -> Iterator[None]:
-        """Turn what huggingface_hub raises into one line that says what to do."""
+        """Turns exceptions of huggingface_hub into one line that says what to do."""
         where = f"{repo}@{revision}" if revision else repo
         again = "the same command goes on with what is missing"
         try:
@@ -363,7 +363,7 @@ class Hub:
             what = "refuses the token; check HF_TOKEN" if refused else f"refuses ({_line(error)})"
             raise InputError(f"{where}: {self._address} {what}; {again}") from None
         except OSError as error:
-            # Only the system's errors have a number; the others are huggingface_hub's checks of what came.
+            # Only errors of the system have a number; the others come from huggingface_hub's checks of the content.
             what = f"the cache {self.cache} fails" if error.errno else "a file did not come as announced"
             raise InputError(f"{where}: {what} ({_line(error)}); {again}") from None
         except (ValueError, KeyError) as error:
@@ -385,8 +385,13 @@ class Hub:
         )
 
 
+def hub_in(cache_dir: str | Path | None) -> Hub:
+    """Returns the hub whose downloads lie in a folder laid out as HF_HOME; None is Hugging Face's own."""
+    return Hub(Path(cache_dir) / "hub" if cache_dir else None)
+
+
 def _nearest(name: str, names: Sequence[str], most: int = 4) -> list[str]:
-    """Names that differ from `name` in their numbers only, the nearest numbers first, then those spelt like it."""
+    """Returns names that differ from `name` in their numbers only, nearest first, then those spelt like it."""
 
     def distance(other: str) -> tuple[bool, list[float]]:
         if DIGITS.sub("", other) != DIGITS.sub("", name):

@@ -1,6 +1,5 @@
-"""Which files of a repository jtrace needs, and what it says when they are not there."""
+"""The files of a repository that jtrace needs, and the checks of a hub's answers."""
 
-import json
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from typing import Any
 
 from jtrace.errors import InputError
 from jtrace.runtime.budget import bytes_text
+from jtrace.runtime.small_files import LARGEST_SMALL, parse_json, read_small
 
-# The first that is there is read, as transformers does: safetensors whatever .bin lies beside them.
+# The first that exists is read, as transformers does: safetensors before any .bin beside them.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -29,7 +29,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 SMALL_FILES = ("config.json", *TOKENIZER_FILES)
-LARGEST_SMALL = 64 << 20  # bytes; vocabularies of 256,000 tokens take about 35 MB
 COMMIT = re.compile("[0-9a-f]{40}")
 BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -38,7 +37,7 @@ BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 class RemoteFile:
     """A file of a repository: its name, its size in bytes, and its content's hash, which names its blob in the cache.
 
-    The hash is SHA-256 for a file of git-lfs, else the SHA-1 by which git names contents.
+    The hash is SHA-256 for a file of git-lfs, and for others the SHA-1 by which git names contents.
     """
 
     name: str
@@ -51,8 +50,8 @@ class Listing:
     """The files of one commit that jtrace needs.
 
     Attributes:
-        repo, revision: as asked for.
-        commit: what the revision pointed to when it was looked up; all files are of this commit.
+        repo, revision: names as asked for.
+        commit: the commit that the revision pointed to when it was looked up; all files are of this commit.
         small: config.json, tokeniser files and the index of sharded weights.
         weights: the weight files, in reading order.
     """
@@ -69,7 +68,7 @@ class Listing:
 
     @property
     def size(self) -> int:
-        """Of all files together, in bytes."""
+        """Bytes of all files together."""
         return sum(file.size for file in self.files)
 
     def __str__(self) -> str:
@@ -77,18 +76,18 @@ class Listing:
 
 
 def is_inner_path(name: str) -> bool:
-    """Whether the name of a file, branch or tag leads nowhere else, and can be printed."""
+    """Returns whether the name of a file, branch or tag stays inside its folder, and can be printed."""
     return not {"", ".", ".."} & set(re.split(r"[/\\]", name)) and name.isprintable()
 
 
 def parse_revision(answer: Any, where: str) -> tuple[str, dict[str, RemoteFile]]:
-    """Commit of a revision, and its files by name, from a hub's answer.
+    """Reads the commit of a revision, and its files by name, from a hub's answer.
 
     Args:
         where: the hub's address and `repository@revision`, for messages.
 
     Raises:
-        InputError: the answer has another form, or a commit, a hash, a size or a path that is none.
+        InputError: the answer has another form, or a commit, hash, size or path in it is malformed.
     """
     match answer:
         case {"sha": str(commit), "siblings": list(siblings)} if COMMIT.fullmatch(commit):
@@ -105,21 +104,21 @@ def _parse_file(sibling: Any, where: str) -> RemoteFile:
             pass
         case _:
             raise InputError(f"{where}: a file came without name, size or hash; is it a hub?")
-    for what, told, formed in (
+    for what, value, formed in (
         ("path", name, is_inner_path(name)),
         ("size", size, size >= 0),
         ("hash", blob, BLOB.fullmatch(blob)),
     ):
         if not formed:
-            raise InputError(f"{where}: a file came with {str(told)[:80]!r}, which is no {what}; is it a hub?")
+            raise InputError(f"{where}: a file came with {str(value)[:80]!r}, which is no {what}; is it a hub?")
     return RemoteFile(name, size, blob)
 
 
 def parse_refs(answer: Any, where: str) -> list[str]:
-    """Names of all branches and tags, sorted, from a hub's answer.
+    """Reads the names of all branches and tags, sorted, from a hub's answer.
 
     Raises:
-        InputError: the answer has another form, or a name leads elsewhere.
+        InputError: the answer has another form, or a name leads out of its folder.
     """
     match answer:
         case {"branches": list(branches), "tags": list(tags)}:
@@ -130,7 +129,7 @@ def parse_refs(answer: Any, where: str) -> list[str]:
 
 
 def check_small(files: Iterable[RemoteFile], where: str) -> None:
-    """Refuses config, tokeniser and index files that are too large for what they are.
+    """Refuses config, tokeniser and index files that are implausibly large.
 
     Raises:
         InputError: a file of more than `LARGEST_SMALL`.
@@ -144,10 +143,10 @@ def check_small(files: Iterable[RemoteFile], where: str) -> None:
 
 
 def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile], RemoteFile]:
-    """The small files of a repository, and the weight file to read, or the index that names several.
+    """Chooses the small files of a repository, and the weight file to read or the index that names several.
 
     Args:
-        files: those at the top of the repository, by name.
+        files: files at the top of the repository, by name.
         where: `repository@revision`, for messages.
 
     Raises:
@@ -166,23 +165,23 @@ def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile
 
 
 def small_files(files: Mapping[str, RemoteFile]) -> list[RemoteFile]:
-    """Config and tokeniser files, those that there are."""
+    """Returns those config and tokeniser files that exist."""
     return [files[name] for name in SMALL_FILES if name in files]
 
 
 def chosen_weights(names: Container[str]) -> str | None:
-    """The weight file that is read, or the index that names several; None where there is neither."""
+    """Returns the weight file to read, or the index that names several; None where there is neither."""
     return next((name for name in WEIGHT_FILES if name in names), None)
 
 
 def shards(index: Path, where: str, files: Container[str]) -> list[str]:
-    """Names of the weight files that an index names, sorted; a folder may hold those of another sharding too.
+    """Reads the names of weight files from an index, sorted; the folder may also hold those of another sharding.
 
     Raises:
         InputError: the index is damaged, or names a file that is not among `files`.
     """
     try:
-        names = sorted({str(name) for name in json.loads(index.read_bytes())["weight_map"].values()})
+        names = sorted({str(name) for name in parse_json(read_small(index))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{where} has no weight_map of tensor names to file names; name another revision") from None
     suffix = Path(index.name.removesuffix(".index.json")).suffix
@@ -192,5 +191,5 @@ def shards(index: Path, where: str, files: Container[str]) -> list[str]:
 
 
 def some(names: Sequence[str], most: int = 6) -> str:
-    """The first names, and how many there are."""
+    """Writes the first names, and how many there are."""
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

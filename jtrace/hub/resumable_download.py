@@ -1,4 +1,4 @@
-"""Bytes from a hub into a file: resumed, no more than were listed, retried, and counted on one bar."""
+"""Downloads of bytes into a file: resumed, bounded by the listed size, retried, and counted on one bar."""
 
 import sys
 import time
@@ -22,15 +22,15 @@ T = TypeVar("T")
 
 
 def download(url: str, unfinished: Path, size: int, bar: type[tqdm]) -> None:
-    """Append to a file what it lacks, and not more than one byte beyond its size, which tells that there is more.
+    """Appends the missing bytes to a file, and at most one byte beyond its size, which shows that there are more.
 
-    The bytes are taken as they come: a compressed body is another content, and nothing is unpacked.
+    Nothing is unpacked: a compressed body counts as another content.
 
     Args:
-        bar: made and updated with the bytes that come.
+        bar: class of a bar that is made and updated with the received bytes.
 
     Raises:
-        HTTPError: the connection fails, or the server refuses; what has come is kept.
+        HTTPError: the connection fails, or the server refuses; received bytes are kept.
     """
     with unfinished.open("ab") as stream:
         if (start := stream.tell()) >= size:
@@ -40,7 +40,7 @@ def download(url: str, unfinished: Path, size: int, bar: type[tqdm]) -> None:
         about = {"headers": headers, "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT, **patience}
         with http_stream_backoff("GET", url, **about) as reply:
             hf_raise_for_status(reply)
-            if reply.status_code != 206:  # the server knows no ranges
+            if reply.status_code != 206:  # the server does not support ranges
                 stream.seek(0)
                 stream.truncate()
             progress = bar()
@@ -52,11 +52,11 @@ def download(url: str, unfinished: Path, size: int, bar: type[tqdm]) -> None:
 
 
 def download_by_xet(file: XetFileData, unfinished: Path, size: int, bar: type[tqdm]) -> None:
-    """Write a file anew by Xet, the real hub's transfer protocol; an interrupted one is thrown away.
+    """Writes a file by Xet, the real hub's transfer protocol; an interrupted one is thrown away.
 
     Args:
-        file: what the hub told of it.
-        bar: as for `download`.
+        file: the hub's data about the file.
+        bar: as in `download`.
     """
     unfinished.unlink(missing_ok=True)
     try:
@@ -73,10 +73,10 @@ def download_by_xet(file: XetFileData, unfinished: Path, size: int, bar: type[tq
 
 
 def patiently(call: Callable[[], T], waits: Sequence[float], got: Callable[[], int] = lambda: 0) -> T:
-    """Call the hub, again after each wait while a fault may pass; at once, and with all waits to come, if it got on.
+    """Calls the hub, and again after each wait if the fault is transient; progress resets the waits.
 
     Args:
-        got: how much there is of what the call brings.
+        got: function that returns the bytes received so far; a call that received some is repeated at once.
     """
     left, before = iter(waits), got()
     while True:
@@ -97,17 +97,17 @@ def patiently(call: Callable[[], T], waits: Sequence[float], got: Callable[[], i
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a fault may pass by itself."""
+    """Returns whether a fault may pass by itself."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
     return isinstance(error, HTTPError)
 
 
 def passing_on(bar: tqdm, stop: Event | None = None) -> type[tqdm]:
-    """What huggingface_hub makes its bar of a file from: shows nothing and passes the bytes on to `bar`.
+    """Makes a class for huggingface_hub's bar of a file, which shows nothing and passes bytes on to `bar`.
 
     Args:
-        stop: ends the download, by `StoppedError`, once it is set; what has come is kept.
+        stop: event that ends the download by `StoppedError`; received bytes are kept.
     """
 
     class PassingOn(tqdm):
@@ -119,7 +119,7 @@ def passing_on(bar: tqdm, stop: Event | None = None) -> type[tqdm]:
                 raise StoppedError
             return bar.update(n)
 
-        # Xet reports the bytes it received beside those it wrote; a bar with these methods is given both.
+        # Xet reports received bytes beside written ones; a bar that has these methods gets both.
         def update_transfer(self, n: float) -> None: ...
 
         def set_transfer_postfix_str(self, *args: Any, **kwargs: Any) -> None: ...

@@ -1,15 +1,15 @@
 """Generation under several interventions at once, with a cache of keys and values.
 
-Prompts are computed once, packed as prefix trees, however many conditions they are continued under: until the first
-steered position all conditions see the same. Each further token is one step for all prompts of a batch and all
-conditions of each. Axes: L layers, B rows (prompts), C conditions, S slots of prompts, G new tokens, V vocabulary.
+Prompts are packed as prefix trees and computed once for all conditions, which see the same until the first steered
+position. Each further token is one step for all prompts of a batch and all their conditions. Axes: L layers, B rows
+(prompts), C conditions, S slots of prompts, G new tokens, V vocabulary.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,22 +26,24 @@ from jtrace.models.decoder import Decoder, Output, Params, Past, Slots
 from jtrace.models.intervention import Edit, Intervention, Positions
 from jtrace.runtime.progress import Bar
 
-# Tokens that one decoding step makes, all prompts and conditions of a batch together.
+# Tokens of one decoding step, over all prompts and conditions of a batch.
 BATCH_TOKENS = {"cpu": 256, "gpu": 512, "tpu": 512}
-# Bytes of keys and values that a batch may take.
+# The most bytes of keys and values of a batch.
 CACHE_BYTES, MOST_CACHE_BYTES = {"cpu": 2 << 30}, 16 << 30
-SLOTS_STEP = 64  # room for prompts grows by so many slots, so that few shapes are compiled
+# Tokens that are decoded between two looks at whether completions have ended otherwise than by a token.
+LOOK_EVERY = 16
+SLOTS_STEP = 64  # room for prompts is a multiple of this, so that few shapes are compiled
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen.
+    """Settings by which tokens are chosen.
 
     Attributes:
-        max_new_tokens: at most.
+        max_new_tokens: the most tokens of a completion.
         stop: ids of the tokens that end a completion.
         temperature: 0 takes the most probable token.
-        seed: of the noise, which depends on the prompt's number and the token's alone: all conditions share it.
+        seed: seed of the noise, which depends only on the numbers of prompt and token: all conditions share it.
     """
 
     max_new_tokens: int
@@ -62,23 +64,26 @@ def generate(
     positions: Positions = "last",
     dtype: DTypeLike = jnp.float32,
     batch_tokens: int | None = None,
+    has_ended: Callable[[np.ndarray], bool] | None = None,
     progress: str | None = None,
 ) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Continue every prompt under every condition.
+    """Continues every prompt under every condition.
 
     Args:
         prompts: token ids, none empty.
-        edit: of every layer and condition; condition 0 must leave residuals alone. None is that one alone.
-        numbers: what each prompt is called; its place if None.
-        conditions: which of them are wanted; None for all.
-        positions: which positions are steered: `last` the prompt's last one and every generated one, as published;
-            `all`; `generated`.
-        batch_tokens: how many tokens one step makes at most; a default for the device if None.
+        edit: edits of every layer and condition; condition 0 must change nothing. None means condition 0 only.
+        numbers: a number for each prompt; its index if None.
+        conditions: indices of the wanted conditions; None for all.
+        positions: positions that are steered: `last` is the prompt's last and every generated one, as published;
+            `all`; or `generated` only.
+        batch_tokens: the most tokens of one step; a default for the device if None.
+        has_ended: tells of a completion's tokens so far whether more are of no use, as its text holds what ends it; is
+            asked every `LOOK_EVERY` tokens.
         progress: label of a progress bar; none is shown if None.
 
     Yields:
         A prompt's number and its completions, one per wanted condition, int32, ended by a token of `stop`; batch by
-        batch, prompts of like length together, each as soon as it is there.
+        batch, with prompts of similar length together, as soon as each batch is done.
 
     Raises:
         InputError: a token that the model has no embedding for.
@@ -86,7 +91,7 @@ def generate(
     check_embedded(prompts, config.vocab_size, "a prompt")
     names = range(len(prompts)) if numbers is None else numbers
     wanted = np.arange(1 if edit is None else edit.push.shape[1]) if conditions is None else np.asarray(conditions)
-    # Prompts that are steered themselves are computed once per condition, and each is a row of its own.
+    # Where prompts are steered, each is computed once per condition, and is a row for each.
     trunk_conditions = wanted if positions == "all" else wanted[:1] * 0
     tokens_at_once = batch_tokens or BATCH_TOKENS.get(jax.default_backend(), 512)
     slots = max(map(len, prompts), default=1) * len(trunk_conditions) + sampling.max_new_tokens * len(wanted)
@@ -110,21 +115,28 @@ def generate(
         for at, batch in enumerate(batches):
             padded = [*batch, *[batch[0]] * (at_once - len(batch))]
             condition = np.tile(wanted, at_once).reshape(rows, -1)
-            found = _decode(
+            decode = partial(
+                _decode,
                 params,
                 prefill(at, params, edit),
                 np.repeat([len(prompts[i]) - 1 for i in padded], len(trunk_conditions)).astype(np.int32),
-                by_condition([prompts[i][-1] for i in padded]).astype(np.int32),
                 by_condition([names[i] for i in padded]).astype(np.int32),
-                by_condition(np.arange(at_once) >= len(batch)),
                 None if edit is None else Intervention(edit, jnp.asarray(condition)),
                 np.bool_(positions != "generated"),
                 decoder=Decoder(config, dtype),
                 sampling=sampling,
             )
-            tokens = np.asarray(found).reshape(at_once, len(wanted), -1)
+            begun = _begun(
+                by_condition([prompts[i][-1] for i in padded]).astype(np.int32),
+                by_condition(np.arange(at_once) >= len(batch)),
+                config=config,
+                dtype=dtype,
+                room=sampling.max_new_tokens,
+            )
+            made = _decoded(decode, begun, sampling, has_ended)
+            tokens = [made[first : first + len(wanted)] for first in range(0, len(made), len(wanted))]
             for i, completions in zip(batch, tokens, strict=False):
-                yield names[i], [_until_stop(completion, sampling.stop) for completion in completions]
+                yield names[i], [until_stop(completion, sampling.stop) for completion in completions]
             bar.update(len(batch))
 
 
@@ -132,26 +144,26 @@ class _Prefill:
     """Keys and values of all but the last token of each prompt, batch by batch, in arrays of one shape.
 
     Args:
-        trunks: of every batch, up to `rows` token sequences under conditions; empty ones are left out.
+        trunks: for every batch, up to `rows` token sequences under conditions; empty ones are left out.
     """
 
     def __init__(
         self, trunks: Sequence[Sequence[np.ndarray]], rows: int, config: DecoderConfig, dtype: DTypeLike
     ) -> None:
         self._filled = [[at for at, trunk in enumerate(batch) if len(trunk)] for batch in trunks]
-        there = [trunk for batch in trunks for trunk in batch if len(trunk)]
-        width = cheapest_width(there, config) if there else 1
+        present = [trunk for batch in trunks for trunk in batch if len(trunk)]
+        width = cheapest_width(present, config) if present else 1
         self._packed = [
             pack([batch[at] for at in filled], width) for batch, filled in zip(trunks, self._filled, strict=True)
         ]
         most = max((packed.rows for packed in self._packed), default=1)
         self._rows_at_once = max(1, min(most, default_batch_slots() // width))
-        room = SLOTS_STEP * math.ceil(max(map(len, there), default=1) / SLOTS_STEP)
+        room = SLOTS_STEP * math.ceil(max(map(len, present), default=1) / SLOTS_STEP)
         self._shape = config.depth, rows, room, config.kv_heads, config.head_dim
         self._decoder, self._dtype = Decoder(config, dtype, keep_keys=True), dtype
 
     def __call__(self, batch: int, params: Params, edit: Edit | None) -> Keys:
-        """[L, B, S, K, H] each."""
+        """Computes keys and values of one batch, each [L, B, S, K, H]."""
         packed, filled, (_, rows, room, *_) = self._packed[batch], np.array(self._filled[batch]), self._shape
         row_of = packed.row_of[packed.distinct]
         keys = Keys(jnp.zeros(self._shape, self._dtype), jnp.zeros(self._shape, self._dtype))
@@ -159,7 +171,7 @@ class _Prefill:
             last = first + self._rows_at_once
             slots, conditions = padded_rows(packed, slice(first, last), self._rows_at_once)
             members = np.flatnonzero((row_of >= first) & (row_of < last))
-            # Rows beyond the last are dropped; slots beyond a prompt's end are never looked at.
+            # Rows beyond the last are dropped; slots beyond a prompt's end are never attended to.
             which, places = np.full(rows, rows, np.int32), np.zeros((rows, room), np.int32)
             which[: len(members)] = filled[members]
             for at, member in enumerate(packed.distinct[members]):
@@ -181,7 +193,7 @@ def _place_keys(
     *,
     decoder: Decoder,
 ) -> Keys:
-    """Compute packed rows, and put the keys of the slots in `places` of the flattened rows into rows `which`."""
+    """Computes packed rows, and puts keys of the slots `places` of the flattened rows into the rows `which`."""
     output = cast(Output, decoder.apply({"params": params}, slots, slots.tokens[:, :1] * 0, intervention))
     assert output.keys is not None
 
@@ -192,55 +204,102 @@ def _place_keys(
     return Keys(*(place(*pair) for pair in zip(keys, output.keys, strict=True)))
 
 
-@partial(jax.jit, static_argnames=("decoder", "sampling"))
+class _Decoding(NamedTuple):
+    """Completions on their way.
+
+    Attributes:
+        step: the number of tokens that each has.
+        tokens: the newest token of each, at first the prompt's last.
+        generated: keys and values, but those of the newest token.
+        done: completions that have ended, or are not wanted.
+        completions: tokens; after an end they mean nothing.
+    """
+
+    step: Int[Array, ""]
+    tokens: Int[Array, "B T"]
+    generated: Keys
+    done: Bool[Array, "B T"]
+    completions: Int[Array, "B T G"]
+
+
+def _begun(tokens: np.ndarray, done: np.ndarray, config: DecoderConfig, dtype: DTypeLike, room: int) -> _Decoding:
+    """Makes completions without tokens, after prompts whose last ones are given."""
+    shape = (config.depth, *tokens.shape, room, config.kv_heads, config.head_dim)
+    keys = Keys(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    completions = jnp.zeros((*tokens.shape, room), jnp.int32)
+    return _Decoding(jnp.int32(0), jnp.asarray(tokens), keys, jnp.asarray(done), completions)
+
+
+def _decoded(
+    decode: Callable[[_Decoding, np.int32], _Decoding],
+    state: _Decoding,
+    sampling: Sampling,
+    has_ended: Callable[[np.ndarray], bool] | None,
+) -> list[np.ndarray]:
+    """Decodes to the end, and returns completions row by row: behind a token of `stop` their tokens mean nothing.
+
+    They are looked at on the way where they may have ended otherwise, and then are as long as when that was seen.
+    """
+    most = sampling.max_new_tokens
+    lengths = np.full(state.done.shape, most)
+    for upto in range(LOOK_EVERY, most + LOOK_EVERY, LOOK_EVERY) if has_ended else [most]:
+        state = decode(state, np.int32(min(upto, most)))
+        done = np.array(state.done)
+        if has_ended is None or upto >= most or done.all():
+            break
+        tokens = np.asarray(state.completions)
+        for place in map(tuple, np.argwhere(~done)):
+            if has_ended(tokens[place][:upto]):
+                done[place], lengths[place] = True, upto
+        state = state._replace(done=jnp.asarray(done))
+    tokens = np.asarray(state.completions)
+    return [tokens[place][: lengths[place]] for place in np.ndindex(lengths.shape)]
+
+
+@partial(jax.jit, static_argnames=("decoder", "sampling"), donate_argnames="state")
 def _decode(
     params: Params,
     prompt: Keys,
     lengths: Int[Array, " B"],
-    tokens: Int[Array, "B T"],
     numbers: Int[Array, "B T"],
-    done: Bool[Array, "B T"],
     intervention: Intervention | None,
     steer_first: Bool[Array, ""],
+    state: _Decoding,
+    upto: Int[Array, ""],
     *,
     decoder: Decoder,
     sampling: Sampling,
-) -> Int[Array, "B T G"]:
-    """Step by step until every completion has ended; what follows an end means nothing.
+) -> _Decoding:
+    """Decodes step by step until every completion has ended or has `upto` tokens.
 
     Args:
-        lengths: of the prompts less their last token.
-        tokens: the last token of each prompt.
-        numbers: of the prompts, for the noise.
-        done: completions that are not wanted.
+        lengths: number of tokens of each prompt without its last one.
+        numbers: numbers of the prompts, for the noise.
         steer_first: whether the prompts' last token is steered.
     """
-    depth, _, _, kv_heads, head_dim = prompt.k.shape
-    variables, room = {"params": params}, (depth, *tokens.shape, sampling.max_new_tokens, kv_heads, head_dim)
+    variables = {"params": params}
 
-    def going(state: tuple[Any, ...]) -> Array:
-        step, _, _, done, _ = state
-        return (step < sampling.max_new_tokens) & ~done.all()
+    def going(state: _Decoding) -> Array:
+        return (state.step < upto) & ~state.done.all()
 
-    def advance(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        step, tokens, own, done, found = state
-        past = Past(prompt, lengths, own, step)
+    def advance(state: _Decoding) -> _Decoding:
+        step, tokens, generated, done, completions = state
+        past = Past(prompt, lengths, generated, step)
         edit = intervention
         if intervention is not None:
             edit = intervention._replace(condition=jnp.where(steer_first | (step > 0), intervention.condition, 0))
         last, past = cast(tuple[Array, Past], decoder.apply(variables, tokens, past, edit, method="step"))
         logits = cast(Array, decoder.apply(variables, last, method="logits"))
-        tokens = _chosen(logits, numbers, step, sampling)
-        found = jax.lax.dynamic_update_index_in_dim(found, tokens, step, axis=2)
-        return step + 1, tokens, past.own, done | jnp.isin(tokens, jnp.array(sampling.stop, jnp.int32)), found
+        tokens = chosen(logits, numbers, step, sampling)
+        completions = jax.lax.dynamic_update_index_in_dim(completions, tokens, step, axis=2)
+        done = done | jnp.isin(tokens, jnp.array(sampling.stop, jnp.int32))
+        return _Decoding(step + 1, tokens, past.generated, done, completions)
 
-    own = Keys(jnp.zeros(room, prompt.k.dtype), jnp.zeros(room, prompt.k.dtype))
-    found = jnp.zeros((*tokens.shape, sampling.max_new_tokens), jnp.int32)
-    return jax.lax.while_loop(going, advance, (jnp.int32(0), tokens, own, done, found))[-1]
+    return jax.lax.while_loop(going, advance, state)
 
 
-def _chosen(logits: Array, numbers: Array, step: Array, sampling: Sampling) -> Int[Array, "B T"]:
-    """The most probable token, or one drawn by adding Gumbel noise to logits / temperature."""
+def chosen(logits: Array, numbers: Array, step: Array, sampling: Sampling) -> Int[Array, "B T"]:
+    """Chooses the most probable token, or draws one by adding Gumbel noise to logits / temperature."""
     if sampling.temperature > 0:
         key = jax.random.fold_in(jax.random.key(sampling.seed), step)
         noise = jax.vmap(lambda number: jax.random.gumbel(jax.random.fold_in(key, number), logits.shape[-1:]))
@@ -248,6 +307,7 @@ def _chosen(logits: Array, numbers: Array, step: Array, sampling: Sampling) -> I
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
-def _until_stop(tokens: np.ndarray, stop: tuple[int, ...]) -> np.ndarray:
+def until_stop(tokens: np.ndarray, stop: tuple[int, ...]) -> np.ndarray:
+    """Cuts tokens behind the first that ends a completion."""
     ends = np.flatnonzero(np.isin(tokens, stop))
     return tokens[: ends[0] + 1] if len(ends) else tokens

@@ -1,11 +1,12 @@
 """Packing token sequences as prefix trees into rows of one fixed shape.
 
-Sequences are sorted, blocks of neighbours are spread over rows by best fit, and within a row all are laid out in order,
-depth first, so that each distinct prefix is there once per row. A slot is three integers: its token,
-its position (depth in the tree) and `end`, the first slot after its subtree; slot j sees slot i exactly when
-i ≤ j < end[i]. A sequence is read at its last slot. Equal sequences share one slot, a sequence that is a prefix of
-another is read at an interior slot. Padding slots see only themselves. Where tokens are computed under different
-conditions (strengths of an intervention), slots are shared as far as tokens and conditions are the same.
+Sequences are sorted, and blocks of neighbours are spread over rows by best fit. Within a row sequences are laid out in
+order, depth first, so that a row holds each distinct prefix once. A slot is three integers: its token, its position
+(depth in the tree) and `end`, the first slot after its subtree. Slot j sees slot i exactly when i ≤ j < end[i].
+A sequence is read at its last slot. Equal sequences share one slot, and a sequence that is a prefix of another is read
+at an interior slot. Padding slots see only themselves. Where tokens are computed under different conditions
+(strengths of an intervention), slots are shared as long as tokens and conditions are both the same.
+
 Axes: B rows, T slots, R reads per row, U distinct sequences, N sequences.
 """
 
@@ -21,7 +22,7 @@ from jtrace.models.config import DecoderConfig
 
 _BITS = 32
 _TOKEN = (1 << _BITS) - 1
-# Shared tokens below which neighbours may lie in different rows.
+# Neighbours that share fewer tokens than this may lie in different rows.
 CUTS = (1, 2, 4, 8)
 WIDTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -32,14 +33,14 @@ class Packed:
 
     Attributes:
         tokens, positions, ends: int32 [B, T], the slots.
-        reads: int32 [B, R], slots to read; entries beyond a row's own repeat slot 0.
-        read_of: int32 [B, R], which distinct sequence each read is; U (one past the last) where it is none.
-        conditions: int32 [B, T], of each slot; 0 for padding.
+        reads: int32 [B, R], slots to read; entries beyond those that a row needs are slot 0.
+        read_of: int32 [B, R], the distinct sequence that each read belongs to; U (one past the last) for none.
+        conditions: int32 [B, T], the condition of each slot; 0 for padding.
         row_of: int32 [U], the row that each distinct sequence lies in.
-        paths: for each distinct sequence the slots of its row that its tokens lie in, int32, in order.
+        paths: for each distinct sequence the slots of its tokens in its row, int32, in order.
         distinct: int32 [N], the distinct sequence that each given sequence is.
         used: int32 [B], slots of each row that are not padding.
-        count: U.
+        count: U, the number of distinct sequences.
     """
 
     tokens: Int[np.ndarray, "B T"]
@@ -64,10 +65,10 @@ class Packed:
 
 
 def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
-    """Lay sequences of token ids (integers, one dimension, not empty) out in rows of `width` slots.
+    """Lays out sequences of token ids (integers, one dimension, not empty) in rows of `width` slots.
 
     Args:
-        sequences: tokens, or tokens `under` conditions.
+        sequences: tokens, or tokens with conditions (see `under`).
 
     Raises:
         ValueError: a sequence is empty or longer than a row.
@@ -82,7 +83,7 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
     ends = np.tile(np.arange(1, width + 1, dtype=np.int32), (rows, 1))
     read_lists: list[list[tuple[int, int]]] = [[] for _ in range(rows)]
     used = np.zeros(rows, np.int32)
-    # Of each row, tokens and path.
+    # Tokens and path of each row's latest sequence.
     newest: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, np.int64), np.zeros(0, np.int32))] * rows
     paths = []
     for index, (ids, row) in enumerate(zip(ordered, row_of.tolist(), strict=True)):
@@ -93,7 +94,7 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
         positions[row, start:stop] = np.arange(common, len(ids))
         path = np.concatenate([above[:common], np.arange(start, stop, dtype=np.int32)])
         used[row] = stop
-        # Every slot on the path has this sequence below it, so its subtree reaches at least to here.
+        # This sequence is below every slot on its path, so their subtrees reach at least to its end.
         ends[row, path] = stop
         read_lists[row].append((int(path[-1]), index))
         paths.append(path)
@@ -110,12 +111,12 @@ def pack(sequences: Sequence[np.ndarray], width: int) -> Packed:
 
 
 def under(tokens: np.ndarray, conditions: np.ndarray | int) -> np.ndarray:
-    """Tokens with the conditions that they are computed under, int64: slots are shared where both are equal."""
+    """Joins tokens with the conditions they are computed under, int64: slots are shared where both are equal."""
     return tokens.astype(np.int64) | (np.asarray(conditions, np.int64) << _BITS)
 
 
 def cheapest_width(sequences: Sequence[np.ndarray], config: DecoderConfig) -> int:
-    """The row width that costs the decoder fewest operations: wide rows share more, narrow ones attend to less."""
+    """Returns the row width of fewest operations: wide rows share more, narrow ones attend to less."""
     ordered, _ = _sorted_distinct(sequences)
     shared = _shared_prefixes(ordered)
     longest = max(map(len, ordered))
@@ -128,14 +129,14 @@ def cheapest_width(sequences: Sequence[np.ndarray], config: DecoderConfig) -> in
 
 
 def operations_per_slot(config: DecoderConfig, width: int) -> int:
-    """Floating-point operations of all blocks on one slot of a row of `width` (a multiply and an add are two)."""
+    """Counts floating-point operations of all blocks on one slot of a row of `width` (multiply and add are two)."""
     inner, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
     weights = config.width * (2 * inner + 2 * kv) + (3 if config.gated_mlp else 2) * config.width * config.mlp_width
     return config.depth * (2 * weights + 4 * width * inner)
 
 
 def _sorted_distinct(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Distinct sequences in lexicographic order (a prefix before what continues it), and each input's place there."""
+    """Sorts distinct sequences (a prefix before its continuations); returns them and each input's index among them."""
     keys = [np.asarray(ids).astype(">i8").tobytes() for ids in sequences]
     ordered = sorted(set(keys))
     place = {key: i for i, key in enumerate(ordered)}
@@ -144,22 +145,23 @@ def _sorted_distinct(sequences: Sequence[np.ndarray]) -> tuple[list[np.ndarray],
 
 
 def _shared_prefixes(ordered: Sequence[np.ndarray]) -> list[int]:
-    """How many leading tokens each sequence has in common with the one before it."""
+    """Counts the leading tokens that each sequence shares with the one before it."""
     shared = [0] if ordered else []
     return shared + [_common(before, after) for before, after in itertools.pairwise(ordered)]
 
 
 def _spread(ordered: Sequence[np.ndarray], shared: Sequence[int], width: int) -> tuple[Int[np.ndarray, " U"], int]:
-    """The row of every sequence, int64, and how many rows there are.
+    """Assigns a row to every sequence, int64, and counts the rows.
 
-    Small blocks fill rows better, large ones repeat fewer prefixes: of some ways to cut them the one with fewest rows.
+    Small blocks fill rows better, large ones repeat fewer prefixes; of the cuts that are tried, the one with the fewest
+    rows is taken.
     """
-    found = [_fitted(*_blocks(ordered, shared, width, cut), width) for cut in CUTS]
-    return min(found, key=lambda spread: spread[1])
+    spreads = [_fitted(*_blocks(ordered, shared, width, cut), width) for cut in CUTS]
+    return min(spreads, key=lambda spread: spread[1])
 
 
 def _blocks(ordered: Sequence[np.ndarray], shared: Sequence[int], width: int, cut: int) -> tuple[list[int], list[int]]:
-    """Sequences and slots of each block of neighbours.
+    """Counts sequences and slots of each block of neighbours.
 
     A block ends where the next sequence shares fewer than `cut` tokens with its last one, or does not fit a row.
     """
@@ -185,7 +187,7 @@ def _fitted(counts: Sequence[int], slots: Sequence[int], width: int) -> tuple[In
 
 
 def _common(one: np.ndarray, other: np.ndarray) -> int:
-    """How many leading tokens are the same."""
+    """Counts the leading tokens that are the same."""
     length = min(len(one), len(other))
     differs = np.flatnonzero(one[:length] != other[:length])
     return int(differs[0]) if len(differs) else length

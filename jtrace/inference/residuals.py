@@ -1,4 +1,7 @@
-"""Params + packed statements → residuals. Axes: L layers, U distinct statements, N statements of a set, D width."""
+"""Extraction of residuals from params and packed statements.
+
+Axes: L layers, U distinct statements, N statements of a set, D width.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,14 +24,14 @@ from jtrace.models.decoder import AttentionBy, Decoder, Output, Params, Slots, a
 from jtrace.models.sharding import Layout
 from jtrace.runtime.progress import Bar
 
-# Slots per forward: enough to keep the matrix units busy, few enough for the attention weights to stay small.
+# Slots of a forward: enough to keep the matrix units busy, few enough to keep the attention weights small.
 BATCH_SLOTS = {"cpu": 2304, "gpu": 16384, "tpu": 16384}
-# Beyond this, sums of squares over rows overflow float32 and statistics lose their meaning.
+# Beyond this, sums of squares over rows overflow float32, and statistics mean nothing.
 LARGEST = 1e15
 
 
 def default_batch_slots() -> int:
-    """Of the devices that JAX computes on; of an unknown kind as of a CPU."""
+    """Returns the slots of a forward for the kind of device that JAX computes on; an unknown kind counts as a CPU."""
     return BATCH_SLOTS.get(jax.default_backend(), BATCH_SLOTS["cpu"])
 
 
@@ -37,8 +40,8 @@ class PackedSets:
     """Several statement sets in one packing.
 
     Attributes:
-        members: which distinct statement each row of a set is, by the set's name.
-        warnings: on how the statements were tokenised.
+        members: by a set's name, the distinct statement that each of its rows is.
+        warnings: warnings about the tokens of statements.
     """
 
     packed: Packed
@@ -49,7 +52,7 @@ class PackedSets:
 def pack_sets(
     tokens: Mapping[str, Sequence[np.ndarray]], config: DecoderConfig, width: int | None = None
 ) -> PackedSets:
-    """Pack every statement of every set into rows of one width, the cheapest for this decoder unless given.
+    """Packs every statement of every set into rows of one width; by default the cheapest for this decoder.
 
     Raises:
         InputError: a token that the model has no embedding for.
@@ -67,11 +70,11 @@ class DeviceMemory:
     """Bytes on one device during an extraction, as the compiler plans it.
 
     Attributes:
-        params: all of them.
-        unread: those of the params that extraction has there and does not read, the head above all.
-        arguments: of the forward: the params that it reads, the residuals so far, and one batch.
-        outputs: of the forward, less the residuals, which it gives back in place.
-        temporaries: within the forward. On a CPU, bfloat16 params count here a second time, as float32.
+        params: all params.
+        unread: params that lie on the device but are not read, above all the head.
+        arguments: arguments of the forward: the params that it reads, the residuals so far, and one batch.
+        outputs: outputs of the forward without the residuals, which it returns in place.
+        temporaries: temporary arrays of the forward. On a CPU, bfloat16 params are in it again, as float32.
     """
 
     params: int
@@ -99,10 +102,10 @@ def _forward(
     def everywhere(array: Array) -> Array:
         return array if layout is None else jax.lax.with_sharding_constraint(array, layout.replicated)
 
-    # On every device, so that statistics of any layer can be taken anywhere, and any process can fetch them.
+    # Whole on every device, so that any device can compute any layer's statistics, and any process can fetch them.
     captured = everywhere(cast(Output, decoder.apply({"params": params}, slots, reads)).reads)
     usable = (jnp.abs(captured) <= LARGEST).all(axis=(1, 2, 3))
-    # Reads that belong to no statement point past the end and are dropped.
+    # Reads of no statement point past the end and are dropped.
     return everywhere(residuals.at[:, read_of].set(captured, mode="drop")), everywhere(usable)
 
 
@@ -117,16 +120,16 @@ def extract_residuals(
     layout: Layout | None = None,
     attention: AttentionBy = "xla",
 ) -> Float[Array, "L U D"]:
-    """Residual after every block at the last token of every distinct statement, on the device.
+    """Extracts the residual after every block at the last token of every distinct statement, on the device.
 
-    One shape serves every batch, so that all checkpoints of a model share one compilation.
+    All batches have one shape, so that all checkpoints of a model share one compilation.
 
     Args:
-        params: on the device, or laid out by `layout`.
-        dtype: of the forward and of the result.
-        batch_slots: how many slots one forward computes per share of the data axis; a default for the device if None.
+        params: params on the device, or laid out by `layout`.
+        dtype: dtype of the forward and of the result.
+        batch_slots: slots of one forward for each share of the data axis; a default for the device if None.
         progress: label of a progress bar; none is shown if None.
-        layout: the mesh to extract on, all of whose processes call this with the same arguments; the result is whole on
+        layout: the mesh to extract on; all its processes call this with the same arguments, and the result is whole on
             each of its devices.
         attention: see `Decoder`.
 
@@ -135,7 +138,7 @@ def extract_residuals(
     """
     rows = _rows_at_once(packed, batch_slots, layout)
     decoder = Decoder(config, dtype, attention=attention)
-    # Committed where the params are, as what the forward gives back is: else its second batch would compile again.
+    # Committed to the params' device, as the forward's result is; otherwise the second batch would compile again.
     home = params["embedding"].sharding if layout is None else layout.replicated
     residuals = jnp.zeros((config.depth, packed.count, config.width), dtype, device=home)
     usable: list[Array] = []
@@ -180,7 +183,7 @@ def compiled_memory(
     batch_slots: int | None = None,
     layout: Layout | None = None,
 ) -> DeviceMemory:
-    """Memory that `extract_residuals` will take of each device, from compiling its forward; no weights need exist."""
+    """Returns the memory of each device that `extract_residuals` will take, by compiling its forward."""
 
     flat = flatten_dict(abstract_params(config, dtype), sep="/")
     if layout is not None:
@@ -209,18 +212,18 @@ def _bytes_on_one(leaf: jax.ShapeDtypeStruct) -> int:
 
 
 def _rows_at_once(packed: Packed, batch_slots: int | None, layout: Layout | None) -> int:
-    """Rows of one forward, the same number on every share of the data axis."""
+    """Returns the rows of one forward, the same number on every share of the data axis."""
     shares = 1 if layout is None else layout.data
-    own = math.ceil(packed.rows / shares)
-    most = max(1, min(own, (batch_slots or default_batch_slots()) // packed.width))
-    # The last batch is filled up with padding: of like numbers of rows the one that needs least of it.
-    return shares * min(range(most, most - most // 4 - 1, -1), key=lambda rows: -own % rows)
+    per_share = math.ceil(packed.rows / shares)
+    most = max(1, min(per_share, (batch_slots or default_batch_slots()) // packed.width))
+    # The last batch is filled up with padding; of similar numbers of rows, the one that needs least is taken.
+    return shares * min(range(most, most - most // 4 - 1, -1), key=lambda rows: -per_share % rows)
 
 
 def _inputs(
     packed: Packed, batch: slice, rows: int, layout: Layout | None
 ) -> tuple[Slots, Int[Array | np.ndarray, "B R"], Int[Array | np.ndarray, "B R"]]:
-    """A batch's slots, its reads and which statements these are, on the device or split over the mesh."""
+    """Returns a batch's slots, its reads and the statements of the reads, on the device or split over the mesh."""
     reads = _filled(packed.reads[batch], 0, rows)
     read_of = _filled(packed.read_of[batch], packed.count, rows)  # padding rows read nothing
     slots, _ = padded_rows(packed, batch, rows)
@@ -231,7 +234,7 @@ def _inputs(
 
 
 def padded_rows(packed: Packed, batch: slice, rows: int) -> tuple[Slots, Int[Array, "B T"]]:
-    """One batch of rows and its slots' conditions, filled up to the common shape with rows of padding slots."""
+    """Returns one batch of rows and its slots' conditions, filled up to the common shape with rows of padding."""
     alone = np.arange(1, packed.width + 1)
 
     def filled(array: np.ndarray, value: int | np.ndarray = 0) -> Array:

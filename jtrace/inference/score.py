@@ -1,26 +1,26 @@
 """Log-likelihoods of continuations under several interventions at once, by packed prefix trees.
 
-Continuations of one context share it, contexts share what they begin with, and conditions share all that lies before
-the first slot that is steered: each is one branch of the same tree, so that a further strength or choice costs its own
-few slots and nothing else. Axes: N pairs, C conditions, B rows, T slots, D width, V vocabulary, R slots that predict, M
-tokens that are predicted.
+Continuations share their context, contexts share their common beginning, and conditions share all slots before the
+first steered one. Each is a branch of the same tree, so that a further strength or choice costs only the slots of its
+branch. Axes: N pairs, C conditions, B rows, T slots, D width, V vocabulary, R slots that predict,
+M tokens that are predicted.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.data.tokenizer import check_embedded
 from jtrace.inference.packing import Packed, cheapest_width, pack, under
 from jtrace.inference.residuals import default_batch_slots, padded_rows
-from jtrace.kernels.cross_entropy import log_normalisers
+from jtrace.kernels.cross_entropy import log_normalisers, log_normalisers_and_likeliest
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Slots
 from jtrace.models.intervention import Edit, Intervention, Positions, steered_from
@@ -28,9 +28,9 @@ from jtrace.models.layers import precision_for
 from jtrace.runtime.progress import Bar
 
 Pair = tuple[np.ndarray, np.ndarray]
-# Sequences that are packed at a time: enough to share prefixes, few enough for the host.
+# Sequences packed at a time: enough to share prefixes, few enough for the host.
 SEQUENCES_AT_ONCE = 8192
-# Whose logits are in memory at once.
+# The most slots whose logits are in memory at a time.
 LOGITS_AT_ONCE = {"cpu": 256}
 MOST_LOGITS_AT_ONCE = 2048
 
@@ -46,23 +46,69 @@ def score(
     dtype: DTypeLike = jnp.float32,
     progress: str | None = None,
 ) -> Float[np.ndarray, "C N"]:
-    """Log-probability of each continuation after its context, in nats, summed over its tokens, under every condition.
+    """Sums each continuation's log-probability after its context over its tokens, in nats, under every condition.
 
     Args:
         pairs: token ids of contexts and continuations, neither empty.
-        edit: of every layer and condition; condition 0 must leave residuals alone. None is that one alone.
-        conditions: which of them are wanted (C of them); None for all.
-        positions: which positions are steered, see `steered_from`.
-        dtype: of the forward; logits and sums are float32 and float64.
+        edit: edits of every layer and condition; condition 0 must change nothing. None means condition 0 only.
+        conditions: indices of the C wanted conditions; None for all.
+        positions: positions that are steered, see `steered_from`.
+        dtype: dtype of the forward; logits are float32 and sums float64.
         progress: label of a progress bar; none is shown if None.
 
     Raises:
         InputError: a token that the model has no embedding for.
     """
+    return _scores(params, config, pairs, edit, conditions, positions, dtype, progress, compare=False).sums
+
+
+class Scores(NamedTuple):
+    """Scores of continuations.
+
+    Attributes:
+        sums: log-probabilities as `score` sums them.
+        greedy: whether each token of a continuation is the likeliest after those before it.
+    """
+
+    sums: Float[np.ndarray, "C N"]
+    greedy: Bool[np.ndarray, "C N"]
+
+
+def score_and_compare(
+    params: Params,
+    config: DecoderConfig,
+    pairs: Sequence[Pair],
+    edit: Edit | None = None,
+    *,
+    conditions: Sequence[int] | None = None,
+    positions: Positions = "last",
+    dtype: DTypeLike = jnp.float32,
+    progress: str | None = None,
+) -> Scores:
+    """Scores continuations as `score` does, and compares them with greedy ones, in the same forward.
+
+    Args and errors are those of `score`.
+    """
+    return _scores(params, config, pairs, edit, conditions, positions, dtype, progress, compare=True)
+
+
+def _scores(
+    params: Params,
+    config: DecoderConfig,
+    pairs: Sequence[Pair],
+    edit: Edit | None,
+    conditions: Sequence[int] | None,
+    positions: Positions,
+    dtype: DTypeLike,
+    progress: str | None,
+    compare: bool,
+) -> Scores:
+    """Args: compare: whether the likeliest tokens are looked for; without that, `greedy` means nothing."""
     check_embedded([ids for pair in pairs for ids in pair], config.vocab_size, "a text to score")
     wanted = range(1 if edit is None else edit.push.shape[1]) if conditions is None else conditions
     totals = np.zeros((len(wanted), len(pairs)))
-    # Neighbours in this order share the most.
+    others = np.zeros((len(wanted), len(pairs)))
+    # In this order neighbours share the longest prefixes.
     order = sorted(range(len(pairs)), key=lambda i: pairs[i][0].astype(">u4").tobytes())
     at_once = max(1, SEQUENCES_AT_ONCE // len(wanted))
     chunks = [order[at : at + at_once] for at in range(0, len(order), at_once)]
@@ -79,10 +125,10 @@ def score(
             width = width or cheapest_width([*sequences, np.concatenate(longest or ())], config)
             packed = pack(sequences, width)
             predicted = _Predictions(packed, [pairs[i] for i in chunk], len(wanted))
-            found = _score_packed(params, config, packed, predicted, edit, dtype)
-            totals[:, chunk] = found.reshape(len(chunk), len(wanted)).T
+            summed = _score_packed(params, config, packed, predicted, edit, dtype, compare)
+            totals[:, chunk], others[:, chunk] = (part.reshape(len(chunk), len(wanted)).T for part in summed)
             bar.update(len(chunk))
-    return totals
+    return Scores(totals, others == 0)
 
 
 def _steered(context: int, length: int, positions: Positions) -> np.ndarray:
@@ -90,12 +136,12 @@ def _steered(context: int, length: int, positions: Positions) -> np.ndarray:
 
 
 class _Predictions:
-    """Which slots predict which tokens: for every sequence its continuation's, int arrays of one length.
+    """The tokens of all continuations and the slots that predict them; int arrays of one length.
 
     Attributes:
-        row, slot: where the residual lies that a token is predicted from.
-        token: what is to come there.
-        sequence: whose log-probability it belongs to; pair by pair, condition by condition.
+        row, slot: place of the residual from which a token is predicted.
+        token: the predicted token.
+        sequence: the sequence it belongs to, numbered pair by pair and condition by condition.
     """
 
     def __init__(self, packed: Packed, pairs: Sequence[Pair], conditions: int) -> None:
@@ -115,8 +161,9 @@ def _score_packed(
     predicted: _Predictions,
     edit: Edit | None,
     dtype: DTypeLike,
-) -> np.ndarray:
-    """Summed log-probability of every sequence, float64."""
+    compare: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums the log-probability of every sequence, float64, and counts its tokens that are not the likeliest."""
     rows = max(1, min(packed.rows, default_batch_slots() // packed.width))
     decoder = Decoder(config, dtype)
     work = []
@@ -128,10 +175,10 @@ def _score_packed(
             work.append((first, members, places, which))
     most_slots = _round_up(max(len(places) for _, _, places, _ in work))
     most_tokens = _round_up(max(len(members) for _, members, _, _ in work))
-    totals, pending = np.zeros(predicted.sequences), []
+    totals, pending = (np.zeros(predicted.sequences), np.zeros(predicted.sequences)), []
     for first, members, places, which in work:
         slots, conditions = padded_rows(packed, slice(first, first + rows), rows)
-        found = _log_probabilities(
+        values = _log_probabilities(
             params,
             slots,
             None if edit is None else Intervention(edit, conditions),
@@ -139,8 +186,9 @@ def _score_packed(
             _padded(which, most_tokens),
             _padded(predicted.token[members], most_tokens),
             decoder=decoder,
+            compare=compare,
         )
-        pending.append((members, found))
+        pending.append((members, values))
         # One batch stays queued while the device works on another.
         if len(pending) > 1:
             _add(totals, predicted, *pending.pop(0))
@@ -149,7 +197,7 @@ def _score_packed(
     return totals
 
 
-@partial(jax.jit, static_argnames="decoder")
+@partial(jax.jit, static_argnames=("decoder", "compare"))
 def _log_probabilities(
     params: Params,
     slots: Slots,
@@ -159,8 +207,13 @@ def _log_probabilities(
     tokens: Int[Array, " M"],
     *,
     decoder: Decoder,
-) -> Float[Array, " M"]:
-    """Log-probability of each token, predicted from slot `places[which]` of the flattened rows."""
+    compare: bool,
+) -> tuple[Float[Array, " M"], Bool[Array, " M"]]:
+    """Computes each token's log-probability as predicted from slot `places[which]` of the flattened rows.
+
+    Returns:
+        The log-probabilities, and whether another token is likelier: nowhere unless `compare`.
+    """
     variables = {"params": params}
     output = cast(Output, decoder.apply(variables, slots, slots.tokens[:, :1] * 0, intervention))
     hidden = output.last.reshape(-1, decoder.config.width)[places]
@@ -168,15 +221,24 @@ def _log_probabilities(
     head = params["embedding" if decoder.config.tied_head else "head"]
     precision = precision_for(decoder.dtype)
     at_once = LOGITS_AT_ONCE.get(jax.default_backend(), MOST_LOGITS_AT_ONCE)
-    normaliser = log_normalisers(hidden, head, at_once, precision)
+    if compare:
+        normaliser, likeliest = log_normalisers_and_likeliest(hidden, head, at_once, precision)
+        differs = likeliest[which] != tokens
+    else:
+        normaliser, differs = log_normalisers(hidden, head, at_once, precision), jnp.zeros(tokens.shape, bool)
     logits = jnp.einsum("md,md->m", hidden[which], head[tokens], precision=precision,
                         preferred_element_type=jnp.float32)  # fmt: skip
-    return logits - normaliser[which]
+    return logits - normaliser[which], differs
 
 
-def _add(totals: np.ndarray, predicted: _Predictions, members: np.ndarray, found: Array) -> None:
-    values = np.asarray(found, np.float64)[: len(members)]
-    np.add.at(totals, predicted.sequence[members], values)
+def _add(
+    totals: tuple[np.ndarray, np.ndarray],
+    predicted: _Predictions,
+    members: np.ndarray,
+    computed: tuple[Array, Array],
+) -> None:
+    for total, values in zip(totals, computed, strict=True):
+        np.add.at(total, predicted.sequence[members], np.asarray(values, np.float64)[: len(members)])
 
 
 def _padded(values: np.ndarray, size: int) -> np.ndarray:
@@ -184,5 +246,5 @@ def _padded(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _round_up(count: int) -> int:
-    """To a power of two, so that few shapes are compiled."""
+    """Rounds up to a power of two, so that few shapes are compiled."""
     return max(64, 1 << math.ceil(math.log2(count)))

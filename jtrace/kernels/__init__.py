@@ -1,1 +1,1 @@
-"""Arrays in, arrays out, jitted: no files, no models, nothing of the rest of jtrace."""
+"""Jitted functions from arrays to arrays: no files, no models, nothing from the rest of jtrace."""

@@ -1,10 +1,12 @@
 """Cross entropy of next tokens, a few slots at a time: logits of the whole batch are never in memory.
 
-The gradient of a loss by its logits is in closed form, so it is taken where the logits are and nothing is computed
-twice. Axes: B rows, T slots, D width, V vocabulary.
+The gradient of a loss by its logits has a closed form, so it is computed together with the logits, and nothing is
+computed twice. Axes: B rows, T slots, D width, V vocabulary.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +22,10 @@ def summed_cross_entropy(
     tokens_at_once: int,
     precision: jax.lax.Precision,
 ) -> Float[Array, ""]:
-    """Negative log-probability in nats of the targets under softmax(hidden headᵀ), summed over the learnt slots.
+    """Sums, over the learnt slots, the targets' negative log-probability in nats under softmax(hidden headᵀ).
 
     Args:
-        tokens_at_once: how many logits there are at a time, in vocabularies, as far as T can be divided so.
+        tokens_at_once: the most slots whose logits are in memory at a time, as far as divisors of T allow.
     """
 
     def add(total: Array, some: tuple[Array, ...]) -> tuple[Array, None]:
@@ -42,7 +44,7 @@ def _forward(
     tokens_at_once: int,
     precision: jax.lax.Precision,
 ) -> tuple[Float[Array, ""], tuple[Array, Array]]:
-    """The loss, and its gradients by `hidden` and `head`."""
+    """Computes the loss, and its gradients by `hidden` and `head`."""
 
     def add(total: tuple[Array, Array], some: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
         (loss, by_head), (part, wanted, counts) = total, some
@@ -70,7 +72,7 @@ summed_cross_entropy.defvjp(_forward, _backward)
 
 
 def _losses(hidden: Array, head: Array, targets: Array, precision: jax.lax.Precision) -> tuple[Array, Array]:
-    """Each slot's loss, and the probability of every token."""
+    """Computes each slot's loss, and the probability of every token."""
     logits = jnp.einsum("btd,vd->btv", hidden, head, precision=precision, preferred_element_type=jnp.float32)
     shifted = logits - jnp.max(logits, axis=-1, keepdims=True)
     exponentials = jnp.exp(shifted)
@@ -80,7 +82,7 @@ def _losses(hidden: Array, head: Array, targets: Array, precision: jax.lax.Preci
 
 
 def _split(tokens_at_once: int, *arrays: Array) -> tuple[Array, ...]:
-    """Cut along the slots, so that rows that are spread over devices stay where they are."""
+    """Cuts along the slots, so that rows on different devices stay where they are."""
     rows, slots = arrays[0].shape[:2]
     width = max(n for n in range(1, slots + 1) if slots % n == 0 and (n == 1 or rows * n <= tokens_at_once))
     return tuple(jnp.moveaxis(a.reshape(rows, slots // width, width, *a.shape[2:]), 1, 0) for a in arrays)
@@ -89,15 +91,32 @@ def _split(tokens_at_once: int, *arrays: Array) -> tuple[Array, ...]:
 def log_normalisers(
     hidden: Float[Array, "R D"], head: Float[Array, "V D"], rows_at_once: int, precision: jax.lax.Precision
 ) -> Float[Array, " R"]:
-    """log Σ exp(hidden headᵀ) of every row, in float32.
+    """Computes log Σ exp(hidden headᵀ) of every row, in float32.
 
     Args:
-        rows_at_once: of how many rows there are logits at a time, as far as R can be divided so.
+        rows_at_once: the most rows whose logits are in memory at a time, as far as divisors of R allow.
     """
+    return _of_logits(partial(jax.nn.logsumexp, axis=-1), hidden, head, rows_at_once, precision)
 
-    def of_some(part: Array) -> Array:
-        logits = jnp.einsum("rd,vd->rv", part, head, precision=precision, preferred_element_type=jnp.float32)
-        return jax.nn.logsumexp(logits, axis=-1)
+
+def log_normalisers_and_likeliest(
+    hidden: Float[Array, "R D"], head: Float[Array, "V D"], rows_at_once: int, precision: jax.lax.Precision
+) -> tuple[Float[Array, " R"], Int[Array, " R"]]:
+    """Computes `log_normalisers`, and the token of each row's highest logit: the first of equals."""
+
+    def of_some(logits: Array) -> tuple[Array, Array]:
+        return jax.nn.logsumexp(logits, axis=-1), jnp.argmax(logits, axis=-1)
+
+    return _of_logits(of_some, hidden, head, rows_at_once, precision)
+
+
+def _of_logits(
+    compute: Callable[[Array], Any], hidden: Array, head: Array, rows_at_once: int, precision: jax.lax.Precision
+) -> Any:
+    """Computes something of every row's logits, of which no more than `rows_at_once` rows are in memory at a time."""
+
+    def of_some(part: Array) -> Any:
+        return compute(jnp.einsum("rd,vd->rv", part, head, precision=precision, preferred_element_type=jnp.float32))
 
     (parts,) = _split(rows_at_once, hidden[None])
-    return jax.lax.map(of_some, parts[:, 0]).reshape(-1)
+    return jax.tree.map(lambda computed: computed.reshape(-1), jax.lax.map(of_some, parts[:, 0]))

@@ -11,19 +11,19 @@ SMALLEST_DISTANCE = 1e-5
 
 
 def centre(gram: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """HKH of a symmetric matrix."""
+    """Computes HKH of a symmetric matrix K."""
     rows = jnp.mean(gram, axis=0)
     return gram - rows[:, None] - rows[None, :] + jnp.mean(rows)
 
 
 def centre_features(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """x − mean(x) over the rows; twice, as the first mean of large numbers is itself rounded."""
+    """Subtracts the mean over rows; twice, since the first mean of large numbers is itself rounded."""
     x = x - jnp.mean(x, axis=0)
     return x - jnp.mean(x, axis=0)
 
 
 def squared_distances(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
-    """‖xᵢ − xⱼ‖²; features are centred first, so that a common offset costs no digits."""
+    """Computes ‖xᵢ − xⱼ‖². Features are centred first, so that a common offset costs no digits."""
     x = centre_features(x)
     norms = jnp.sum(x * x, axis=1)
     distances = jnp.maximum(norms[:, None] + norms[None, :] - 2 * linear_products(x), 0)
@@ -31,15 +31,15 @@ def squared_distances(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
 
 
 def linear_products(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
-    """xᵢ · xⱼ, not centred."""
+    """Computes xᵢ · xⱼ, not centred."""
     return jnp.matmul(x, x.T, precision=HIGHEST)
 
 
 def median_bandwidth(x: Float[Array, "N D"], rows: int = 256) -> Float[Array, ""]:
-    """σ at which `gaussian_gram` is exp(−½) at the median pair: σ² D is the median squared distance.
+    """Returns the σ at which `gaussian_gram` is exp(−½) for the median pair: σ² D is the median squared distance.
 
     The median heuristic (Gretton et al. 2012, section 8), over the pairs of the first `rows` rows, which should be in
-    random order. 1 where the median pair is of equal rows, as of features that never vary.
+    random order. Returns 1 where the rows of the median pair are equal, as with features that never vary.
     """
     x = centre_features(x[:rows])
     above = np.triu_indices(x.shape[0], 1)
@@ -49,18 +49,18 @@ def median_bandwidth(x: Float[Array, "N D"], rows: int = 256) -> Float[Array, ""
 
 
 def gaussian_gram(x: Float[Array, "N D"], bandwidth: float | Array) -> Float[Array, "N N"]:
-    """Centred exp(−‖a − b‖² / (2 bandwidth² D)); the distance is per feature, as published (arXiv 2402.19465).
+    """Computes the centred kernel exp(−‖a − b‖² / (2 bandwidth² D)), with distance per feature (arXiv 2402.19465).
 
-    Computed through expm1: centring removes the constant 1, and a nearly constant kernel keeps its digits.
+    It goes through expm1: centring would remove the constant 1 anyway, and a nearly constant kernel keeps its digits.
     """
     return centre(jnp.expm1(-squared_distances(x) / (2 * bandwidth**2 * x.shape[1])))
 
 
 def imq_gram(x: Float[Array, "N D"], bandwidth: float | Array) -> Float[Array, "N N"]:
-    """Centred inverse multiquadric (1 + ‖a − b‖² / (2 bandwidth² D))^−½, through expm1 and log1p."""
+    """Computes the centred inverse multiquadric (1 + ‖a − b‖² / (2 bandwidth² D))^−½, through expm1 and log1p."""
     return centre(jnp.expm1(-0.5 * jnp.log1p(squared_distances(x) / (2 * bandwidth**2 * x.shape[1]))))
 
 
 def linear_gram(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
-    """Centred xᵢ · xⱼ: the features are centred before they multiply."""
+    """Computes the centred linear kernel: features are centred before they are multiplied."""
     return linear_products(centre_features(x))

@@ -1,12 +1,12 @@
-"""L2-regularised logistic regression with an unpenalised intercept, to its optimum.
+"""L2-regularised logistic regression with an unpenalised intercept, solved to its optimum.
 
 Minimises f(w, b) = ½‖w‖² + Σᵢ Cᵢ log(1 + exp(−sᵢ(w·xᵢ + b))), sᵢ = ±1, by damped Newton. A step solves for the D + 1
 coefficients by conjugate gradients, preconditioned through the Cholesky factor of an earlier iterate's Hessian: a
-product with the rows is far cheaper than a Hessian. Where rows are fewer than features, features are first rotated into
-an orthonormal basis of the rows' span, which leaves penalty and margins as they are, so that D is at most N.
+product with the rows is far cheaper than a Hessian. With fewer rows than features, the features are first rotated
+into an orthonormal basis of the rows' span. That keeps penalty and margins, and makes D at most N.
 
-A fit has converged when half the squared Newton decrement, which is what a quadratic model has left to gain, is a small
-share of the objective (Boyd and Vandenberghe 2004, section 9.5.1). Axes: N rows, D features.
+A fit has converged when half the squared Newton decrement (the gain that is left by a quadratic model) is a small share
+of the objective (Boyd and Vandenberghe 2004, section 9.5.1). Axes: N rows, D features.
 """
 
 from dataclasses import dataclass
@@ -20,22 +20,22 @@ from jaxtyping import Array, Bool, Float, Int
 from jtrace.kernels.gram import HIGHEST
 from jtrace.kernels.spd_inverse import inverse_factor
 
-# Share of the objective that may be left to gain when the last step is taken. That step gains nearly all of it.
+# The share of the objective that may be left to gain before the last step, which then gains nearly all of it.
 TOLERANCE = 1e-7
-# Lengths tried along each Newton direction; the longest that does not raise the objective is taken.
+# Lengths of a step along the Newton direction; the longest that does not raise the objective is taken.
 LENGTHS = 0.5 ** np.arange(12, dtype=np.float32)
-# Rounding of the float32 objective, which a step near the optimum may seem to raise.
+# Rounding of the float32 objective: near the optimum a step may seem to raise it by this share.
 SLACK = 1e-6
-# Conjugate gradients shrink the error of a step to this share, in at most so many products with the rows. A step that
-# needed many is a sign that the preconditioner has aged.
+# Conjugate gradients reduce the error of a step to this share, in at most CG_LIMIT products with the rows. A step that
+# took more than CG_MANY shows that the preconditioner is too old.
 CG_TOLERANCE, CG_LIMIT, CG_MANY = 1e-3, 60, 12
-# A fit that is not there after so many steps gets a fresh Hessian for each of as many more.
+# After this many steps every step gets a fresh Hessian; after twice as many the fit has failed.
 MOST_STEPS = 30
 EPSILON, TINY = np.finfo(np.float32).eps, np.finfo(np.float32).tiny
 
 
 class LogisticFit(NamedTuple):
-    """w, b and how the fit ended."""
+    """Weights, intercept, and how the fit ended."""
 
     weights: Float[Array, " D"]
     intercept: Float[Array, ""]
@@ -47,9 +47,9 @@ class Iterate(NamedTuple):
     """A solver's state.
 
     Attributes:
-        coefficients: weights of the solver's features, the intercept last.
-        factor: K with KᵀK near the inverse Hessian.
-        aged: whether `factor` is to be made anew.
+        coefficients: weights of the solver's features, then the intercept.
+        factor: K, where KᵀK approximates the inverse Hessian.
+        aged: whether `factor` has to be computed again.
     """
 
     coefficients: Float[Array, " K"]
@@ -61,12 +61,12 @@ class Iterate(NamedTuple):
 
 @dataclass(frozen=True)
 class Solver:
-    """Newton's method on one set of features: fits for several C or labels share what depends on the features alone.
+    """Newton's method on one set of features, shared by fits of several C or labels.
 
     Attributes:
-        rows: features, centred and, where N < D, in the basis; a column of ones last.
-        mean: of the features.
-        basis: orthonormal columns; None where the features are as they were given.
+        rows: centred features, in the basis where N < D, and a last column of ones.
+        mean: means of the features.
+        basis: orthonormal columns; None where features are not rotated.
     """
 
     rows: Float[Array, "N K"]
@@ -74,21 +74,21 @@ class Solver:
     basis: Float[Array, "D N"] | None
 
     def first(self, c: Float[Array, " N"]) -> Iterate:
-        """The iterate at zero, where the curvature of every row is C/4."""
+        """Returns the iterate at zero, where the curvature of every row is C/4."""
         zero = jnp.zeros(self.rows.shape[1], self.rows.dtype)
         nothing = jnp.zeros((), bool)
         return Iterate(zero, _factor(self.rows, 0.25 * c), nothing, jnp.zeros((), jnp.int32), nothing)
 
     def margins(self, at: Iterate) -> Float[Array, " N"]:
-        """Log-odds of label 1 of the rows."""
+        """Computes the rows' log-odds of label 1."""
         return _product(self.rows, at.coefficients)
 
     def solve(self, start: Iterate, labels: Float[Array, " N"], c: Float[Array, " N"], tolerance: float) -> Iterate:
-        """Goes on from an iterate, as of another C or of none; arguments as of `fit_logistic`."""
+        """Solves from an iterate on, which may be one of another C; arguments as in `fit_logistic`."""
         return _newton(self.rows, start, labels, c, tolerance)
 
     def fit(self, at: Iterate) -> LogisticFit:
-        """The probe of an iterate, for the features as they were given."""
+        """Returns an iterate's probe for the features as they were given."""
         weights = at.coefficients[:-1]
         weights = weights if self.basis is None else _product(self.basis, weights)
         intercept = at.coefficients[-1] - _product(weights, self.mean)
@@ -103,8 +103,8 @@ def fit_logistic(
     Args:
         x: float32 features.
         labels: 0 or 1.
-        c: inverse regularisation strength, as scikit-learn's C; one per row weighs the rows, 0 leaves a row out.
-        tolerance: share of the objective that may be left to gain when the last step is taken.
+        c: inverse regularisation strength, as scikit-learn's C; one per row weighs the rows, and 0 leaves a row out.
+        tolerance: share of the objective that may be left to gain before the last step.
     """
     solver = logistic_solver(x)
     of_rows = jnp.full(x.shape[0], c, x.dtype) if jnp.ndim(c) == 0 else jnp.asarray(c)
@@ -122,12 +122,12 @@ def logistic_solver(x: Float[Array, "N D"]) -> Solver:
 
 
 def decision(x: Float[Array, "N D"], fit: LogisticFit) -> Float[Array, " N"]:
-    """Log-odds of label 1."""
+    """Computes log-odds of label 1."""
     return _product(x, fit.weights) + fit.intercept
 
 
 def _newton(rows: Float[Array, "N K"], start: Iterate, labels: Array, c: Array, tolerance: float) -> Iterate:
-    """Damped Newton."""
+    """Runs damped Newton steps until the fit has converged or failed."""
 
     def objective(penalty: Array, margins: Array) -> Array:
         return 0.5 * penalty + jnp.sum(c * (jax.nn.softplus(margins) - labels * margins), axis=-1)
@@ -164,9 +164,9 @@ def _newton(rows: Float[Array, "N K"], start: Iterate, labels: Array, c: Array, 
 def _newton_step(
     rows: Float[Array, "N K"], curvature: Float[Array, " N"], factor: Float[Array, "K K"], descent: Float[Array, " K"]
 ) -> tuple[Float[Array, " K"], Bool[Array, ""], Bool[Array, ""]]:
-    """H⁻¹ times the descent, whether the factor has aged, and whether the step's error is small enough.
+    """Computes H⁻¹ times the descent, whether the factor is too old, and whether the step's error is small enough.
 
-    Neither energy nor curvature can turn negative: both are sums of squares, whatever rounding has made of the factor.
+    Energy and curvature are sums of squares, so that they cannot turn negative, whatever rounding did to the factor.
     """
 
     def precondition(residual: Array) -> tuple[Array, Array]:
@@ -192,15 +192,15 @@ def _newton_step(
 
     start = jnp.zeros_like(descent), descent, search, whole, jnp.zeros((), jnp.int32)
     step, _, _, energy, count = jax.lax.while_loop(unfinished, body, start)
-    # No energy where there is a gradient: the factor is at fault, and a step of nothing is no arrival.
+    # A gradient without energy means a faulty factor: the step is 0, but the optimum is not reached.
     solved = small(energy) & ((whole > 0) | ~descent.any())
     return jnp.where(jnp.isfinite(step).all(), step, 0), ~solved | (count > CG_MANY), solved
 
 
 def _factor(rows: Float[Array, "N K"], curvature: Float[Array, " N"]) -> Float[Array, "K K"]:
-    """K with KᵀK near the inverse Hessian; its diagonal's alone where float32 finds the Hessian indefinite."""
+    """Computes K with KᵀK near the inverse Hessian; from its diagonal alone where float32 finds it indefinite."""
     hessian = _product((rows * curvature[:, None]).T, rows) + jnp.diag(_penalised(jnp.ones(rows.shape[1], rows.dtype)))
-    # The products' rounding is a share of the largest eigenvalues; without the shift it could exceed the smallest.
+    # Rounding of the products is a share of the largest eigenvalue; without the shift it could exceed the smallest.
     diagonal = jnp.diagonal(hessian)
     shift = EPSILON * jnp.sum(diagonal)
     factor = inverse_factor(hessian + shift * jnp.eye(rows.shape[1], dtype=rows.dtype))
@@ -208,12 +208,12 @@ def _factor(rows: Float[Array, "N K"], curvature: Float[Array, " N"]) -> Float[A
 
 
 def _penalised(coefficients: Float[Array, " K"]) -> Float[Array, " K"]:
-    """The coefficients, 0 for the intercept."""
+    """Sets the intercept to 0: the coefficients that are penalised."""
     return coefficients.at[-1].set(0)
 
 
 def _square(coefficients: Float[Array, " K"]) -> Float[Array, ""]:
-    """‖w‖²."""
+    """Computes ‖w‖²."""
     return _product(coefficients[:-1], coefficients[:-1])
 
 

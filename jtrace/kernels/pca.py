@@ -1,4 +1,4 @@
-"""Projection to two dimensions, to be looked at. Axes: N rows, D features, K the smaller of both, B of the block."""
+"""Projections to two dimensions, for figures. Axes: N rows, D features, K the smaller of both, B of the block."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ from jaxtyping import Array, Float, Int
 
 from jtrace.kernels.gram import HIGHEST, centre_features
 
-# Components that are iterated together: the first two converge as their eigenvalues stand out from the ninth.
+# Components iterated together: the first two converge at the rate of their eigenvalues over the ninth's.
 BLOCK, ROUNDS = 8, 32
 
 
 def principal_plane(x: Float[Array, "N D"], labels: Float[Array, " N"]) -> Float[Array, "N 2"]:
-    """Scores on the first two principal components.
+    """Computes scores on the first two principal components.
 
-    An axis has no sign of its own: each points to the side of label 1, so that checkpoints can be compared.
+    A component has no sign, so each axis is turned to the side of label 1; then checkpoints can be compared.
     """
     x = centre_features(x)
     if x.shape[0] < x.shape[1]:
@@ -29,7 +29,7 @@ def principal_plane(x: Float[Array, "N D"], labels: Float[Array, " N"]) -> Float
 
 
 def leading_eigenvectors(gram: Float[Array, "K K"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
-    """Largest eigenvalues first, by subspace iteration: some twenty times faster on a CPU than all of them."""
+    """Computes the largest eigenvalues and their vectors by subspace iteration: 20 times faster on a CPU than all."""
     size = gram.shape[0]
     start = np.random.default_rng(0).normal(size=(size, min(BLOCK, size))).astype(np.float32)
 

@@ -9,35 +9,35 @@ from jaxtyping import Array, Float
 
 from jtrace.kernels.gram import HIGHEST
 
-# Up to LEAF rows a matrix is swept by pivots of BLOCK rows, above it is split in two: short to compile, fast to run.
+# A matrix of at most LEAF rows is swept by pivots of BLOCK rows, a larger one split in two: fast to compile and to run.
 LEAF, BLOCK = 512, 32
-# Matrices of up to so many rows are factorised at once, larger ones in two halves.
+# Matrices of at most this many rows are factorised at once, larger ones in two halves.
 FACTORISED = 96
 
 
 def spd_inverse(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """A⁻¹ of a matrix whose condition is some hundreds at most, as of kernels with their ridge.
+    """Inverts a matrix whose condition is at most some hundreds, such as a kernel with its ridge.
 
-    By matrix products alone on a CPU, where LAPACK's threads and XLA's get in each other's way. At a condition of 1e5
-    it has negative eigenvalues there; `inverse_factor` has none.
+    On a CPU by matrix products alone, since threads of LAPACK and XLA hinder each other. At a condition of 1e5 that
+    inverse has negative eigenvalues; `inverse_factor` has none.
     """
     return jax.lax.platform_dependent(a, cpu=inverse_by_blocks, default=inverse_by_cholesky)
 
 
 def inverse_by_cholesky(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """The reference: factorise, solve for the identity."""
+    """Inverts by a Cholesky factor and a solve for the identity: the reference."""
     return jsl.cho_solve(jsl.cho_factor(a, lower=True), jnp.eye(a.shape[0], dtype=a.dtype))
 
 
 def inverse_by_blocks(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """Block sweeps below two by two blocks: some 4/3 N³ operations, nearly all in large products."""
+    """Inverts by halves, and small blocks by sweeps: some 4/3 N³ operations, nearly all in large products."""
     n = a.shape[0]
     padded = jnp.eye(-(-n // BLOCK) * BLOCK, dtype=a.dtype).at[:n, :n].set(a)
     return _blocks_by_halves(padded)[:n, :n]
 
 
 def _blocks_by_halves(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """Through the Schur complement of the first half of the rows."""
+    """Inverts through the Schur complement of the first half of the rows."""
     n = a.shape[0]
     if n <= LEAF:
         return _sweep(a, BLOCK, lambda pivot: _sweep(pivot, 1, jnp.reciprocal))
@@ -50,7 +50,7 @@ def _blocks_by_halves(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
 
 
 def _sweep(a: Float[Array, "N N"], block: int, invert: Callable[[Array], Array]) -> Float[Array, "N N"]:
-    """Gauss–Jordan sweeps by pivots of `block` rows in order; a positive-definite matrix needs no other order."""
+    """Sweeps (Gauss–Jordan) by pivots of `block` rows, in order, which serves for any positive-definite matrix."""
     n = a.shape[0]
 
     def sweep(i: Array, m: Array) -> Array:
@@ -67,20 +67,20 @@ def _sweep(a: Float[Array, "N N"], block: int, invert: Callable[[Array], Array])
 
 
 def inverse_factor(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """Lower triangular K with KᵀK = A⁻¹, the inverse of A's Cholesky factor; NaN where A is not positive definite.
+    """Computes the inverse K of A's Cholesky factor: lower triangular, KᵀK = A⁻¹; NaN if A is not positive definite.
 
-    On a CPU nearly all work is in matrix products, since LAPACK's threads and XLA's get in each other's way.
+    On a CPU nearly all work is in matrix products, since threads of LAPACK and XLA hinder each other.
     """
     return jax.lax.platform_dependent(a, cpu=factor_by_halves, default=factor_at_once)
 
 
 def factor_at_once(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """The reference: Cholesky's factor, solved for the identity."""
+    """Solves the Cholesky factor for the identity: the reference."""
     return jsl.solve_triangular(jnp.linalg.cholesky(a), jnp.eye(a.shape[0], dtype=a.dtype), lower=True)
 
 
 def factor_by_halves(a: Float[Array, "N N"]) -> Float[Array, "N N"]:
-    """Factor the first half of the rows, then its Schur complement: some N³ operations."""
+    """Factorises the first half of the rows, then its Schur complement: some N³ operations."""
     n = a.shape[0]
     if n <= FACTORISED:
         return factor_at_once(a)

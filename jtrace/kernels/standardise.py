@@ -7,8 +7,8 @@ from jtrace.kernels.gram import HIGHEST, centre_features
 
 
 def standardise(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """Every feature to mean 0 and standard deviation 1 (ddof 1) over the rows; one that never varies becomes 0."""
-    # Compared by value: the mean of equal numbers need not round back to that number.
+    """Scales every feature to mean 0 and standard deviation 1 (ddof 1) over rows; one that never varies becomes 0."""
+    # By values, not by deviations: the mean of equal numbers need not round to that number.
     varies = jnp.max(x, axis=0) > jnp.min(x, axis=0)
     centred = centre_features(x)
     std = jnp.sqrt(jnp.sum(centred * centred, axis=0) / (x.shape[0] - 1))
@@ -19,10 +19,10 @@ def standardise(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
 def training_scale(
     x: Float[Array, "N D"], weights: Float[Array, " N"]
 ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-    """Mean and standard deviation (ddof 1) of every feature over the training rows; 0 for one that never varies there.
+    """Computes mean and standard deviation (ddof 1) of features over training rows; 0 for one that never varies there.
 
     Args:
-        weights: 1 for those rows, 0 for others, of which none may have values that those lack.
+        weights: 1 for training rows, 0 for others; those may only repeat training rows.
     """
     count = jnp.sum(weights)
     varies = jnp.max(x, axis=0) > jnp.min(x, axis=0)
@@ -34,5 +34,5 @@ def training_scale(
 
 
 def scaled(x: Float[Array, "N D"], mean: Float[Array, " D"], scale: Float[Array, " D"]) -> Float[Array, "N D"]:
-    """(x − mean) / scale, 0 where the scale is 0."""
+    """Computes (x − mean) / scale; 0 where the scale is 0."""
     return jnp.where(scale > 0, (x - mean) / jnp.where(scale > 0, scale, 1), 0)

@@ -1,7 +1,7 @@
-"""Attention over packed prefix trees as one kernel for GPUs: no weights in memory, no work on what no slot can see.
+"""Attention over packed prefix trees as one kernel for GPUs: no weights in memory, no work on invisible tiles.
 
-The rule of `jtrace.kernels.attention`, forward only. A row is cut into tiles of slots. Each program takes one tile of
-queries of one head through the tiles of keys that any of its slots can see, with the softmax worked out as it goes
+It follows the rule of `jtrace.kernels.attention`, forward only. A row is cut into tiles of slots. Each program takes
+one tile of queries of one head through the tiles of keys that any of its slots can see, with a running softmax
 (Milakov and Gimelshein, arXiv 1805.02867; as attention, Dao et al., arXiv 2205.14135, algorithm 1).
 Axes: B rows, T slots, N query heads, K key/value heads, H head_dim, G tiles of a row.
 """
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 # Slots per tile: queries, keys, values and sums of 64 slots and 128 dimensions fit a multiprocessor's registers.
 TILE = 64
-# What Triton multiplies is a power of two in size, and no narrower than this.
+# Triton multiplies matrices whose sizes are powers of two, at least this wide.
 _NARROWEST = 16
 _LOWEST = float(jnp.finfo(jnp.float32).min)
 
@@ -25,9 +25,9 @@ _LOWEST = float(jnp.finfo(jnp.float32).min)
 def seen_tiles(
     ends: Int[Array, "B T"], positions: Int[Array, "B T"], window: Int[Array, ""] | int
 ) -> tuple[Int[Array, "B G G"], Int[Array, "B G"]]:
-    """Which tiles of keys any slot of each tile of queries [.., G, ..] can see, in order, and how many these are.
+    """Lists, for each tile of queries [.., G, ..], the tiles of keys that any of its slots can see, and counts them.
 
-    What follows the seen tiles of a list are the others. T is a whole number of tiles.
+    Each list is in order; after the seen tiles follow all others. T is a multiple of the tile.
     """
     by_tile = (ends.shape[0], -1, TILE)
     ends, positions = ends.reshape(by_tile), positions.reshape(by_tile)
@@ -48,14 +48,14 @@ def tree_attend(
     window: Int[Array, ""] | int | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """As `attend` over `visible_slots(ends, positions, window)`, without a gradient, on one device.
+    """Computes `attend` over `visible_slots(ends, positions, window)`, without a gradient, on one device.
 
-    Float32 is multiplied as float32, bfloat16 at the device's own pace; sums and softmax are float32.
+    Float32 is multiplied as float32, bfloat16 at the device's default; sums and softmax are float32.
 
     Args:
         ends: first slot after each slot's subtree.
-        positions: depth of each slot in its tree; a sliding window counts in these.
-        window: how many positions back a slot sees, itself included; None for all of them.
+        positions: depth of each slot in its tree; a sliding window counts these.
+        window: number of positions that a slot sees, itself included; None for all of them.
         interpret: run without a GPU, slowly.
     """
     _, slots, heads, head_dim = q.shape
@@ -64,7 +64,7 @@ def tree_attend(
     missing = -slots % TILE
     filled = ((0, 0), (0, missing), (0, 0), (0, width - head_dim))
     q, k, v = (jnp.pad(part, filled) for part in (q, k, v))
-    # Slots that fill a tile up see only themselves.
+    # Padding slots see only themselves.
     alone = jnp.broadcast_to(jnp.arange(slots, slots + missing, dtype=ends.dtype) + 1, (len(ends), missing))
     ends, positions = jnp.concatenate([ends, alone], axis=1), jnp.pad(positions, ((0, 0), (0, missing)))
     tiles, counts = seen_tiles(ends, positions, window)
@@ -75,7 +75,7 @@ def tree_attend(
     group = heads // k.shape[2]
     queries = pl.BlockSpec((None, TILE, None, width), lambda row, head, tile: (row, tile, head, 0))
     keys = pl.BlockSpec((None, q.shape[1], None, width), lambda row, head, tile: (row, 0, head // group, 0))
-    found = pl.pallas_call(
+    mixed = pl.pallas_call(
         partial(_attend_from_tile, scale=head_dim**-0.5),
         grid=(len(q), heads, counts.shape[1]),
         in_specs=[
@@ -94,13 +94,13 @@ def tree_attend(
         interpret=interpret,
         name="tree_attend",
     )(tiles, counts, window[None], ends, positions, q, k, v)
-    return found[:, :slots, :, :head_dim]
+    return mixed[:, :slots, :, :head_dim]
 
 
 def _attend_from_tile(
-    tiles: Any, counts: Any, window: Any, ends: Any, positions: Any, q: Any, k: Any, v: Any, found: Any, *, scale: float
+    tiles: Any, counts: Any, window: Any, ends: Any, positions: Any, q: Any, k: Any, v: Any, out: Any, *, scale: float
 ) -> None:
-    """One program: a tile of queries [TILE, H] of one head; the other references are whole rows."""
+    """Runs one program: `q` and `out` are a tile [TILE, H] of one head, the other references are whole rows."""
     here = pl.program_id(2)
     seeing, asking = here * TILE + jnp.arange(TILE), q[...]
     depth, back = positions[pl.ds(here * TILE, TILE)], window[0]
@@ -119,7 +119,7 @@ def _attend_from_tile(
         visible &= depth[:, None] - positions[part][None, :] < back
         logits = jnp.where(visible, dot(asking, k[part, :].T) * scale, _LOWEST)
         grown = jnp.maximum(largest, logits.max(axis=1))
-        # A slot that has seen nothing yet has weights of its own here; the first thing it sees takes them to zero.
+        # A slot that has seen nothing yet has meaningless weights here; `kept` becomes 0 with the first slot it sees.
         kept, weights = jnp.exp(largest - grown), jnp.exp(logits - grown[:, None])
         values = v[part, :]
         mixed = mixed * kept[:, None] + dot(weights.astype(values.dtype), values)
@@ -127,4 +127,4 @@ def _attend_from_tile(
 
     nothing = jnp.zeros(asking.shape, jnp.float32), jnp.zeros(TILE, jnp.float32), jnp.full(TILE, _LOWEST, jnp.float32)
     mixed, total, _ = jax.lax.fori_loop(0, counts[here], add, nothing)
-    found[...] = (mixed / total[:, None]).astype(found.dtype)
+    out[...] = (mixed / total[:, None]).astype(out.dtype)

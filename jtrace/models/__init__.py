@@ -1,1 +1,1 @@
-"""What a checkpoint becomes: one decoder that every model family reduces to."""
+"""The model that a checkpoint becomes: one decoder for all families, and a classifier."""

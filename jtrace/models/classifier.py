@@ -1,6 +1,6 @@
 """A sequence classifier of RoBERTa's kind (arXiv 1907.11692): texts → probabilities of its labels.
 
-Unlike in a decoder every token sees the whole text, each norm comes after its sum, and positions are learnt.
+Unlike in a decoder, every token sees the whole text, each norm comes after its sum, and positions are learnt.
 Axes: B texts, T tokens, D width, C labels; N texts in all.
 """
 
@@ -22,6 +22,7 @@ from jtrace.kernels.attention import attend
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 from jtrace.models.layers import BY_FAN_IN, MLP, Linear, Norm, precision_for
+from jtrace.runtime.foreign import foreign_rust
 from jtrace.runtime.progress import Bar
 
 MOST_TOKENS = 512
@@ -32,13 +33,13 @@ _NARROWEST = 16
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Architecture of a classifier; hashable, so it keys compilations.
+    """Architecture of a classifier. Hashable: a key of compilations.
 
     Attributes:
-        encoder: of its layers; `context` counts the learnt positions.
-        pad_token: fills rows up, and numbers the position before the first.
-        token_types: how many there are; texts are of the first.
-        labels: how many there are.
+        encoder: architecture of the layers; its `context` is the number of learnt positions.
+        pad_token: id that fills rows up, and the number of the position before the first.
+        token_types: number of token types; texts have the first.
+        labels: number of labels.
     """
 
     encoder: DecoderConfig
@@ -48,7 +49,7 @@ class ClassifierConfig:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text, special ones included."""
+        """The most tokens of a text, special ones included."""
         return min(MOST_TOKENS, self.encoder.context - self.pad_token - 1)
 
 
@@ -58,9 +59,9 @@ class Classifier:
     """A loaded classifier (`jtrace.checkpoints.roberta.load_classifier`).
 
     Attributes:
-        params: of `SequenceClassifier(config)`, in the dtype of the forward.
-        folder: what it was read from, for messages.
-        labels: their names, in the order of the probabilities.
+        params: params of `SequenceClassifier(config)`, in the dtype of the forward.
+        folder: the folder it was read from, for messages.
+        labels: names of the labels, in the order of the probabilities.
     """
 
     config: ClassifierConfig
@@ -105,11 +106,11 @@ class SequenceClassifier(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "B T"], lengths: Int[Array, " B"]) -> Float[Array, "B C"]:
-        """Logits in float32.
+        """Computes float32 logits.
 
         Args:
             tokens: ids, filled up with the pad token.
-            lengths: how many of each row are the text's.
+            lengths: the number of each row's tokens that are not padding.
         """
         c, encoder = self.config, self.config.encoder
         tables = {"tokens": encoder.vocab_size, "positions": encoder.context, "token_types": c.token_types}
@@ -135,7 +136,7 @@ class SequenceClassifier(nn.Module):
 
 
 def abstract_params(config: ClassifierConfig) -> Params:
-    """The shape of every param (`jax.ShapeDtypeStruct` leaves), without memory or compute."""
+    """Returns the shape of every param (`jax.ShapeDtypeStruct` leaves), without memory or compute."""
     one = jnp.zeros((1, 1), jnp.int32)
     shapes = jax.eval_shape(lambda key: SequenceClassifier(config).init(key, one, one[0]), jax.random.key(0))
     return shapes["params"]
@@ -145,15 +146,15 @@ def abstract_params(config: ClassifierConfig) -> Params:
 def logits(
     params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, " B"], *, config: ClassifierConfig
 ) -> Float[Array, "B C"]:
-    """`SequenceClassifier` with its params; float32."""
+    """Applies `SequenceClassifier` with its params; float32."""
     return cast(Array, SequenceClassifier(config).apply({"params": params}, tokens, lengths))
 
 
 def probabilities(classifier: Classifier, texts: Sequence[str], progress: str | None = None) -> np.ndarray:
-    """How probable each label is for each text; no text's result depends on the others.
+    """Computes the probability of each label for each text; no text's result depends on the others.
 
     Args:
-        texts: those longer than `config.longest` tokens lose their ends, but keep their special tokens.
+        texts: one longer than `config.longest` tokens loses its end, but keeps its special tokens.
         progress: label of a progress bar; none is shown if None.
 
     Returns:
@@ -163,7 +164,7 @@ def probabilities(classifier: Classifier, texts: Sequence[str], progress: str | 
         InputError: the forward overflows in the params' dtype.
     """
     config = classifier.config
-    found = np.zeros((len(texts), config.labels), np.float32)
+    by_text = np.zeros((len(texts), config.labels), np.float32)
     rows = _encode(classifier, texts)
     widths = np.array([_width(len(row), config.longest) for row in rows], np.int64)
     with Bar(total=len(texts), desc=progress, unit=" texts") as bar:
@@ -173,29 +174,29 @@ def probabilities(classifier: Classifier, texts: Sequence[str], progress: str | 
             for batch in np.split(members, range(most, len(members), most)):
                 tokens, lengths = _padded([rows[i] for i in batch], (most, int(width)), config.pad_token)
                 of_batch = logits(classifier.params, tokens, lengths, config=config)
-                found[batch] = jax.nn.softmax(of_batch, axis=-1)[: len(batch)]
+                by_text[batch] = jax.nn.softmax(of_batch, axis=-1)[: len(batch)]
                 bar.update(len(batch))
-    if not np.isfinite(found).all():
+    if not np.isfinite(by_text).all():
         dtype = jax.tree.leaves(classifier.params)[0].dtype.name
         raise InputError(f"{classifier.folder}: the classifier's probabilities are NaN as {dtype}; use float32")
-    return found
+    return by_text
 
 
 def _encode(classifier: Classifier, texts: Sequence[str]) -> list[list[int]]:
     if not texts:
         return []
-    return classifier.tokenizer(
-        list(texts), truncation=True, max_length=classifier.config.longest, return_attention_mask=False, verbose=False
-    )["input_ids"]
+    how = {"truncation": True, "max_length": classifier.config.longest, "return_attention_mask": False}
+    with foreign_rust(classifier.folder, "the tokeniser cannot tokenise a text"):
+        return classifier.tokenizer(list(texts), verbose=False, **how)["input_ids"]
 
 
 def _width(length: int, longest: int) -> int:
-    """The power of two that a text is padded to: few different ones, so that few shapes are compiled."""
+    """Returns the power of two that a text is padded to: few different ones, so that few shapes are compiled."""
     return min(max(_NARROWEST, 1 << (length - 1).bit_length()), longest)
 
 
 def _padded(rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_token: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens of that shape, and lengths; both int32. Missing rows are empty."""
+    """Returns tokens of that shape, and lengths; both int32. Missing rows are empty."""
     tokens, lengths = np.full(shape, pad_token, np.int32), np.zeros(shape[0], np.int32)
     for i, row in enumerate(rows):
         tokens[i, : len(row)], lengths[i] = row, len(row)

@@ -48,7 +48,7 @@ class Rope:
 
     Attributes:
         theta: base of the wavelengths.
-        scaling: how they are stretched for contexts longer than pre-training's.
+        scaling: the stretch of wavelengths for contexts longer than pre-training's.
         dims: leading dimensions of each head that rotate; None for all of them.
     """
 
@@ -59,7 +59,12 @@ class Rope:
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What may differ from layer to layer: the rotary embedding (None: no positions), and how far back a slot sees."""
+    """Settings that may differ from layer to layer.
+
+    Attributes:
+        rope: the rotary embedding; None for a layer without positions.
+        window: how many slots back a slot sees, itself included; None for all of them.
+    """
 
     rope: Rope | None
     window: int | None = None
@@ -67,13 +72,13 @@ class LayerKind:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Architecture of a decoder: all that changes the forward and nothing else; hashable, so it keys compilations.
+    """Architecture of a decoder: all that changes the forward, and nothing else. Hashable: a key of compilations.
 
     Attributes:
         layers: the kind of every layer, from the first to the last.
         norm_after: norms are on the outputs of attention and MLP, h + norm(f(h)), not on their inputs, h + f(norm(h)).
         parallel: attention and MLP both read the block's input, h + attention(norm(h)) + mlp(norm′(h)).
-        gated_mlp: down(act(gate(x)) · up(x)); else down(act(up(x))).
+        gated_mlp: the MLP is down(act(gate(x)) · up(x)); otherwise down(act(up(x))).
         qk_norm: norm of queries and keys before rotation: over each head, or over the full width before the split.
         clip_qkv: bound on the magnitude of queries, keys and values.
     """
@@ -117,5 +122,5 @@ class DecoderConfig:
         return next((layer.rope.dims for layer in self.layers if layer.rope and layer.rope.dims), self.head_dim)
 
     def truncated(self, depth: int) -> "DecoderConfig":
-        """The same model cut above block `depth` − 1: nothing above the last wanted layer need be read or computed."""
+        """Returns the same model cut above block `depth` − 1, as blocks above the last wanted layer are not needed."""
         return dataclasses.replace(self, layers=self.layers[:depth])

@@ -1,11 +1,12 @@
 """The decoder: one `nn.scan` of one block over stacked layer params.
 
-What the scan takes in per layer is the layer's params, its kind (which rotary table, which window) and its edits of the
-residual; what it gives out per layer is the residual at the read slots, and keys and values where they are wanted.
-Extraction, scoring, generation and intervention are therefore one pure function, and compile time does not grow with
-depth. Axes: B rows, T slots, R reads per row, L layers, D width, V vocabulary, K key/value heads, H head_dim, P
-different position tables and W different windows among the layers. In generation a row is a prompt of S slots, and its
-T slots are the conditions it is continued under, each with G slots of its own.
+For each layer the scan takes in the layer's params, the indices of its rotary table and window, and its edits of the
+residual. It gives out the residual at the read slots, and keys and values where they are wanted. Extraction, scoring,
+generation and intervention are therefore one pure function, and compile time does not grow with depth.
+Axes: B rows, T slots, R reads per row, L layers, D width, V vocabulary, K key/value heads, H head_dim, P different
+position tables and W different windows among the layers. In generation a row is a prompt of S slots. Its T slots are
+the conditions under which it is continued, and each condition generates up to G tokens. Where a row is extended, its T
+slots are its newest tokens, and there is room for S slots.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,15 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from jtrace.kernels.attention import Keys, attend_back, attend_to_past, visible_past, visible_slots
+from jtrace.kernels.attention import (
+    Keys,
+    attend,
+    attend_back,
+    attend_to_past,
+    visible_kept,
+    visible_past,
+    visible_slots,
+)
 from jtrace.kernels.tree_attention import tree_attend
 from jtrace.models.config import DecoderConfig
 from jtrace.models.intervention import Edit, Intervention, edited
@@ -26,9 +35,9 @@ from jtrace.models.layers import BY_FAN_IN, MLP, Attention, Norm, precision_for
 from jtrace.models.rotary import Rotation, rotation_at
 
 Params = dict[str, Any]
-# What works out attention within rows: XLA, cuDNN (bfloat16 alone), or the kernel of `jtrace.kernels.tree_attention`.
+# The implementation of attention within rows: XLA, cuDNN (bfloat16 only), or `jtrace.kernels.tree_attention`.
 AttentionBy = Literal["xla", "cudnn", "pallas"]
-# Up to so many, XLA on a CPU multiplies two to four times as fast with the tall head as the first operand (measured).
+# For at most this many slots, XLA on a CPU multiplies two to four times as fast with the head as the first operand.
 FEW_SLOTS = 64
 
 
@@ -41,18 +50,18 @@ class Slots(NamedTuple):
 
 
 class Past(NamedTuple):
-    """What the newest tokens attend to: the prompts, and the tokens that each condition has had since.
+    """Keys and values that the newest tokens attend to: those of the prompts and of the tokens generated so far.
 
     Attributes:
-        prompt: [L, B, S, K, H] each, slot s at position s.
-        lengths: of the prompts.
-        own: [L, B, T, G, K, H] each.
-        held: how many of the G tokens each condition has had so far.
+        prompt: keys and values of prompts, each [L, B, S, K, H]; slot s is at position s.
+        lengths: tokens of each prompt.
+        generated: keys and values of each condition's tokens, each [L, B, T, G, K, H].
+        held: how many of the G tokens each condition has so far.
     """
 
     prompt: Keys
     lengths: Int[Array, " B"]
-    own: Keys
+    generated: Keys
     held: Int[Array, ""]
 
 
@@ -62,7 +71,7 @@ class Output(NamedTuple):
     Attributes:
         reads: the output of every block at the read slots.
         last: the last block's output at every slot.
-        keys: [L, B, T, K, H] each.
+        keys: keys and values of every slot, each [L, B, T, K, H].
     """
 
     reads: Float[Array, "L B R D"]
@@ -70,37 +79,37 @@ class Output(NamedTuple):
     keys: Keys | None = None
 
 
-class LayerKind(NamedTuple):
-    """Which of the tables a layer uses; per layer in the scan's inputs."""
+class TableIndex(NamedTuple):
+    """Indices of the tables that a layer uses; one entry per layer in the scan's inputs."""
 
     rotation: Int[Array, " *L"]
     visible: Int[Array, " *L"]
 
 
 class Tables(NamedTuple):
-    """What the layers' kinds choose from, computed once per forward."""
+    """Rotary tables and masks that layers choose from, computed once per forward."""
 
     rotation: Rotation  # [P, B, T, 1, half] each
-    # seen: T T, or S+G where the past is attended to. A kernel that asks the slots needs the window alone.
+    # seen: T T; S+G where the past is attended to; T S where rows are extended. The Pallas kernel needs windows only.
     visible: Bool[Array, "W B *seen"] | Int[Array, " W"]
 
-    def of(self, kind: LayerKind) -> tuple[Rotation, Bool[Array, "B *seen"] | Int[Array, ""]]:
-        """One layer's."""
-        cos, sin = (jax.lax.dynamic_index_in_dim(table, kind.rotation, keepdims=False) for table in self.rotation)
-        return (cos, sin), jax.lax.dynamic_index_in_dim(self.visible, kind.visible, keepdims=False)
+    def select(self, index: TableIndex) -> tuple[Rotation, Bool[Array, "B *seen"] | Int[Array, ""]]:
+        """Returns the rotary tables and the mask of one layer."""
+        cos, sin = (jax.lax.dynamic_index_in_dim(table, index.rotation, keepdims=False) for table in self.rotation)
+        return (cos, sin), jax.lax.dynamic_index_in_dim(self.visible, index.visible, keepdims=False)
 
 
 class Layer(NamedTuple):
-    """What the scan takes in per layer beside params."""
+    """Inputs of the scan for each layer, beside its params."""
 
     number: Int[Array, " *L"]
-    kind: LayerKind
+    table: TableIndex
     edit: Edit | None
     prompt: Keys | None
 
 
 class SharedInputs(NamedTuple):
-    """What all layers use."""
+    """Inputs that all layers share."""
 
     tables: Tables
     slots: Slots | None
@@ -121,8 +130,8 @@ class Block(nn.Module):
         self, carried: tuple[Float[Array, "B T D"], Keys | None], layer: Layer, shared: SharedInputs
     ) -> tuple[tuple[Float[Array, "B T D"], Keys | None], tuple[Float[Array, "B R D"] | None, Keys | None]]:
         c = self.config
-        residual, own = carried
-        rotation, visible = shared.tables.of(layer.kind)
+        residual, kept = carried
+        rotation, visible = shared.tables.select(layer.table)
         precision = precision_for(residual.dtype)
 
         def within_rows(q: Array, new: Keys) -> tuple[Array, Keys]:
@@ -137,14 +146,22 @@ class Block(nn.Module):
             return attend_back(q, new.k, new.v, visible, precision=precision), new
 
         def with_past(q: Array, new: Keys) -> tuple[Array, Keys]:
-            assert own is not None
             assert layer.prompt is not None
-            assert shared.held is not None
-            grown = Keys(*(_remember(*pair, layer.number, shared.held) for pair in zip(own, new, strict=True)))
-            of_layer = Keys(*(jax.lax.dynamic_index_in_dim(part, layer.number, keepdims=False) for part in grown))
+            grown, of_layer = remembered_with(Keys(*(part[:, :, None] for part in new)))
             return attend_to_past(q, layer.prompt, of_layer, visible, precision=precision), grown
 
-        mix = within_rows if own is None else with_past
+        def onto_kept(q: Array, new: Keys) -> tuple[Array, Keys]:
+            grown, of_layer = remembered_with(new)
+            return attend(q, *of_layer, visible, precision=precision), grown
+
+        def remembered_with(new: Keys) -> tuple[Keys, Keys]:
+            """Puts a layer's new keys behind those held, and returns all layers' keys, and this one's."""
+            assert kept is not None
+            assert shared.held is not None
+            grown = Keys(*(_remember(*pair, layer.number, shared.held) for pair in zip(kept, new, strict=True)))
+            return grown, Keys(*(jax.lax.dynamic_index_in_dim(part, layer.number, keepdims=False) for part in grown))
+
+        mix = within_rows if kept is None else onto_kept if layer.prompt is None else with_past
         attention = partial(Attention(c, name="attention"), rotation=rotation, mix=mix)
         mlp = MLP(c, name="mlp")
         attention_norm, mlp_norm = (Norm(c.norm, c.norm_eps, name=name) for name in ("attention_norm", "mlp_norm"))
@@ -159,24 +176,42 @@ class Block(nn.Module):
         if layer.edit is not None and shared.condition is not None:
             residual = edited(residual, layer.edit, shared.condition)
         reads = None if shared.reads is None else jnp.take_along_axis(residual, shared.reads[:, :, None], axis=1)
-        return (residual, None if own is None else remembered), (reads, remembered if self.keep_keys else None)
+        return (residual, None if kept is None else remembered), (reads, remembered if self.keep_keys else None)
 
 
 def _remember(
-    own: Float[Array, "L B T G K H"], new: Float[Array, "B T K H"], layer: Int[Array, ""], held: Int[Array, ""]
-) -> Float[Array, "L B T G K H"]:
-    return jax.lax.dynamic_update_slice(own, new[None, :, :, None], (layer, 0, 0, held, 0, 0))
+    kept: Float[Array, "L B *T S K H"], new: Float[Array, "B *T N K H"], layer: Int[Array, ""], held: Int[Array, ""]
+) -> Float[Array, "L B *T S K H"]:
+    """Writes N new slots of a layer behind the slots that it holds."""
+    start = [layer, *[jnp.int32(0)] * (kept.ndim - 4), held, jnp.int32(0), jnp.int32(0)]
+    return jax.lax.dynamic_update_slice(kept, new[None], start)
+
+
+# Every form of the scanned blocks, by whether it recomputes and whether it unrolls. Flax changes the fields of a class
+# for a moment while it makes another of it, so none is made later: checkpoints are traced in several threads.
+BLOCKS = {
+    (remat, unroll): nn.scan(
+        nn.remat(Block, prevent_cse=False) if remat else Block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast),
+        unroll=unroll,
+    )
+    for remat in (False, True)
+    for unroll in (False, True)
+}
 
 
 class Decoder(nn.Module):
     """Embedding, the scanned blocks, and the head (which extraction never asks for).
 
     Attributes:
-        remat: compute each block again for its gradient instead of keeping what is inside it; for training alone.
-        unroll: lay the blocks out one after another: a faster step on a CPU, whose compilation grows with depth.
-        keep_keys: give out keys and values of every slot, to be generated from.
-        attention: what works it out within rows, used only where measured faster than XLA: "cudnn" is for bfloat16,
-            "pallas" has no gradient, and both are for one device.
+        remat: compute each block again for its gradient instead of keeping its inner values; for training only.
+        unroll: compile the blocks one after another instead of as a loop: a faster step on a CPU, but compile time
+            grows with depth.
+        keep_keys: give out keys and values of every slot, so that generation can go on from them.
+        attention: the implementation within rows. "cudnn" is for bfloat16, "pallas" has no gradient, both are for one
+            device; use them only where they are measured to be faster than XLA.
     """
 
     config: DecoderConfig
@@ -189,25 +224,18 @@ class Decoder(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.embedding = self.param("embedding", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
-        self.blocks = nn.scan(
-            nn.remat(Block, prevent_cse=False) if self.remat else Block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=(0, nn.broadcast),
-            length=c.depth,
-            unroll=c.depth if self.unroll else 1,
-        )(c, self.keep_keys, self.attention)
+        self.blocks = BLOCKS[self.remat, self.unroll](c, self.keep_keys, self.attention)
         self.final_norm = Norm(c.norm, c.norm_eps)
         if not c.tied_head:
             self.head = self.param("head", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
 
     def __call__(self, slots: Slots, reads: Int[Array, "B R"], intervention: Intervention | None = None) -> Output:
-        """Residuals of every block.
+        """Computes the residuals of every block.
 
         Args:
             slots: the packed rows.
             reads: slot indices to capture per row; pad with any valid slot.
-            intervention: what to change on the way; None compiles to a forward without it.
+            intervention: edits of the blocks' outputs; None compiles to a forward without edits.
         """
 
         def window_alone(window: int | None) -> Int[Array, ""]:
@@ -223,11 +251,31 @@ class Decoder(nn.Module):
     def step(
         self, tokens: Int[Array, "B T"], past: Past, intervention: Intervention | None = None
     ) -> tuple[Float[Array, "B T D"], Past]:
-        """The last block's output for one more token of every condition, and the past with it."""
-        visible = partial(visible_past, past.lengths, past.held, (past.prompt.k.shape[2], past.own.k.shape[3]))
+        """Computes the last block's output for one more token of every condition, and adds that token to the past."""
+        visible = partial(visible_past, past.lengths, past.held, (past.prompt.k.shape[2], past.generated.k.shape[3]))
         positions = jnp.broadcast_to((past.lengths + past.held)[:, None], tokens.shape)
-        (last, own), _ = self._run(tokens, positions, visible, intervention, None, past)
-        return last, past._replace(own=own, held=past.held + 1)
+        (last, generated), _ = self._run(
+            tokens, positions, visible, intervention, None, past.generated, past.held, past.prompt
+        )
+        return last, past._replace(generated=generated, held=past.held + 1)
+
+    def extend(
+        self, tokens: Int[Array, "B T"], kept: Keys, held: Int[Array, ""], intervention: Intervention | None = None
+    ) -> tuple[Float[Array, "B T D"], Keys]:
+        """Computes the last block's output for the next tokens of every row, and puts their keys behind those held.
+
+        Args:
+            tokens: the next tokens; there is room for them.
+            kept: keys and values of rows, each [L, B, S, K, H]; slot s is at position s.
+            held: how many of the S tokens every row has so far.
+        """
+        rows, newest = tokens.shape
+        sizes = rows, newest, kept.k.shape[2]
+        positions = jnp.broadcast_to(held + jnp.arange(newest), tokens.shape)
+        (last, kept), _ = self._run(
+            tokens, positions, partial(visible_kept, held, sizes), intervention, None, kept, held
+        )
+        return last, kept
 
     def _run(
         self,
@@ -236,30 +284,32 @@ class Decoder(nn.Module):
         visible: Callable[[int | None], Bool[Array, "B *seen"] | Int[Array, ""]],
         intervention: Intervention | None,
         reads: Int[Array, "B R"] | None,
-        past: Past | None = None,
+        kept: Keys | None = None,
+        held: Int[Array, ""] | None = None,
+        prompt: Keys | None = None,
         slots: Slots | None = None,
     ) -> Any:
-        """All blocks; each different rotary embedding and window is worked out once, and layers say which they use."""
+        """Runs all blocks. Each different rotary embedding and window is computed once; layers say which they use."""
         c = self.config
         ropes = list(dict.fromkeys(layer.rope for layer in c.layers))
         windows = list(dict.fromkeys(layer.window for layer in c.layers))
         cos, sin = zip(*(rotation_at(positions, rope, c.rotary_dims) for rope in ropes), strict=True)
         tables = Tables((jnp.stack(cos), jnp.stack(sin)), jnp.stack([visible(window) for window in windows]))
-        kind = LayerKind(
+        table = TableIndex(
             jnp.array([ropes.index(layer.rope) for layer in c.layers]),
             jnp.array([windows.index(layer.window) for layer in c.layers]),
         )
         edit, condition = (None, None) if intervention is None else intervention
-        prompt, own, held = (None, None, None) if past is None else (past.prompt, past.own, past.held)
-        layer = Layer(jnp.arange(c.depth), kind, edit, prompt)
-        return self.blocks((self.embedding[tokens], own), layer, SharedInputs(tables, slots, reads, condition, held))
+        layer = Layer(jnp.arange(c.depth), table, edit, prompt)
+        shared = SharedInputs(tables, slots, reads, condition, held)
+        return self.blocks((self.embedding[tokens], kept), layer, shared)
 
     def normed(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What the head reads, from the last block's output."""
+        """Applies the final norm to the last block's output: the head's input."""
         return self.final_norm(residual)
 
     def logits(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """Next-token logits in float32 from the last block's output."""
+        """Computes float32 next-token logits from the last block's output."""
         head, read = self.embedding if self.config.tied_head else self.head, self.final_norm(residual)
         product = partial(jnp.einsum, precision=precision_for(self.dtype), preferred_element_type=jnp.float32)
         if jax.default_backend() == "cpu" and read.shape[0] * read.shape[1] <= FEW_SLOTS:
@@ -267,16 +317,16 @@ class Decoder(nn.Module):
         return product("btd,vd->btv", read, head)
 
     def hidden(self, slots: Slots) -> Float[Array, "B T D"]:
-        """What the head reads at every slot: the last block's output behind the final norm."""
+        """Computes the head's input at every slot: the last block's output after the final norm."""
         return self.final_norm(self(slots, jnp.zeros_like(slots.tokens[:, :1])).last)
 
     def everything(self, slots: Slots, reads: Int[Array, "B R"]) -> Float[Array, "B T V"]:
-        """Residuals and logits in one pass: touches every param, so that `init` and shape checks see them all."""
+        """Computes residuals and logits in one pass. Uses every param, so that `init` and shape checks see all."""
         return self.logits(self(slots, reads).last)
 
 
 def abstract_params(config: DecoderConfig, dtype: DTypeLike) -> Params:
-    """The shape and dtype of every param (`jax.ShapeDtypeStruct` leaves), without memory or compute."""
+    """Returns shape and dtype of every param (`jax.ShapeDtypeStruct` leaves) without memory or compute."""
     one = jnp.zeros((1, 1), jnp.int32)
     decoder = Decoder(config, dtype)
     shapes = jax.eval_shape(

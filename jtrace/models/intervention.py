@@ -1,4 +1,4 @@
-"""What is done to the output of blocks: one affine edit of the residual along a vector, all of it data.
+"""The edit of a block's output: one affine change of the residual along a vector, given as data.
 
 Adding, adding with the norm kept, projecting out and clamping are values of the same three numbers, so that vectors,
 layers, strengths and operators may differ from slot to slot of one batch and nothing recompiles between them.
@@ -21,7 +21,7 @@ POSITIONS: tuple[Positions, ...] = ("last", "all", "generated")
 class Edit(NamedTuple):
     """h ← (h + (push − shrink · (h·v) / (v·v)) · v) · ρ, with ρ = (|h| / |edited h|) ** keep_norm.
 
-    Per layer and condition; where a layer's numbers are 0 for a condition, its residual keeps every bit.
+    One edit per layer and condition. Where a layer's numbers are 0 for a condition, its residual keeps every bit.
     """
 
     vector: Float[Array, "*L C D"]
@@ -31,19 +31,19 @@ class Edit(NamedTuple):
 
 
 class Intervention(NamedTuple):
-    """Edits of every layer under every condition, and which condition each slot is under."""
+    """Edits of every layer under every condition, and the condition of each slot."""
 
     edit: Edit
     condition: Int[Array, "B T"]
 
 
 def steered_from(context: int, positions: Positions) -> int:
-    """The first position that is steered, after a context of so many tokens."""
+    """Returns the first steered position after a context of that many tokens."""
     return {"last": context - 1, "all": 0, "generated": context}[positions]
 
 
 def edited(residual: Float[Array, "B T D"], edit: Edit, condition: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-    """The residual after one layer's edit, computed in float32, in the residual's dtype."""
+    """Applies one layer's edit to the residual: computed in float32, returned in the residual's dtype."""
     vector, push, shrink, keep_norm = (part[condition] for part in edit)
     vector, h = vector.astype(jnp.float32), residual.astype(jnp.float32)
     square = jnp.sum(vector * vector, axis=-1)
@@ -51,6 +51,6 @@ def edited(residual: Float[Array, "B T D"], edit: Edit, condition: Int[Array, "B
     delta = (push - shrink * along)[..., None] * vector
     moved = h + delta
     before, after = (jnp.sqrt(jnp.sum(x * x, axis=-1)) for x in (h, moved))
-    # Where nothing was pushed both norms are one number, and their ratio is exactly 1.
+    # Where nothing was pushed, both norms are the same number, and their ratio is exactly 1.
     ratio = jnp.where((keep_norm > 0) & (after > 0), before / jnp.where(after > 0, after, 1), 1)
     return (moved * ratio[..., None]).astype(residual.dtype)

@@ -2,7 +2,7 @@
 
 Axes: B rows, T slots, D width, N query heads, K key/value heads, H head_dim, F mlp width, V vocabulary.
 Linear weights keep Hugging Face's [out, in] orientation, so that a tensor of a checkpoint file is one slab of a param.
-Float32 models multiply at precision "highest" (no TF32, no bf16 passes); bfloat16 ones at the device's own pace.
+Float32 models multiply at precision "highest" (no TF32, no bf16 passes); bfloat16 models at the device's default.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def precision_for(dtype: DTypeLike) -> jax.lax.Precision:
-    """Matrix-product precision that keeps float32 honest on accelerators."""
+    """Returns the precision of matrix products: "highest" for float32, which accelerators would otherwise shorten."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
 
 
@@ -36,7 +36,7 @@ BY_FAN_IN = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-1
 
 
 class Linear(nn.Module):
-    """x Wᵀ (+ b), weight [out, in]."""
+    """Linear map x Wᵀ (+ b), weight [out, in]."""
 
     features: int
     use_bias: bool = False
@@ -78,7 +78,7 @@ Mix = Callable[[Array, Keys], tuple[Array, Any]]
 
 
 class Attention(nn.Module):
-    """Multi-head, grouped or multi-query self-attention; `mix` says over which slots."""
+    """Multi-head, grouped or multi-query self-attention; `mix` decides which slots are attended to."""
 
     config: DecoderConfig
 
@@ -103,7 +103,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """down(act(gate(x)) · up(x))  (arXiv 2002.05202), or down(act(up(x))) where nothing is gated."""
+    """The MLP of a block: down(act(gate(x)) · up(x)) (arXiv 2002.05202), or down(act(up(x))) without a gate."""
 
     config: DecoderConfig
 

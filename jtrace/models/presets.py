@@ -8,15 +8,14 @@ from jtrace.errors import InputError
 
 @dataclass(frozen=True)
 class Preset:
-    """One size.
+    """One model size, with the settings of training that suit it.
 
     Attributes:
-        vocab_size: tokens of a tokeniser trained for it; an existing tokeniser brings its own number.
-        context: tokens of a training row, unless asked otherwise.
-        rows: training rows of a step, unless asked otherwise.
-        learning_rate: peak, unless asked otherwise.
-        device_rows, remat: how memory is spared, unless asked otherwise; see
-            `jtrace.pretraining.config.PretrainConfig`.
+        vocab_size: tokens of a tokeniser trained for it; an existing tokeniser has its own number.
+        context: default number of tokens of a training row.
+        rows: default number of training rows of a step.
+        learning_rate: default peak.
+        device_rows, remat: defaults of the settings that save memory; see `jtrace.pretraining.config.PretrainConfig`.
     """
 
     width: int
@@ -33,7 +32,7 @@ class Preset:
     remat: bool
 
     def config_json(self, vocab_size: int, context: int, bos: int | None, eos: int | None) -> dict[str, Any]:
-        """The config.json that transformers and jtrace read; `bos` and `eos` are token ids."""
+        """Returns the config.json that transformers and jtrace read; `bos` and `eos` are token ids."""
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -70,7 +69,8 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset:
-    """
+    """Looks up a preset by its name.
+
     Raises:
         InputError: no preset has this name.
     """

@@ -15,7 +15,7 @@ Rotation = tuple[Float[Array, "*K B T 1 half"], Float[Array, "*K B T 1 half"]]
 
 
 def rotary_frequencies(rope: Rope, dims: int) -> np.ndarray:
-    """Angular frequency of each rotary pair, float32 [dims / 2], radians per position."""
+    """Returns the angular frequency of each rotary pair, float32 [dims / 2], in radians per position."""
     exponents = np.arange(0, dims, 2, dtype=np.float32) / np.float32(dims)
     frequencies = np.float32(1.0) / np.power(np.float64(rope.theta), exponents.astype(np.float64)).astype(np.float32)
     match rope.scaling:
@@ -24,7 +24,7 @@ def rotary_frequencies(rope: Rope, dims: int) -> np.ndarray:
         case LinearScaling(factor):
             return frequencies / np.float32(factor)
         case Llama3Scaling(factor, low, high, original):
-            # Short wavelengths stay, long ones stretch by `factor`, those between are blended.
+            # Short wavelengths are kept, long ones stretched by `factor`, those between are blended.
             wavelengths = np.float32(2 * np.pi) * (1 / frequencies)
             turns = np.float32(original) * (1 / wavelengths)
             kept = np.clip((turns - np.float32(low)) / np.float32(high - low), 0, 1).astype(np.float32)
@@ -34,10 +34,10 @@ def rotary_frequencies(rope: Rope, dims: int) -> np.ndarray:
 
 
 def _yarn_kept(yarn: YarnScaling, theta: float, dims: int) -> np.ndarray:
-    """Which share of each frequency stays unstretched: 1 for fast rotations, falling to 0, float32 [dims / 2]."""
+    """Returns the share of each frequency that is not stretched: 1 for fast rotations, falling to 0, [dims / 2]."""
 
     def pair_that_turns(times: float) -> float:
-        """The (fractional) pair that turns so often over the original context."""
+        """Returns the (fractional) index of the pair that turns that many times over the original context."""
         return dims * math.log(yarn.original_context / (times * 2 * math.pi)) / (2 * math.log(theta))
 
     low, high = pair_that_turns(yarn.beta_fast), pair_that_turns(yarn.beta_slow)
@@ -51,7 +51,7 @@ def _yarn_kept(yarn: YarnScaling, theta: float, dims: int) -> np.ndarray:
 
 
 def rotation_at(positions: Int[Array, "B T"], rope: Rope | None, dims: int) -> Rotation:
-    """Cosine and sine tables; None turns nothing, for layers without positions."""
+    """Computes tables of cosines and sines. A `rope` of None rotates nothing: a layer without positions."""
     frequencies = np.zeros(dims // 2, np.float32) if rope is None else rotary_frequencies(rope, dims)
     scale = rope.scaling.attention_factor if rope and isinstance(rope.scaling, YarnScaling) else 1.0
     angles = positions[..., None].astype(jnp.float32) * frequencies
@@ -59,7 +59,7 @@ def rotation_at(positions: Int[Array, "B T"], rope: Rope | None, dims: int) -> R
 
 
 def rotate(x: Float[Array, "B T N H"], rotation: Rotation) -> Float[Array, "B T N H"]:
-    """Rotate the first `half` dimensions of each head against the next `half`; those behind pass."""
+    """Rotates the first `half` dimensions of each head against the next `half`; the rest stay as they are."""
     cos, sin = rotation
     half = cos.shape[-1]
     first, second, rest = jnp.split(x.astype(jnp.float32), (half, 2 * half), axis=-1)

@@ -1,7 +1,7 @@
-"""Where params, rows and results lie on many devices: one mesh, an ordered table of rules, and the way there.
+"""Layout of params, rows and results on many devices: one mesh and an ordered table of rules.
 
-Tensor parallelism as of arXiv 1909.08053: what projects into the heads or the MLP is split by output, what projects
-back onto the residual by input, so that a block sums over the model axis twice and moves no weights.
+Tensor parallelism as in arXiv 1909.08053: weights that project into the heads or the MLP are split by output, weights
+that project back onto the residual by input. A block then sums over the model axis twice and moves no weights.
 """
 
 import math
@@ -20,7 +20,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params
 
 DATA, MODEL = "data", "model"
-# The first that matches a param's path counts. Params of blocks have a leading layer axis, which is never split.
+# The first rule that matches a param's path counts. Params of blocks have a leading layer axis, which is never split.
 RULES: tuple[tuple[re.Pattern[str], PartitionSpec], ...] = tuple(
     (re.compile(pattern), spec)
     for pattern, spec in (
@@ -28,7 +28,7 @@ RULES: tuple[tuple[re.Pattern[str], PartitionSpec], ...] = tuple(
         (r"blocks/(attention/[qkv]|mlp/(gate|up))/bias", PartitionSpec(None, MODEL)),
         (r"blocks/(attention/o|mlp/down)/weight", PartitionSpec(None, None, MODEL)),
         (r"embedding|head", PartitionSpec(MODEL, None)),
-        # Norms, and biases of what is summed: kilobytes; a norm of the queries takes its slice of them by itself.
+        # Norms, and biases of outputs that are summed: kilobytes. A norm of queries takes its slice of the whole.
         (r".*", PartitionSpec()),
     )
 )
@@ -39,8 +39,8 @@ class Piece:
     """A part of a param that lies on one or more devices of this process, the same on each.
 
     Attributes:
-        index: of the part, a slice with start and stop for every axis.
-        devices: that hold it; None stands for JAX's default device.
+        index: place of the part, a slice with start and stop for every axis.
+        devices: the devices that hold it; None is JAX's default device.
     """
 
     index: tuple[slice, ...]
@@ -53,7 +53,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """A mesh of axes `data` (rows are split over it) and `model` (params are); hashable, so it keys compilations."""
+    """A mesh of two axes: `data` splits rows, `model` splits params. Hashable: a key of compilations."""
 
     mesh: Mesh
 
@@ -70,21 +70,21 @@ class Layout:
 
     @property
     def replicated(self) -> NamedSharding:
-        """The same on every device."""
+        """Sharding of an array that is whole on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def rows(self) -> NamedSharding:
-        """The first axis split over `data`."""
+        """Sharding of an array whose first axis is split over `data`."""
         return NamedSharding(self.mesh, PartitionSpec(DATA))
 
     @property
     def each(self) -> NamedSharding:
-        """The first axis split over all devices."""
+        """Sharding of an array whose first axis is split over all devices."""
         return NamedSharding(self.mesh, PartitionSpec((DATA, MODEL)))
 
     def sharding(self, path: str, shape: tuple[int, ...]) -> NamedSharding:
-        """Of a param, by its path ("blocks/attention/q/weight") and shape.
+        """Returns the sharding of a param by its path ("blocks/attention/q/weight") and shape.
 
         Embedding and head are whole on every device where the model axis does not divide the vocabulary: padding them
         would change the params' shapes, and a few hundred megabytes are no reason to refuse a model.
@@ -95,25 +95,25 @@ class Layout:
         return NamedSharding(self.mesh, spec)
 
     def place(self, array: np.ndarray | Array, sharding: NamedSharding) -> Array:
-        """An array that every process holds whole, laid out on the mesh; needs no communication."""
+        """Lays out on the mesh an array that every process holds whole; needs no communication."""
         host = np.asarray(array, jax.dtypes.canonicalize_dtype(array.dtype))
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def pieces(layout: Layout | None, path: str, shape: tuple[int, ...]) -> list[Piece]:
-    """The distinct pieces of a param that this process's devices hold; without a layout one, the whole."""
+    """Returns the distinct pieces of a param that this process's devices hold; without a layout, the whole param."""
     if layout is None:
         return [Piece(tuple(slice(0, size) for size in shape), (None,))]
-    found: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
+    devices_of: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
     for device, index in layout.sharding(path, shape).addressable_devices_indices_map(shape).items():
         spans = (part.indices(size) for part, size in zip(index or (), shape, strict=True))
-        found.setdefault(tuple((start, stop) for start, stop, _ in spans), []).append(device)
-    return [Piece(tuple(slice(*span) for span in spans), tuple(devices)) for spans, devices in found.items()]
+        devices_of.setdefault(tuple((start, stop) for start, stop, _ in spans), []).append(device)
+    return [Piece(tuple(slice(*span) for span in spans), tuple(devices)) for spans, devices in devices_of.items()]
 
 
 @dataclass
 class Param:
-    """One param on its way to the devices: its distinct pieces, and a buffer for each that holds it."""
+    """One param on its way to the devices: its distinct pieces, and a buffer that holds each."""
 
     shape: tuple[int, ...]
     pieces: list[Piece]
@@ -125,7 +125,7 @@ class Staged:
     """The params of one checkpoint, read and checked, on their way to the devices.
 
     Attributes:
-        params: by path; emptied by `placed`.
+        params: params by path; `placed` empties it.
     """
 
     config: DecoderConfig
@@ -134,19 +134,19 @@ class Staged:
 
     @property
     def nbytes(self) -> int:
-        """Of the buffers that are still here."""
+        """Bytes of the buffers that are still here."""
         return sum(buffer.nbytes for param in self.params.values() for buffer in param.buffers)
 
     def placed(self) -> Params:
-        """Move the params to their devices, one after another, each let go of here once it is there.
+        """Moves the params to their devices, one after another; each buffer is dropped here once it has arrived.
 
-        Without a layout that is JAX's default device; buffers that lie where they belong are not copied. To be called
-        once, by the thread that computes.
+        Without a layout they go to JAX's default device. Buffers that are in the right place are not copied. Call it
+        once, from the thread that computes.
         """
         params = {}
         while self.params:
             path = next(iter(self.params))
-            # Waited for, so that no more than one param is in memory twice.
+            # Waiting keeps all params but one from being in memory twice.
             params[path] = jax.block_until_ready(self._moved(path, self.params.pop(path)))
         return unflatten_dict(params, sep="/")
 
@@ -164,10 +164,10 @@ class Staged:
 
 
 def parse_mesh(text: str, devices: Sequence[jax.Device]) -> Layout:
-    """The layout that `--mesh=data:4,model:2` asks for: axes in any order, one that is not named is 1.
+    """Reads the layout that `--mesh=data:4,model:2` asks for: axes in any order; an axis that is not named is 1.
 
     Raises:
-        InputError: an axis that is unknown, given twice or no positive number, or another product than the devices.
+        InputError: an axis is unknown, given twice or no positive number, or the product is not the number of devices.
     """
     sizes: dict[str, int] = {}
     for part in text.split(","):
@@ -191,15 +191,15 @@ def parse_mesh(text: str, devices: Sequence[jax.Device]) -> Layout:
 
 
 def default_layout(devices: Sequence[jax.Device]) -> Layout | None:
-    """All devices on the data axis; None for a single one, which needs no mesh."""
+    """Returns a layout with all devices on the data axis; None for a single device, which needs no mesh."""
     return _layout(len(devices), 1, devices) if len(devices) > 1 else None
 
 
 def check_fits(layout: Layout, config: DecoderConfig, where: str) -> None:
-    """Whether the model axis divides what it splits.
+    """Checks that the size of the model axis divides everything that is split over it.
 
     Raises:
-        InputError: it does not divide the heads, the key/value heads or the MLP's width; says which axes would.
+        InputError: it does not divide the heads, the key/value heads or the MLP's width; names the sizes that would.
     """
     split = {"heads": config.heads, "key/value heads": config.kv_heads, "MLP features": config.mlp_width}
     uneven = [f"{size} {name}" for name, size in split.items() if size % layout.model]
@@ -213,6 +213,6 @@ def check_fits(layout: Layout, config: DecoderConfig, where: str) -> None:
 
 
 def _layout(data: int, model: int, devices: Sequence[jax.Device]) -> Layout:
-    # Devices that share a model's sums are neighbours, of one host where they fit into one.
+    # Devices that share a model's sums are neighbours, on one host where they fit.
     axes = (AxisType.Auto, AxisType.Auto)
     return Layout(jax.make_mesh((data, model), (DATA, MODEL), axis_types=axes, devices=devices))

@@ -1,1 +1,1 @@
-"""Pre-training a model of one's own."""
+"""Pre-training of small models from text."""

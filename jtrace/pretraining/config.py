@@ -1,4 +1,4 @@
-"""`PretrainConfig`: what decides the params of every step of a pre-training, beside its documents."""
+"""`PretrainConfig`: the settings that, with the documents, decide the params of every step of a pre-training."""
 
 import dataclasses
 import math
@@ -13,18 +13,18 @@ from jtrace.pretraining.step import Optimisation
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What decides the params of every step, beside the documents.
+    """Settings that, together with the documents, decide the params of every step.
 
     Attributes:
-        preset: the size of a new model; or
-        init_from: a folder whose weights training begins with, Hugging Face's or Orbax.
+        preset: the size of a new model; this or `init_from` is given.
+        init_from: a folder, Hugging Face's or Orbax, whose weights training begins with.
         tokenizer: folder of the tokeniser; None trains one, or takes that of `init_from`.
-        vocab_size: tokens of a trained tokeniser; None as the preset says.
+        vocab_size: tokens of a trained tokeniser; None takes the preset's number.
         context: tokens of a row.
-        rows: of a step.
-        keep: steps whose params are kept, as numbers of updates made.
-        dtype: of the forward; params and moments are float32.
-        save_every: steps between states to go on from; the last step has one too.
+        rows: rows of a step.
+        keep: steps whose params are kept; a step's number counts the updates before it.
+        dtype: dtype of the forward; params and moments are float32.
+        save_every: steps between saved states; the last step has one too.
         validate_every: steps between validation losses; kept steps and the last have one too.
         device_rows: rows that one device computes at once; more are split into micro-batches.
         remat: compute blocks again for their gradient, which takes less memory and a third more time.
@@ -41,7 +41,7 @@ class PretrainConfig:
     dtype: str = "float32"
     seed: int = 0
     validate_every: int = 100
-    # What changes time and memory, and no more than the last bits of a number.
+    # Settings of time and memory, which change at most the last bits of a number.
     save_every: int = field(default=500, kw_only=True)
     device_rows: int = field(default=64, kw_only=True)
     remat: bool = field(default=False, kw_only=True)
@@ -77,7 +77,7 @@ class PretrainConfig:
             find_preset(self.preset)
 
     def record(self) -> dict[str, Any]:
-        """As JSON values, for the run's record; folders as absolute paths."""
+        """Returns the settings as JSON values for the run's record; folders as absolute paths."""
         values = dataclasses.asdict(self)
         flat = values.pop("optimisation") | values | {"keep": list(self.keep)}
         for name in ("save_every", "device_rows", "remat"):

@@ -5,9 +5,9 @@
     log.jsonl       one line per step
     tokenizer/      the tokeniser's files
     step000200/     a kept step: an Orbax checkpoint with config.json and tokeniser
-    state/000200/   params, moments and step to go on from, the latest alone
+    state/000200/   params, moments and step to go on from; only the latest
 
-Folders are written aside and renamed; a state's log lines are on disk before it, and the one before it goes only then.
+Folders are written aside and renamed. The log is on disk before its state, and the previous state is removed last.
 """
 
 import fcntl
@@ -27,7 +27,9 @@ from jtrace.checkpoints.pretraining_run import LOG, RECORD, kept_path, read_log
 from jtrace.errors import InputError
 from jtrace.hub.files import TOKENIZER_FILES
 from jtrace.pretraining.step import State
+from jtrace.runs.record_files import differences, holds_visible, is_new
 from jtrace.runtime.atomic import atomic_folder, atomic_write
+from jtrace.runtime.small_files import read_json_object
 
 LOCK = ".lock"
 ARRAYS = "arrays"
@@ -35,7 +37,7 @@ ARRAYS = "arrays"
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run directory that exists, is of this configuration, and is this process's; see `open_training_run`."""
+    """A run directory of this configuration, claimed by this process; see `open_training_run`."""
 
     path: Path
     log: IO[str]
@@ -45,10 +47,10 @@ class TrainingRun:
         return tokenizer_folder(self.path)
 
     def save(self, state: State) -> None:
-        """Make this the state to go on from.
+        """Saves the state to go on from, and removes the previous one.
 
         Raises:
-            InputError: it cannot be written; the one before is still there.
+            InputError: it cannot be written; the previous one is kept.
         """
         self.flush_log()
         earlier = _states(self.path)
@@ -61,7 +63,7 @@ class TrainingRun:
             shutil.rmtree(other)
 
     def load(self, like: State) -> State | None:
-        """The state to go on from; None before the first.
+        """Loads the state to go on from; None if none was saved yet.
 
         Args:
             like: the wanted shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves).
@@ -69,11 +71,11 @@ class TrainingRun:
         states = _states(self.path)
         if not states:
             return None
-        found = load_arrays(states[-1] / ARRAYS, _by_number(like))
-        return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in sorted(found)])
+        arrays = load_arrays(states[-1] / ARRAYS, _by_number(like))
+        return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in sorted(arrays)])
 
     def keep(self, step: int, values: dict[str, Any], params: Any) -> None:
-        """Write a kept step, unless it is there.
+        """Writes a kept step, unless it exists.
 
         Raises:
             InputError: it cannot be written.
@@ -86,7 +88,7 @@ class TrainingRun:
             self.log.write(json.dumps(line) + "\n")
 
     def flush_log(self) -> None:
-        """Bring the log to disk."""
+        """Flushes the log to disk."""
         with self._one_line_where_full():
             self.log.flush()
             os.fsync(self.log.fileno())
@@ -108,15 +110,15 @@ def tokens_folder(run: Path) -> Path:
 
 
 def check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """A folder may be new, empty, or a run of this configuration.
+    """Checks that a folder is new, empty, or a run of this configuration.
 
     Args:
-        config: all that decides the numbers beside the documents; JSON values.
+        config: JSON values of all settings that decide numbers, beside the documents.
 
     Raises:
         InputError: the folder holds something else, or a run of another configuration; says what differs.
     """
-    if not path.exists() or (path.is_dir() and not _visible(path)):
+    if is_new(path):
         return
     if not (path / RECORD).is_file():
         raise InputError(f"--out={path}: holds something that is no pre-training run; name a new folder")
@@ -125,7 +127,7 @@ def check_config(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def check_documents(path: Path, documents: Mapping[str, Any]) -> None:
-    """A run that has begun goes on with the same documents.
+    """Checks that a run that has begun goes on with the same documents.
 
     Raises:
         InputError: these are others; says what differs.
@@ -134,24 +136,18 @@ def check_documents(path: Path, documents: Mapping[str, Any]) -> None:
         raise InputError(f"--out={path}: a run of another text: {differing}; take another --out")
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a run's record: `config`, `documents`, and the circumstances of the command that began it."""
-    with atomic_write(path / RECORD) as aside:
-        aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
 def latest_step(run: Path) -> int:
-    """The step that the run would go on from; -1 if it is to begin."""
+    """Returns the step that the run would go on from; -1 if it has not begun."""
     states = _states(run)
     return int(states[-1].name) if states else -1
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
-    """Make a run directory this process's, without what an earlier one left unfinished; removed again if nothing comes.
+    """Claims a run directory and removes unfinished files of an earlier process; the folder goes if it stays empty.
 
     Raises:
-        InputError: it cannot be written, or another process is at work on it.
+        InputError: it cannot be written, or another process works on it.
     """
     new = not path.exists()
     try:
@@ -172,12 +168,12 @@ def claimed(path: Path) -> Iterator[None]:
             path / "step*",
             path / "state/*",
         )
-        for leftover in (found for one in ours for found in one.parent.glob(f".{one.name}.*.tmp")):
+        for leftover in (path for one in ours for path in one.parent.glob(f".{one.name}.*.tmp")):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         try:
             yield
         finally:
-            if not _visible(path):
+            if not holds_visible(path):
                 (path / LOCK).unlink(missing_ok=True)
             if new and not any(path.iterdir()):
                 path.rmdir()
@@ -185,10 +181,10 @@ def claimed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_training_run(path: Path, tokenizer: Path) -> Iterator[TrainingRun]:
-    """The run in a directory that is `claimed` and has its record.
+    """Opens the run in a directory that is `claimed` and has its record.
 
     Args:
-        tokenizer: folder whose tokeniser's files are copied, unless they are there.
+        tokenizer: folder of the tokeniser's files, which are copied unless the run has them.
 
     Raises:
         InputError: it cannot be written.
@@ -203,41 +199,36 @@ def open_training_run(path: Path, tokenizer: Path) -> Iterator[TrainingRun]:
     try:
         yield TrainingRun(path, log)
     finally:
-        # Whatever counts has been flushed before; closing would fail once more where that failed.
+        # All that counts was flushed before; where flushing failed, closing would fail again.
         with suppress(OSError):
             log.close()
-
-
-def _visible(path: Path) -> bool:
-    return any(not child.name.startswith(".") for child in path.iterdir())
 
 
 def _read_record(path: Path, part: str) -> Mapping[str, Any]:
     file = path / RECORD
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))[part]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        value = read_json_object(file, remedy="name a new folder")[part]
+    except KeyError as error:
         raise InputError(f"{file}: cannot be read ({error}); name a new folder") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise InputError(f"{file}: '{part}' is no object; name a new folder")
-    return found
+    return value
 
 
 def _differences(earlier: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{key} is {json.dumps(wanted.get(key))}, was {json.dumps(earlier.get(key))}"
-        for key in sorted(earlier.keys() | wanted.keys())
-        if earlier.get(key) != wanted.get(key)
+        f"{key} is {json.dumps(is_wanted)}, was {json.dumps(was)}"
+        for key, was, is_wanted in differences(earlier, wanted)
     )
 
 
 def _states(run: Path) -> list[Path]:
-    found = (child for child in (run / "state").glob("*") if child.name.isdecimal())
-    return sorted(found, key=lambda child: int(child.name))
+    states = (child for child in (run / "state").glob("*") if child.name.isdecimal())
+    return sorted(states, key=lambda child: int(child.name))
 
 
 def _take_back(run: Path) -> None:
-    """Take back the log's lines that are later than the state: those steps are done again."""
+    """Removes log lines later than the state, since their steps are done again."""
     latest = latest_step(run)
     with atomic_write(run / LOG) as aside:
         lines = [json.dumps(line) + "\n" for line in read_log(run) if line["step"] <= latest]

@@ -29,19 +29,19 @@ from jtrace.pretraining.step import (
 )
 from jtrace.runtime.progress import Bar
 
-# Compiling grows with the blocks that are laid out one after another.
+# Compile time grows with the number of unrolled blocks.
 MOST_UNROLLED = 12
 
 
 class Corpus(NamedTuple):
-    """Rows to learn from and rows of held-out documents."""
+    """Training rows, and rows of held-out documents."""
 
     training: RowPlan
     held_out: RowPlan
 
 
 class Model(NamedTuple):
-    """What is trained: the architecture, and the config.json of the kept steps that says so."""
+    """The trained model: its architecture, and the config.json of kept steps that describes it."""
 
     architecture: DecoderConfig
     values: dict[str, Any]
@@ -50,13 +50,13 @@ class Model(NamedTuple):
 def train(
     run: TrainingRun, config: PretrainConfig, model: Model, corpus: Corpus, mesh: Mesh, parts: int, quiet: bool
 ) -> None:
-    """Make the updates that the run has not made yet, and leave what it is to keep.
+    """Makes the updates that the run has not made yet, and keeps the steps that the configuration asks for.
 
     Args:
         parts: micro-batches of a step.
 
     Raises:
-        InputError: the disk is full (what was saved before is still there), or the loss is not finite.
+        InputError: the disk is full (earlier saved steps are kept), or the loss is not finite.
     """
     optimisation, rows = config.optimisation, corpus.training
     order = Order(rows.filled, config.rows, config.seed)
@@ -67,7 +67,7 @@ def train(
     loaded = run.load(abstract_state(model.architecture, optimisation, mesh))
     state, done = (_first_state(config, model, mesh), 0) if loaded is None else (loaded, int(loaded.step))
     began = loaded is not None
-    del loaded  # the step takes the state's memory for its result
+    del loaded  # the step reuses the state's memory for its result
     if not quiet:
         print(
             f"{count_params(state.params) / 1e6:.1f} M parameters, {len(rows):,} rows of {config.context} "
@@ -78,7 +78,7 @@ def train(
     with Bar(total=optimisation.steps, initial=done, desc=None if quiet else run.path.name, unit=" steps") as bar:
 
         def log(step: int, metrics: Metrics | None, params: Params | None) -> None:
-            """Write a step's line; with params, the held-out loss too. Waits for the step."""
+            """Writes a step's line, and with params the held-out loss; waits for the step."""
             line: dict[str, Any] = {"step": step, "tokens": order.tokens(step)}
             if metrics is not None:
                 loss, norm, rate = map(float, metrics)
@@ -105,7 +105,7 @@ def train(
         while done < optimisation.steps:
             batch = to_batch(rows.take(order.step(done)), mesh, parts)
             state, metrics = advance(state, batch)
-            # One step stays queued while its predecessor is written down.
+            # One step stays queued while the one before is logged.
             if pending is not None:
                 log(done, pending, None)
             done, pending = done + 1, metrics
@@ -115,7 +115,7 @@ def train(
             if judged or saved:
                 log(done, pending, state.params if judged else None)
                 pending = None
-            # The state comes last, so that whatever is due before the latest one is kept already.
+            # The state comes last, so that all steps that are due before it are kept already.
             if kept:
                 keep()
             if saved:
@@ -123,7 +123,7 @@ def train(
 
 
 def training_decoder(architecture: DecoderConfig, dtype: DTypeLike, remat: bool, mesh: Mesh) -> Decoder:
-    """The decoder in the form that trains fastest on the mesh's devices."""
+    """Returns the decoder in the form that trains fastest on the mesh's devices."""
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     return Decoder(architecture, dtype, remat, on_cpu and not remat and architecture.depth <= MOST_UNROLLED)
 
@@ -137,7 +137,7 @@ def _first_state(config: PretrainConfig, model: Model, mesh: Mesh) -> State:
 
 
 class _Validator:
-    """The mean loss of held-out rows, in nats per token; rows are filled up to one shape."""
+    """Computes the mean loss of held-out rows, in nats per token; rows are filled up to one shape."""
 
     def __init__(self, decoder: Decoder, rows: RowPlan, mesh: Mesh, at_once: int) -> None:
         self._evaluate, self._mesh, self._rows = evaluation(decoder), mesh, rows

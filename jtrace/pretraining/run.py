@@ -1,29 +1,25 @@
 """Pre-training: documents and a configuration → a run directory of kept steps, each a checkpoint like any other.
 
-What step n's params are depends on configuration and documents alone, so a run that was killed goes on from its latest
-state and ends where an uninterrupted one does, bit for bit on the same machine.
+The params of step n depend on configuration and documents alone. So a run that was killed goes on from its latest state
+and ends with the same params as an uninterrupted one, bit for bit on the same machine.
 """
 
 import math
-import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
 from jtrace.checkpoints.export import DROPPED
 from jtrace.checkpoints.load import read_config_json
-from jtrace.checkpoints.pretraining_run import kept_steps
+from jtrace.checkpoints.pretraining_run import RECORD, kept_steps
 from jtrace.data.corpus.readers import Document, TextFingerprint, texts_of
 from jtrace.data.corpus.rows import lay_out
 from jtrace.data.corpus.token_store import TokenStore, read_tokens, write_tokens
@@ -50,27 +46,28 @@ from jtrace.pretraining.directory import (
     open_training_run,
     tokenizer_folder,
     tokens_folder,
-    write_record,
 )
 from jtrace.pretraining.loop import Corpus, Model, train
 from jtrace.pretraining.step import local_mesh
+from jtrace.runs.record_files import circumstances, write_record
 from jtrace.runtime.atomic import atomic_folder
+from jtrace.runtime.budget import bytes_text
 
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.01, 1000
 PACKAGES = ("jtrace", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy")
 
 
 def pretrain(out: Path, documents: Iterable[Document], config: PretrainConfig, *, quiet: bool = False) -> None:
-    """Train to the last step, from the beginning or from where an earlier command got to.
+    """Trains to the last step, from the beginning or from the latest state of an earlier command.
 
     Args:
         out: a new or empty folder, or a run of the same configuration and documents.
-        documents: gone through up to three times, so no iterator; see `jtrace.data.corpus.readers.read_documents`.
+        documents: read up to three times, so no iterator; see `jtrace.data.corpus.readers.read_documents`.
         quiet: no progress bar and no lines.
 
     Raises:
-        InputError: configuration and documents make no training (nothing is left then), the folder is another run's,
-            the disk is full (what was saved before is still there), or the loss is not finite.
+        InputError: configuration and documents do not suffice for training (then nothing is written), the folder is
+            another run's, the disk is full (earlier saved steps are kept), or the loss is not finite.
     """
     record = config.record()
     if config.tokenizer is not None:
@@ -101,17 +98,18 @@ def pretrain(out: Path, documents: Iterable[Document], config: PretrainConfig, *
                 seen = _write_tokens(aside, documents, tokenizer, model)
                 check_documents(out, seen.values())
                 _corpus(config, read_tokens(aside))
-                write_record(out, {"config": record, "documents": seen.values()} | _circumstances(mesh))
+                about = {"config": record, "documents": seen.values()} | circumstances(PACKAGES, mesh.size)
+                write_record(out / RECORD, about)
         corpus = _corpus(config, read_tokens(tokens_folder(out)))
         run = stack.enter_context(open_training_run(out, tokenizer))
         train(run, config, model, corpus, mesh, parts, quiet)
 
 
 def micro_batches(rows: int, devices: int, device_rows: int) -> int:
-    """How many micro-batches a step's rows make: as few as keep a device to `device_rows`.
+    """Returns the number of micro-batches of a step: as few as allow a device at most `device_rows` rows.
 
     Raises:
-        InputError: the rows cannot be shared out evenly.
+        InputError: the rows cannot be divided evenly.
     """
     if rows % devices:
         raise InputError(f"--rows={rows}: cannot be shared evenly by {devices} devices; give a multiple of {devices}")
@@ -120,7 +118,7 @@ def micro_batches(rows: int, devices: int, device_rows: int) -> int:
 
 
 def _tokenizer(config: PretrainConfig, documents: Iterable[Document], temporary: Path) -> Path:
-    """The folder of the tokeniser: as told, the starting checkpoint's, or one trained into `temporary`."""
+    """Returns the tokeniser's folder: as configured, the starting checkpoint's, or one trained into `temporary`."""
     if config.tokenizer or config.init_from:
         if config.vocab_size is not None:
             raise InputError("--vocab_size is for a tokeniser that is trained; this run brings its own")
@@ -153,7 +151,7 @@ def _write_tokens(folder: Path, documents: Iterable[Document], tokenizer: Path, 
 
 
 def _corpus(config: PretrainConfig, tokens: TokenStore) -> Corpus:
-    """Hold documents out, and lay both parts out in rows.
+    """Holds documents out, and lays out both parts in rows.
 
     Raises:
         InputError: too little text for one step.
@@ -171,28 +169,19 @@ def _corpus(config: PretrainConfig, tokens: TokenStore) -> Corpus:
 
 
 def _check_kept(out: Path, config: PretrainConfig) -> None:
-    """A finished run has all that it was to keep."""
+    """Checks that a finished run has all the steps that it had to keep."""
     if missing := sorted(set(config.keep) - kept_steps(out).keys()):
         raise InputError(f"--out={out}: step {missing[0]} was kept and is gone; take another --out to train anew")
 
 
 def _check_disk(out: Path, config: PretrainConfig, model: Model) -> None:
-    """Refuse what cannot end well: a kept step is the params, a state three times that, and two states overlap."""
+    """Refuses a disk that is too small: a kept step is the params, a state three times that, and two states overlap."""
     size = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(model.architecture, jnp.float32)))
     missing, states = len(set(config.keep) - kept_steps(out).keys()), 1 if latest_step(out) >= 0 else 2
     needed = size * (missing + 3 * states)
     free = shutil.disk_usage(out).free
     if needed > free:
         raise InputError(
-            f"--out={out}: {needed / 1e9:.1f} GB are needed for {missing} kept steps and the state, "
-            f"{free / 1e9:.1f} GB are free; keep fewer or choose another disk"
+            f"--out={out}: {bytes_text(needed)} are needed for {missing} kept steps and the state, "
+            f"{bytes_text(free)} are free; keep fewer or choose another disk"
         )
-
-
-def _circumstances(mesh: Mesh) -> dict[str, Any]:
-    """Of this command: they decide nothing but the last bits of a number."""
-    device = {"platform": jax.default_backend(), "kind": jax.devices()[0].device_kind, "count": mesh.size}
-    return {
-        "device": device,
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
-    }

@@ -1,7 +1,7 @@
-"""Params and a batch of rows → better params: loss, optimiser, and the jitted step over a mesh of all local devices.
+"""The training step: loss, optimiser, and the jitted update over a mesh of all local devices.
 
-No files here. Master params and the optimiser's moments are float32 whatever the forward's dtype; the batch is split
-over the devices and everything else is on each of them. Axes: M micro-batches, B rows of one, T slots, V vocabulary.
+Master params and the optimiser's moments are float32 whatever the forward's dtype; the batch is split
+over the devices, and everything else is whole on each. Axes: M micro-batches, B rows of one, T slots, V vocabulary.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,20 +26,20 @@ from jtrace.models.layers import precision_for
 from jtrace.models.sharding import Layout
 
 DATA = "data"
-# What projects onto the residual: its first size shrinks with depth, so that the residual's does not grow with it.
+# Weights that write to the residual: they start smaller in deep models, so that the residual does not grow with depth.
 ONTO_RESIDUAL = ("attention/o/weight", "mlp/down/weight")
-# Whose logits are in memory at once: on a CPU few enough for its caches, elsewhere enough to fill a device.
+# The most tokens whose logits are in memory: on a CPU few enough for its caches, elsewhere enough to fill a device.
 TOKENS_AT_ONCE, MOST_TOKENS_AT_ONCE = {"cpu": 256}, 4096
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How params are improved.
+    """Settings of the optimiser.
 
     Attributes:
-        steps: of the whole training, at whose end the learning rate is at its lowest.
-        learning_rate: the peak, reached after `warmup` steps.
-        final_fraction: of the peak, at the end of the cosine.
+        steps: steps of the whole training; the learning rate is lowest at the last.
+        learning_rate: peak of the learning rate, reached after `warmup` steps.
+        final_fraction: learning rate at the end of the cosine, as a fraction of the peak.
         weight_decay: decoupled (AdamW), on the matrices of blocks and on an untied head.
         clip: largest global norm of the gradient.
     """
@@ -55,7 +55,7 @@ class Optimisation:
     clip: float = 1.0
 
     def rate(self, step: Int[Array, ""] | int) -> Float[Array, ""]:
-        """Learning rate of the update that follows `step` updates: linear from peak / warmup, then a cosine."""
+        """Computes the learning rate of the update after `step` updates: linear from peak / warmup, then a cosine."""
         rising = (step + 1) / max(self.warmup, 1)
         done = (step - self.warmup) / max(self.steps - self.warmup, 1)
         falling = (1 + jnp.cos(jnp.pi * jnp.clip(done, 0, 1))) / 2
@@ -63,7 +63,7 @@ class Optimisation:
         return self.learning_rate * jnp.where(step < self.warmup, rising, falling)
 
     def optimiser(self) -> optax.GradientTransformation:
-        """AdamW behind clipping by the global norm."""
+        """Returns AdamW after clipping by the global norm."""
         return optax.chain(
             optax.clip_by_global_norm(self.clip),
             optax.adamw(self.rate, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, mask=decays),
@@ -71,7 +71,7 @@ class Optimisation:
 
 
 class State(NamedTuple):
-    """All that training changes; the batch of a step follows from seed and step alone."""
+    """All values that training changes; the batch of a step follows from seed and step alone."""
 
     step: Int[Array, ""]
     params: Params
@@ -86,7 +86,7 @@ class Batch(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """Of one step: mean loss per learnt token in nats, before the update; norm of the gradient before clipping."""
+    """Metrics of one step: mean loss per learnt token in nats before the update, gradient norm before clipping."""
 
     loss: Float[Array, ""]
     grad_norm: Float[Array, ""]
@@ -94,7 +94,7 @@ class Metrics(NamedTuple):
 
 
 def decays(params: Params) -> Params:
-    """Which params weight decay applies to: no norms, no biases, no embedding."""
+    """Marks the params that weight decay applies to: no norms, no biases, no embedding."""
 
     def decayed(path: str) -> bool:
         *modules, name = path.split("/")
@@ -104,17 +104,17 @@ def decays(params: Params) -> Params:
 
 
 def local_mesh() -> Mesh:
-    """All devices of this process, along one axis."""
+    """Returns a mesh of all devices of this process, along one axis."""
     return jax.make_mesh((jax.local_device_count(),), (DATA,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same on every device."""
+    """Returns the sharding of an array that is whole on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def to_batch(rows: Rows, mesh: Mesh, parts: int = 1) -> Batch:
-    """Rows as a batch, in `parts` micro-batches, each spread over the devices; their product divides the rows."""
+    """Makes a batch of `parts` micro-batches, each split over the devices; parts × devices must divide the rows."""
     spread = NamedSharding(mesh, PartitionSpec(None, DATA))
 
     def place(array: np.ndarray) -> Array:
@@ -126,10 +126,10 @@ def to_batch(rows: Rows, mesh: Mesh, parts: int = 1) -> Batch:
 def initial_params(
     config: DecoderConfig, seed: int, dtype: DTypeLike = jnp.float32, layout: Layout | None = None
 ) -> Params:
-    """Random params: normal, deviation 1/√fan-in, divided by √(2 · depth) where they write to the residual.
+    """Draws random params: normal, deviation 1/√fan-in, divided by √(2 · depth) where they write to the residual.
 
     Args:
-        layout: the mesh that they are laid out on; their values do not depend on it.
+        layout: the mesh to lay them out on; their values do not depend on it.
     """
     one = jnp.zeros((1, 1), jnp.int32)
     shrunk = np.float32((2 * config.depth) ** -0.5)
@@ -146,13 +146,13 @@ def initial_params(
 
 
 def initial_state(params: Params, optimisation: Optimisation, mesh: Mesh) -> State:
-    """The state before the first step, on every device. The params given to it are used up."""
+    """Returns the state before the first step, on every device; uses up the given params."""
     params = jax.device_put(params, replicated(mesh), donate=True)
     return jax.device_put(State(jnp.int32(0), params, jax.jit(optimisation.optimiser().init)(params)), replicated(mesh))
 
 
 def abstract_state(config: DecoderConfig, optimisation: Optimisation, mesh: Mesh) -> State:
-    """Shape, dtype and sharding of all of a state (`jax.ShapeDtypeStruct` leaves), without memory."""
+    """Returns shape, dtype and sharding of a state (`jax.ShapeDtypeStruct` leaves), without memory."""
     params = abstract_params(config, jnp.float32)
     init = optimisation.optimiser().init
     state = jax.eval_shape(lambda params: State(jnp.int32(0), params, init(params)), params)
@@ -160,10 +160,10 @@ def abstract_state(config: DecoderConfig, optimisation: Optimisation, mesh: Mesh
 
 
 def summed_loss(params: Params, slots: Slots, learnt: Bool[Array, "B T"], *, decoder: Decoder) -> Float[Array, ""]:
-    """Negative log-probability in nats, summed over the learnt tokens of some rows."""
+    """Sums the negative log-probability, in nats, over the learnt tokens of some rows."""
     cast_params = jax.tree.map(lambda leaf: leaf.astype(decoder.dtype), params)
     hidden = cast(Array, decoder.apply({"params": cast_params}, slots, method="hidden"))
-    # Each slot predicts the next; what the last one wraps around to is the first of a row, which is never learnt.
+    # Each slot predicts the next one. The last wraps around to the first token of a row, which is never learnt.
     return summed_cross_entropy(
         hidden,
         cast_params["embedding" if decoder.config.tied_head else "head"],
@@ -175,7 +175,7 @@ def summed_loss(params: Params, slots: Slots, learnt: Bool[Array, "B T"], *, dec
 
 
 def train_step(decoder: Decoder, optimisation: Optimisation) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """The jitted step: gradients summed over the micro-batches, one update. The state given to it is used up."""
+    """Returns the jitted step: gradients summed over micro-batches, then one update. It uses up the given state."""
     optimiser = optimisation.optimiser()
     gradient = jax.value_and_grad(partial(summed_loss, decoder=decoder))
 
@@ -196,7 +196,7 @@ def train_step(decoder: Decoder, optimisation: Optimisation) -> Callable[[State,
 
 
 def evaluation(decoder: Decoder) -> Callable[[Params, Batch], tuple[Float[Array, ""], Int[Array, ""]]]:
-    """Jitted: the summed loss of a batch of one part, and how many tokens it is over."""
+    """Returns a jitted function: the summed loss of a batch of one part, and the number of its learnt tokens."""
 
     @jax.jit
     def evaluate(params: Params, batch: Batch) -> tuple[Float[Array, ""], Int[Array, ""]]:
@@ -212,5 +212,5 @@ def _by_path(change: Callable[[str, Any], Any], params: Mapping[str, Any]) -> Pa
 
 
 def count_params(params: Params) -> int:
-    """How many numbers the params are."""
+    """Counts the numbers in the params."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -27,7 +27,7 @@ PATH_TOLERANCE = 1e-4
 
 
 class FoldRows(NamedTuple):
-    """Which rows each fit trains on. Padding repeats a training row, with weight 0.
+    """Training rows of each fit. Padding repeats a training row, with weight 0.
 
     Attributes:
         train: rows of the set.
@@ -43,7 +43,7 @@ class FoldRows(NamedTuple):
 
 
 class FoldProbe(NamedTuple):
-    """What one fit finds; scores are log-odds of label 1 for all rows of the set, those it trained on included.
+    """Results of one fit; scores are log-odds of label 1 for all rows of the set, those it trained on included.
 
     Attributes:
         scores: of the logistic probe.
@@ -69,7 +69,7 @@ class FoldProbe(NamedTuple):
 
 
 def fold_rows(folds: Sequence[Fold], count: int) -> FoldRows:
-    """As arrays of one shape.
+    """Lay folds out as arrays of one shape.
 
     Args:
         count: rows of the set.
@@ -102,14 +102,14 @@ def cross_validate(
         train, weights, held_out, repeat = at
         mean, scale = training_scale(x[train], weights)
         other = None if control is None else control[repeat]
-        found = fold_probe(scaled(x, mean, scale), labels, other, train, weights, held_out)
-        return found._replace(mean=mean, scale=scale)
+        probe = fold_probe(scaled(x, mean, scale), labels, other, train, weights, held_out)
+        return probe._replace(mean=mean, scale=scale)
 
     return jax.lax.map(fit, (rows.train, rows.weights, rows.held_out, repeats))
 
 
 def held_out_scores(scores: Float[Array, "F N"], fold_of: Int[Array, "R N"]) -> Float[Array, "R N"]:
-    """Of each row, for each repeat, by the fit that held it out."""
+    """Score of each row, for each repeat, by the fit that held it out."""
     repeats, count = fold_of.shape
     fit = fold_of + (len(scores) // repeats) * jnp.arange(repeats)[:, None]
     return jnp.asarray(scores)[fit, jnp.arange(count)]

@@ -26,6 +26,7 @@ from jtrace.kernels.hsic import (
     tied_smoother,
     unbiased_hsic,
 )
+from jtrace.stats.quantiles import student_95
 
 # The published settings (arXiv 2402.19465): bandwidth σ of the Gaussian kernel, and ε of λ = εn.
 PAPER_BANDWIDTH = 50.0
@@ -36,8 +37,6 @@ RIDGE_SHARE = 1 / 40
 LABEL_BANDWIDTH = 1.0
 # Unbiased HSIC divides by n − 3.
 FEWEST_ROWS = 4
-# 97.5 % point of the normal distribution.
-Z_95 = 1.959964
 # Equal estimates of different orders differ by float32's rounding.
 TIE = 1e-5
 
@@ -50,7 +49,7 @@ class Information(NamedTuple):
 
 
 class InputSide(NamedTuple):
-    """What the input X gives to the estimates of every layer: its kernel, R of all rows and R of each half sample."""
+    """Share of the input X in the estimates of every layer: its kernel, R of all rows and R of each half sample."""
 
     gram: Float[Array, "m m"]
     smoother: Float[Array, "m m"]
@@ -216,12 +215,6 @@ def summarise(value: float | np.ndarray, null: np.ndarray, halves: np.ndarray) -
         excess_high=excess + margin,
         p=(1 + at_least) / (len(null) + 1),
     )
-
-
-def student_95(degrees: int) -> float:
-    """97.5 % point of Student's t, within 1 % from 5 degrees of freedom on (Abramowitz and Stegun 26.7.5)."""
-    z = Z_95
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def _half_smoother(gram: Float[Array, "m m"], half: Int[Array, " h"]) -> Float[Array, "h h"]:

@@ -29,7 +29,7 @@ def by_layer(
     layout: Layout | None = None,
     progress: str | None = None,
 ) -> Iterator[Any]:
-    """What a function finds in each layer, in order, on the host.
+    """Map a function over the layers, in order; results are on the host.
 
     Args:
         compute: pure; one function of a module, so that it is compiled once for all checkpoints.
@@ -39,8 +39,8 @@ def by_layer(
             and all of its processes call this alike. None for one device.
         progress: label of a progress bar; none is shown if None.
     """
-    found = _found(compute, residuals, layers, arguments, options, layout)
-    return iter(Bar(found, desc=progress, total=len(layers), unit=" layers"))
+    results = _found(compute, residuals, layers, arguments, options, layout)
+    return iter(Bar(results, desc=progress, total=len(layers), unit=" layers"))
 
 
 def place(arguments: Any, layout: Layout | None) -> Any:
@@ -84,14 +84,14 @@ def layers_at_once(
     options: Hashable,
     layout: Layout,
 ) -> Any:
-    """As many layers as the mesh has devices, each device its own; results have a leading axis of layers."""
+    """Compute as many layers as the mesh has devices, each device its own; results have a leading axis of layers."""
 
     def own_layer(residuals: Float[Array, "L U D"], layer: Int[Array, " 1"], arguments: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[None], compute(residuals, layer[0], arguments, options))
 
-    whole, own = PartitionSpec(), layout.each.spec
+    whole, per_device = PartitionSpec(), layout.each.spec
     # Devices take as many Newton steps as their own layer needs, so nothing is checked to be the same on all.
     shared_out = jax.shard_map(
-        own_layer, mesh=layout.mesh, in_specs=(whole, own, whole), out_specs=own, check_vma=False
+        own_layer, mesh=layout.mesh, in_specs=(whole, per_device, whole), out_specs=per_device, check_vma=False
     )
     return jax.lax.with_sharding_constraint(shared_out(residuals, layers, arguments), layout.replicated)

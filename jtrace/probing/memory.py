@@ -21,12 +21,13 @@ TRAIN_SHARE = 0.8  # of the published split
 
 @dataclass(frozen=True)
 class StatisticsMemory:
-    """What residuals and statistics take of the device that computes.
+    """Bytes that residuals and statistics take of the device that computes.
 
     Attributes:
         statements: distinct ones of all sets.
         rows: of the largest set.
         row_bytes: residuals of a statement, all layers.
+        most_in_matrices: rows that its matrices have at most; None where all rows are in them.
         copies: how many devices that share this memory hold all of it: those of a mesh on a CPU.
     """
 
@@ -34,32 +35,42 @@ class StatisticsMemory:
     rows: int
     row_bytes: int
     copies: int = 1
+    most_in_matrices: int | None = None
 
     @property
     def bytes(self) -> int:
         """All residuals, and the matrices of the largest set."""
-        return self.copies * (self.row_bytes * self.statements + _matrix_bytes(self.rows))
+        in_matrices = self.rows if self.most_in_matrices is None else min(self.rows, self.most_in_matrices)
+        return self.copies * (self.row_bytes * self.statements + _matrix_bytes(in_matrices))
 
-    def fitting_rows(self, there: int) -> int:
+    def fitting_rows(self, available: int) -> int:
         """The most rows of a single set that so many bytes hold."""
         square, linear = self.copies * MATRICES * 4 * TRAIN_SHARE**2, self.copies * self.row_bytes
-        return int((math.sqrt(linear**2 + 4 * square * there) - linear) / (2 * square))
+        if self.most_in_matrices is not None:
+            return max(0, int((available - square * self.most_in_matrices**2) / linear))
+        return int((math.sqrt(linear**2 + 4 * square * available) - linear) / (2 * square))
 
 
 def statistics_memory(
-    config: DecoderConfig, sets: Sequence[Statements], dtype: DTypeLike, layout: Layout | None = None
+    config: DecoderConfig,
+    sets: Sequence[Statements],
+    dtype: DTypeLike,
+    layout: Layout | None = None,
+    most_in_matrices: int | None = None,
 ) -> StatisticsMemory:
-    """What the statistics of a checkpoint take.
+    """Work out the bytes that the statistics of a checkpoint take.
 
     Args:
         config: of the blocks that are read.
         dtype: of the residuals.
+        most_in_matrices: rows of a set that protocol `sound` takes for information, where it is alone.
     """
     return StatisticsMemory(
         statements=len({text for statements in sets for text in statements.texts}),
         rows=max(map(len, sets)),
         row_bytes=config.depth * config.width * jnp.dtype(dtype).itemsize,
         copies=jax.local_device_count() if layout is not None and jax.default_backend() == "cpu" else 1,
+        most_in_matrices=most_in_matrices,
     )
 
 
@@ -79,12 +90,12 @@ def check_memory(name: str, memory: StatisticsMemory) -> None:
     Raises:
         InputError: they take more than there is; it says how many rows fit.
     """
-    there = available_bytes()
-    if there is not None and memory.bytes > there:
+    limit = available_bytes()
+    if limit is not None and memory.bytes > limit:
         raise InputError(
             f"{name}: residuals of {memory.statements:,} statements and statistics of the largest set, "
-            f"{memory.rows:,} rows, take {bytes_text(memory.bytes)} of memory, {bytes_text(there)} are there; a set of "
-            f"{memory.fitting_rows(there):,} rows fits"
+            f"{memory.rows:,} rows, take {bytes_text(memory.bytes)} of memory, {bytes_text(limit)} are there; a set of "
+            f"{memory.fitting_rows(limit):,} rows fits"
         )
 
 

@@ -3,7 +3,7 @@
 Axes: L layers, U distinct statements, N rows, M shown rows, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -19,32 +19,33 @@ from jtrace.errors import InputError
 from jtrace.kernels.pca import principal_plane
 from jtrace.kernels.standardise import standardise
 from jtrace.models.sharding import Layout
-from jtrace.probing.information import paper_information, paper_smoother
+from jtrace.probing.information import Information, paper_information, paper_smoother
 from jtrace.probing.layer_map import by_layer, place
-from jtrace.probing.probes import paper_probe
-from jtrace.probing.records import Metric, Projection
+from jtrace.probing.probes import ProbeScores, paper_probe
+from jtrace.probing.records import HeldOut, Metric, Projection, check_finite
 from jtrace.probing.vectors import KINDS, MASS_MEAN, class_distance
 from jtrace.stats.sampling import evenly_spread
 
-PROTOCOLS = ("paper", "sound")
 # Rows of a set whose activations are projected: as many points as a panel can show apart.
 MOST_SHOWN = 400
 
 
 @dataclass(frozen=True)
 class SetTrace:
-    """What one statement set yields at one checkpoint.
+    """Results of one statement set at one checkpoint.
 
     Attributes:
-        metrics: rows of the table.
+        metrics: rows of the table; none where they are not asked for.
         vectors: by kind (`jtrace.probing.vectors.KINDS`), float32 [layer, width].
         distances: of the class means over the rows that vectors are made of, float32 [layer].
+        held_out: scores of the test rows; None without metrics.
     """
 
     metrics: tuple[Metric, ...]
     vectors: Mapping[str, np.ndarray]
     distances: np.ndarray
     projection: Projection
+    held_out: HeldOut | None
 
 
 class _Rows(NamedTuple):
@@ -58,15 +59,16 @@ class _Rows(NamedTuple):
     shown: Int[Array, " M"]
 
 
+class _Measured(NamedTuple):
+    probe: ProbeScores
+    information: Information
+
+
 class _LayerResult(NamedTuple):
-    probe_accuracy: Float[Array, ""]
-    probe_auroc: Float[Array, ""]
-    mi_xt: Float[Array, ""]
-    mi_yt: Float[Array, ""]
-    converged: Bool[Array, ""]
     vectors: dict[str, Float[Array, " D"]]
     distance: Float[Array, ""]
     points: Float[Array, "M 2"]
+    measured: _Measured | None
 
 
 @jax.jit
@@ -78,21 +80,21 @@ def _input_smoother(residuals: Float[Array, "L U D"], rows: _Rows) -> Float[Arra
 def _paper_layer(
     residuals: Float[Array, "L U D"],
     layer: Int[Array, ""],
-    shared: tuple[_Rows, Float[Array, "Ntrain Ntrain"]],
+    shared: tuple[_Rows, Float[Array, "Ntrain Ntrain"] | None],
     kinds: tuple[str, ...],
 ) -> _LayerResult:
     rows, smoother_x = shared
     raw = residuals[layer][rows.members].astype(jnp.float32)
     z = standardise(raw)
-    train, train_labels = z[rows.train], rows.labels[rows.train]
-    probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
-    information = paper_information(smoother_x, train, train_labels)
+    measured = None
+    if smoother_x is not None:
+        train, train_labels = z[rows.train], rows.labels[rows.train]
+        probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
+        measured = _Measured(probe, paper_information(smoother_x, train, train_labels))
     vectors = {kind: KINDS[kind].vector(raw, rows.labels, rows.leading) for kind in kinds}
     distance = class_distance(raw, rows.labels, rows.leading)
     points = principal_plane(z[rows.shown], rows.labels[rows.shown])
-    return _LayerResult(
-        probe.accuracy, probe.auroc, information.xt, information.yt, probe.converged, vectors, distance, points
-    )
+    return _LayerResult(vectors, distance, points, measured)
 
 
 def check_paper_rows(statements: Statements) -> Split:
@@ -113,6 +115,7 @@ def paper_trace(
     progress: str | None = None,
     kinds: tuple[str, ...] = (MASS_MEAN,),
     layout: Layout | None = None,
+    metrics: bool = True,
 ) -> SetTrace:
     """The published procedure on one statement set (protocol `paper` of the design; arXiv 2402.19465).
 
@@ -125,64 +128,106 @@ def paper_trace(
             among them.
         layout: the mesh that the residuals are whole on every device of: layers are shared out over these, and all of
             its processes call this with the same arguments. None for one device.
+        metrics: whether probes and information are wanted beside vectors and projections.
 
     Raises:
         InputError: too few rows for the split, or a statistic that is not finite.
     """
     split = check_paper_rows(statements)
-    leading = np.zeros(len(statements), bool)
-    leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True
     shown = evenly_spread(len(statements), MOST_SHOWN)
-    rows = _Rows(
-        jnp.asarray(members),
-        jnp.asarray(statements.labels, jnp.float32),
-        jnp.asarray(split.train),
-        jnp.asarray(split.test),
-        jnp.asarray(leading),
-        jnp.asarray(shown),
-    )
-    rows = place(rows, layout)
-    shared = rows, _input_smoother(residuals, rows)
+    rows = place(_rows(statements, members, split, shown), layout)
+    shared = rows, _input_smoother(residuals, rows) if metrics else None
     results = by_layer(_paper_layer, residuals, layers, shared, kinds, layout, progress)
-    found = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+    by_layers = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
-    stuck = [layer for layer, ok in zip(layers, found.converged, strict=True) if not ok]
-    if stuck:
-        raise InputError(not_at_optimum(statements.name, stuck))
-    for kind, vectors in found.vectors.items():
-        if not np.isfinite(vectors).all():
-            layer = layers[int(np.argmin(np.isfinite(vectors).all(axis=1)))]
-            raise InputError(
-                f"{statements.name}: the {kind} vector of layer {layer} is not finite; the checkpoint is not traceable"
-            )
-    both_tested = len(np.unique(statements.labels[split.test])) == 2
-    metric = partial(Metric, statements.name, statements.dimension, protocol="paper")
-    table: list[Metric] = []
-    for at, layer in enumerate(layers):
-        norm = float(np.linalg.norm(found.vectors[MASS_MEAN][at].astype(np.float64)))
-        for name, value, n in (
-            ("probe_accuracy", found.probe_accuracy[at], len(split.test)),
-            ("probe_auroc", found.probe_auroc[at], len(split.test)),
-            ("mi_xt", found.mi_xt[at], len(split.train)),
-            ("mi_yt", found.mi_yt[at], len(split.train)),
-            ("vector_norm", norm, int(leading.sum())),
-        ):
-            if name == "probe_auroc" and not both_tested:
-                continue
-            if not np.isfinite(value):
-                raise InputError(
-                    f"{statements.name}: {name} of layer {layer} is {value}; the checkpoint is not traceable"
-                )
-            table.append(metric(layer=layer, metric=name, value=float(value), n=n))
+    _check_vectors(statements.name, layers, by_layers.vectors)
     projection = Projection(
         statements.name,
         statements.dimension,
         shown,
         statements.labels[shown],
         np.asarray(layers, np.int32),
-        found.points,
+        by_layers.points,
     )
-    return SetTrace(tuple(table), found.vectors, found.distance, projection)
+    table: tuple[Metric, ...] = ()
+    held_out = None
+    if by_layers.measured is not None:
+        stuck = [layer for layer, ok in zip(layers, by_layers.measured.probe.converged, strict=True) if not ok]
+        if stuck:
+            raise InputError(not_at_optimum(statements.name, stuck))
+        table = tuple(_metrics(statements, split, layers, by_layers.measured, by_layers.vectors[MASS_MEAN]))
+        check_finite(table)
+        held_out = _held_out(statements, split, layers, by_layers.measured.probe)
+    return SetTrace(table, by_layers.vectors, by_layers.distance, projection, held_out)
+
+
+def _rows(statements: Statements, members: np.ndarray, split: Split, shown: np.ndarray) -> _Rows:
+    return _Rows(
+        jnp.asarray(members),
+        jnp.asarray(statements.labels, jnp.float32),
+        jnp.asarray(split.train),
+        jnp.asarray(split.test),
+        jnp.asarray(_leading(statements)),
+        jnp.asarray(shown),
+    )
+
+
+def _leading(statements: Statements) -> np.ndarray:
+    """Rows that vectors are made of, bool [N]."""
+    leading = np.zeros(len(statements), bool)
+    leading[leading_rows(statements.labels, statements.vector_fraction, statements.source)] = True
+    return leading
+
+
+def _check_vectors(dataset: str, layers: Sequence[int], vectors: Mapping[str, np.ndarray]) -> None:
+    for kind, by_layers in vectors.items():
+        finite = np.isfinite(by_layers).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"{dataset}: the {kind} vector of layer {layers[int(np.argmin(finite))]} is not finite; the checkpoint "
+                "is not traceable"
+            )
+
+
+def _held_out(statements: Statements, split: Split, layers: Sequence[int], probe: ProbeScores) -> HeldOut:
+    """Scores of the test rows at the layer of the highest accuracy."""
+    best = int(np.argmax(probe.accuracy))
+    return HeldOut(
+        statements.name,
+        "paper",
+        layers[best],
+        np.asarray(split.test, np.int64),
+        statements.labels[split.test],
+        np.asarray(probe.scores[best]),
+    )
+
+
+def _metrics(
+    statements: Statements,
+    split: Split,
+    layers: Sequence[int],
+    measured: _Measured,
+    vectors: Float[np.ndarray, "M D"],
+) -> Iterator[Metric]:
+    """Rows of the table, layer by layer; no AUROC where the test part has one class only.
+
+    Args:
+        measured: with a leading axis of layers.
+        vectors: the published ones.
+    """
+    probe, information = measured
+    metric = partial(Metric, statements.name, statements.dimension, protocol="paper")
+    tested, trained, averaged = len(split.test), len(split.train), int(_leading(statements).sum())
+    both_tested = len(np.unique(statements.labels[split.test])) == 2
+    for at, layer in enumerate(layers):
+        norm = np.linalg.norm(vectors[at].astype(np.float64))
+        row = partial(metric, layer=layer)
+        yield row(metric="probe_accuracy", value=float(probe.accuracy[at]), n=tested)
+        if both_tested:
+            yield row(metric="probe_auroc", value=float(probe.auroc[at]), n=tested)
+        yield row(metric="mi_xt", value=float(information.xt[at]), n=trained)
+        yield row(metric="mi_yt", value=float(information.yt[at]), n=trained)
+        yield row(metric="vector_norm", value=float(norm), n=averaged)
 
 
 def not_at_optimum(dataset: str, layers: Sequence[int]) -> str:

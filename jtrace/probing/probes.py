@@ -1,4 +1,4 @@
-"""Linear probes: how separable is a concept in a layer? Axes: N rows, M test rows, D width."""
+"""The published linear probe of a layer. Axes: N rows, M test rows, D width."""
 
 from typing import NamedTuple
 
@@ -6,26 +6,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jtrace.kernels.logistic import decision, fit_logistic
+from jtrace.stats.heldout_metrics import accuracy, auroc
 
 
 class ProbeScores(NamedTuple):
-    """A probe's scores on held-out rows, and whether its solver reached the optimum."""
+    """Accuracy and AUROC of a probe on held-out rows, whether its solver reached the optimum, and log-odds of rows."""
 
     accuracy: Float[Array, ""]
     auroc: Float[Array, ""]
     converged: Bool[Array, ""]
-
-
-def accuracy(scores: Float[Array, " M"], labels: Float[Array, " M"]) -> Float[Array, ""]:
-    """Share of rows on their label's side of 0."""
-    return jnp.mean((scores > 0) == (labels > 0.5))
-
-
-def auroc(scores: Float[Array, " M"], labels: Float[Array, " M"]) -> Float[Array, ""]:
-    """Chance that a row of label 1 scores above one of label 0, ties counting half; NaN if a class is missing."""
-    above = (scores[:, None] > scores[None, :]) + 0.5 * (scores[:, None] == scores[None, :])
-    pairs = labels[:, None] * (1 - labels)[None, :]
-    return jnp.sum(above * pairs) / jnp.sum(pairs)
+    scores: Float[Array, " M"]
 
 
 def paper_probe(
@@ -36,5 +26,7 @@ def paper_probe(
 ) -> ProbeScores:
     """Logistic probe with C = 1 on standardised features, as published, at its optimum."""
     fit = fit_logistic(train, train_labels)
-    scores = decision(test, fit)
-    return ProbeScores(accuracy(scores, test_labels), auroc(scores, test_labels), fit.converged)
+    scores = decision(test, fit)[None]
+    evenly, one_fold = jnp.ones_like(scores), jnp.zeros(scores.shape, jnp.int32)
+    (right,), (area,) = accuracy(scores, test_labels, evenly), auroc(scores, one_fold, test_labels, evenly)
+    return ProbeScores(right, area, fit.converged, scores[0])

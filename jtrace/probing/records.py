@@ -1,8 +1,12 @@
 """Rows of tables that one statement set yields at one checkpoint. Axes: L layers, M shown rows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+
+from jtrace.errors import InputError
+from jtrace.probing.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -12,7 +16,7 @@ class Metric:
     dataset: str
     dimension: str
     layer: int
-    protocol: str
+    protocol: Protocol
     metric: str
     value: float
     n: int
@@ -21,9 +25,42 @@ class Metric:
     ci_high: float | None = None
 
 
+def check_finite(metrics: Iterable[Metric]) -> None:
+    """Refuse rows that are no numbers.
+
+    Raises:
+        InputError: a value or an end of its interval is not finite.
+    """
+    for metric in metrics:
+        if not np.isfinite([metric.value, metric.ci_low or 0.0, metric.ci_high or 0.0]).all():
+            raise InputError(
+                f"{metric.dataset}: {metric.metric} of layer {metric.layer} is {metric.value}; the checkpoint is not "
+                "traceable"
+            )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores that a set's rows got from a probe of one layer that had not seen them.
+
+    Attributes:
+        layer: the one of the checkpoint's highest probe accuracy, of equals the lowest.
+        rows: which rows of the set, int64 [M]: the test part under `paper`, all under `sound`.
+        labels: of these rows, int8 [M].
+        scores: log-odds of label 1, float32 [M]; the mean over repeats under `sound`.
+    """
+
+    dataset: str
+    protocol: Protocol
+    layer: int
+    rows: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
 @dataclass(frozen=True)
 class Projection:
-    """Where some rows of a set lie in two dimensions, layer by layer.
+    """Points of some rows of a set in two dimensions, layer by layer.
 
     Attributes:
         rows: which rows of the set, int64 [M].

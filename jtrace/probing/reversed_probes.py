@@ -6,14 +6,14 @@ from itertools import groupby
 import numpy as np
 
 from jtrace.probing.records import Metric
-from jtrace.stats.bootstrap import Z95
+from jtrace.stats.quantiles import Z95
 
 # In half 95 % intervals: of thirty layers without a concept, one in a thousand sets has one so far below one half.
 FAR = 2.0
 
 
 def is_reversed(accuracy: float, high: float | None, rows: int) -> bool:
-    """Whether an accuracy is so far below one half that chance does not explain it.
+    """Tell whether an accuracy is so far below one half that chance does not explain it.
 
     Args:
         high: upper end of its 95 % interval; None or NaN where it is not known.
@@ -27,9 +27,9 @@ def reversed_probes(metrics: Sequence[Metric]) -> Iterator[str]:
     """A warning for each set and protocol that has such a layer, metrics of one in a row."""
     probes = [metric for metric in metrics if metric.metric == "probe_accuracy"]
     for (dataset, protocol), of_set in groupby(probes, lambda metric: (metric.dataset, metric.protocol)):
-        found = [metric for metric in of_set if is_reversed(metric.value, metric.ci_high, metric.n)]
-        if found:
-            worst = min(found, key=lambda metric: metric.value)
+        below_chance = [metric for metric in of_set if is_reversed(metric.value, metric.ci_high, metric.n)]
+        if below_chance:
+            worst = min(below_chance, key=lambda metric: metric.value)
             yield (
                 f"{dataset}: under {protocol} probes are right on {worst.value:.0%} of rows at layer {worst.layer}, "
                 "far less than a coin; look for related rows with opposite labels (twins)"

@@ -29,7 +29,7 @@ from jtrace.probing.information import (
 )
 from jtrace.probing.layer_map import by_layer, place
 from jtrace.probing.paper import not_at_optimum
-from jtrace.probing.records import Metric
+from jtrace.probing.records import HeldOut, Metric, check_finite
 from jtrace.probing.sound_metrics import (
     COIN,
     LayerResult,
@@ -40,9 +40,7 @@ from jtrace.probing.sound_metrics import (
     with_ones,
 )
 from jtrace.probing.sound_set import SoundSet
-from jtrace.stats.bootstrap import (
-    row_weights,
-)
+from jtrace.stats.bootstrap import row_weights
 from jtrace.stats.calibration import calibration_gaps
 from jtrace.stats.heldout_metrics import accuracy, auroc, label_entropy, log_loss
 
@@ -96,16 +94,17 @@ class Probes:
 
 @dataclass(frozen=True)
 class SoundTrace:
-    """Metrics and probes of one statement set at one checkpoint."""
+    """Metrics, probes and held-out scores of one statement set at one checkpoint."""
 
     metrics: tuple[Metric, ...]
     probes: Probes
+    held_out: HeldOut
 
 
 def probe_scores(
     residuals: Float[Array, "L U D"],
     members: Int[np.ndarray, " N"],
-    of: SoundSet,
+    statement_set: SoundSet,
     layers: Sequence[int],
     layout: Layout | None = None,
     progress: str | None = None,
@@ -115,18 +114,18 @@ def probe_scores(
     Raises:
         InputError: a probe that is not at its optimum.
     """
-    rows = place(_probe_rows(members, of), layout)
+    rows = place(_probe_rows(members, statement_set), layout)
     results = list(by_layer(_scores_of_layer, residuals, layers, rows, None, layout, progress))
-    _check_optimum(of, layers, [converged for _, converged in results])
+    _check_optimum(statement_set, layers, [converged for _, converged in results])
     return np.stack([scores for scores, _ in results])
 
 
 def sound_trace(
     residuals: Float[Array, "L U D"],
     members: Int[np.ndarray, " N"],
-    of: SoundSet,
+    statement_set: SoundSet,
     text: Float[np.ndarray, "R N"],
-    random_init: Float[np.ndarray, "M I R N"],
+    random_init: Float[np.ndarray, "M I R N"] | None,
     layers: Sequence[int],
     layout: Layout | None = None,
     progress: str | None = None,
@@ -138,7 +137,7 @@ def sound_trace(
         members: which distinct statement each row of the set is.
         text: held-out scores of the text-only classifier, on the same folds.
         random_init: held-out scores of each re-initialisation of the architecture, as `probe_scores` gives them for
-            `layers`.
+            `layers`; None where the architecture is not known: what is held against it is left out then.
         layers: which M layers to report.
         layout: the mesh that the residuals are whole on every device of; None for one device.
         progress: label of a progress bar; none is shown if None.
@@ -146,16 +145,23 @@ def sound_trace(
     Raises:
         InputError: a statistic that is not finite.
     """
-    config, rows = of.config, len(of.independent)
-    as_repeats = random_init.reshape(len(layers), -1, text.shape[1])
+    config, rows = statement_set.config, len(statement_set.independent)
+    # One row of nothing stands for what is not known, and its estimates are dropped.
+    scores = np.zeros((len(layers), 1, *text.shape), np.float32) if random_init is None else random_init
+    as_repeats = scores.reshape(len(layers), -1, text.shape[1])
     at_layer = np.zeros((residuals.shape[0], *as_repeats.shape[1:]), np.float32)
     at_layer[np.asarray(layers)] = as_repeats
     probe, independent, halves = place(
-        (_probe_rows(members, of), of.independent.astype(np.int32), half_samples(rows, HALVES, config.seed + 1)), layout
+        (
+            _probe_rows(members, statement_set),
+            statement_set.independent.astype(np.int32),
+            half_samples(rows, HALVES, config.seed + 1),
+        ),
+        layout,
     )
-    weights = np.asarray(with_ones(row_weights(of.groups, config.draws, config.seed)))
+    weights = np.asarray(with_ones(row_weights(statement_set.groups, config.draws, config.seed)))
     orders = permutations(rows, config.permutations, config.seed)
-    line = np.asarray(text_line(of, text, weights))
+    line = np.asarray(text_line(statement_set, text, weights))
     shared = _Arrays(
         probe,
         place(weights, layout),
@@ -167,37 +173,48 @@ def sound_trace(
         _input_side(residuals, probe.members[independent], halves),
     )
     results = list(by_layer(_sound_layer, residuals, layers, shared, None, layout, progress))
-    apart = [between_initialisations(of, scores) for scores in random_init]
+    if random_init is None:
+        results = [_without_random_init(result) for result in results]
+    apart = [between_initialisations(statement_set, one) if random_init is not None else {} for one in scores]
     each = zip(layers, results, apart, strict=True)
-    table = [metric for layer, result, added in each for metric in layer_metrics(of, layer, result, added)]
-    table += chosen_layer_metrics(of, layers, results, apart, weights, line)
-    for metric in table:
-        if not np.isfinite([metric.value, metric.ci_low or 0.0, metric.ci_high or 0.0]).all():
-            raise InputError(
-                f"{metric.dataset}: {metric.metric} of layer {metric.layer} is {metric.value}; the checkpoint is not "
-                "traceable"
-            )
-    _check_optimum(of, layers, [result.fits.converged for result in results])
+    table = [metric for layer, result, added in each for metric in layer_metrics(statement_set, layer, result, added)]
+    table += chosen_layer_metrics(statement_set, layers, results, apart, weights, line)
+    check_finite(table)
+    _check_optimum(statement_set, layers, [result.fits.converged for result in results])
     fits = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(result.fits for result in results))
     fold_of = np.asarray(probe.folds.fold_of)
     probes = Probes(fits.weights, fits.intercept, fits.mean, fits.scale, fold_of)
-    return SoundTrace(tuple(table), probes)
+    return SoundTrace(tuple(table), probes, _held_out(statement_set, layers, results))
 
 
-def _check_optimum(of: SoundSet, layers: Sequence[int], converged: Sequence[np.ndarray]) -> None:
+def _held_out(statement_set: SoundSet, layers: Sequence[int], results: Sequence[LayerResult]) -> HeldOut:
+    """Scores of every row at the layer of the highest accuracy."""
+    best = int(np.argmax([result.estimates["probe_accuracy"][0] for result in results]))
+    statements, scores = statement_set.statements, np.asarray(results[best].held_out, np.float64).mean(axis=0)
+    rows = np.arange(len(statements))
+    return HeldOut(statements.name, "sound", layers[best], rows, statements.labels, scores.astype(np.float32))
+
+
+def _without_random_init(result: LayerResult) -> LayerResult:
+    return result._replace(
+        estimates={name: values for name, values in result.estimates.items() if "random_init" not in name}
+    )
+
+
+def _check_optimum(statement_set: SoundSet, layers: Sequence[int], converged: Sequence[np.ndarray]) -> None:
     stuck = [layer for layer, folds in zip(layers, converged, strict=True) if not folds.all()]
     if stuck:
-        raise InputError(not_at_optimum(of.statements.name, stuck))
+        raise InputError(not_at_optimum(statement_set.statements.name, stuck))
 
 
-def _probe_rows(members: np.ndarray, of: SoundSet) -> _ProbeRows:
-    labels, control = of.statements.labels.astype(np.float32), of.control
+def _probe_rows(members: np.ndarray, statement_set: SoundSet) -> _ProbeRows:
+    labels, control = statement_set.statements.labels.astype(np.float32), statement_set.control
     return _ProbeRows(
         jnp.asarray(members, jnp.int32),
         jnp.asarray(labels),
         jnp.asarray(control.labels),
         jnp.asarray(control.recurs, jnp.float32),
-        fold_rows(of.folds, len(labels)),
+        fold_rows(statement_set.folds, len(labels)),
     )
 
 

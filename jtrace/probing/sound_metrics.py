@@ -1,4 +1,4 @@
-"""What probes, baselines and information of a layer came to → rows of the table, with intervals.
+"""Results of probes, baselines and information of a layer → rows of the table, with intervals.
 
 Axes: L layers, N rows, R repeats, I initialisations, B weightings (the first are ones, the others bootstrap draws),
 K bins.
@@ -28,7 +28,7 @@ from jtrace.stats.bootstrap import (
     row_weights,
 )
 from jtrace.stats.calibration import calibration
-from jtrace.stats.heldout_metrics import accuracy, auroc
+from jtrace.stats.heldout_metrics import accuracy, auroc, is_right
 
 COIN = 0.5
 # Differences of accuracies lie between −1 and 1, and have a rule of their own where they never vary.
@@ -47,33 +47,38 @@ class LayerResult(NamedTuple):
     held_out: Float[Array, "R N"]
 
 
-def baseline_metrics(of: SoundSet, text: Float[np.ndarray, "R N"], layers: Sequence[int]) -> list[Metric]:
-    """Rows of what needs no model, the same for every layer, so that they join with a probe's row by row."""
-    labels = jnp.asarray(of.statements.labels, jnp.float32)
-    weights = with_ones(row_weights(of.groups, of.config.draws, of.config.seed))
-    folds = fold_rows(of.folds, len(labels)).fold_of
+def baseline_metrics(statement_set: SoundSet, text: Float[np.ndarray, "R N"], layers: Sequence[int]) -> list[Metric]:
+    """Rows of baselines without a model, the same for every layer, so that they join with a probe's row by row."""
+    labels = jnp.asarray(statement_set.statements.labels, jnp.float32)
+    weights = with_ones(row_weights(statement_set.groups, statement_set.config.draws, statement_set.config.seed))
+    folds = fold_rows(statement_set.folds, len(labels)).fold_of
     estimates = {
         "text_accuracy": accuracy(text, labels, weights),
         "text_auroc": auroc(text, folds, labels, weights),
-        "majority_accuracy": accuracy(_majority(of), labels, weights),
+        "majority_accuracy": accuracy(_majority(statement_set), labels, weights),
     }
-    found = [*_estimated(of, 0, estimates), _metric(of, 0, "effective_groups", of.effective_groups, len(labels))]
-    return [dataclasses.replace(metric, layer=layer) for layer in layers for metric in found]
+    metrics = [
+        *_estimated(statement_set, 0, estimates),
+        _metric(statement_set, 0, "effective_groups", statement_set.effective_groups, len(labels)),
+    ]
+    return [dataclasses.replace(metric, layer=layer) for layer in layers for metric in metrics]
 
 
-def _majority(of: SoundSet) -> Float[np.ndarray, "R N"]:
+def _majority(statement_set: SoundSet) -> Float[np.ndarray, "R N"]:
     """Log-odds of always guessing the larger class of the training rows, by the sign."""
-    labels = of.statements.labels
-    scores = np.zeros((of.config.repeats, len(labels)), np.float32)
-    for fold in of.folds:
+    labels = statement_set.statements.labels
+    scores = np.zeros((statement_set.config.repeats, len(labels)), np.float32)
+    for fold in statement_set.folds:
         scores[fold.repeat, fold.test] = 1 if 2 * labels[fold.train].sum() > len(fold.train) else -1
     return scores
 
 
-def text_line(of: SoundSet, text: Float[np.ndarray, "R N"], weights: Float[np.ndarray, "B N"]) -> Float[Array, " B"]:
+def text_line(
+    statement_set: SoundSet, text: Float[np.ndarray, "R N"], weights: Float[np.ndarray, "B N"]
+) -> Float[Array, " B"]:
     """Accuracy of the best that needs no model: the text classifier, the larger class, or a coin."""
-    labels = jnp.asarray(of.statements.labels, jnp.float32)
-    each = [accuracy(jnp.asarray(scores), labels, jnp.asarray(weights)) for scores in (text, _majority(of))]
+    labels = jnp.asarray(statement_set.statements.labels, jnp.float32)
+    each = [accuracy(jnp.asarray(scores), labels, jnp.asarray(weights)) for scores in (text, _majority(statement_set))]
     return jnp.maximum(jnp.maximum(*each), COIN)
 
 
@@ -81,33 +86,35 @@ def with_ones(draws: Float[Array, "B N"]) -> Float[Array, "B1 N"]:
     return jnp.concatenate([jnp.ones((1, draws.shape[1]), draws.dtype), draws])
 
 
-def layer_metrics(of: SoundSet, layer: int, result: LayerResult, added: Mapping[str, Variance]) -> Iterator[Metric]:
-    yield from _estimated(of, layer, result.estimates, added)
-    metric = partial(_metric, of, layer)
-    calibrated = calibration(np.asarray(result.gaps, np.float64), of.effective_groups)
+def layer_metrics(
+    statement_set: SoundSet, layer: int, result: LayerResult, added: Mapping[str, Variance]
+) -> Iterator[Metric]:
+    yield from _estimated(statement_set, layer, result.estimates, added)
+    metric = partial(_metric, statement_set, layer)
+    calibrated = calibration(np.asarray(result.gaps, np.float64), statement_set.effective_groups)
     if calibrated is not None:
         ends = calibrated.ci_low, calibrated.ci_high
-        yield metric("probe_ece", calibrated.error, len(of.groups), ends)
-        yield metric("probe_ece_excess", calibrated.excess, len(of.groups))
-        yield metric("probe_ece_p", calibrated.p, len(of.groups))
+        yield metric("probe_ece", calibrated.error, len(statement_set.groups), ends)
+        yield metric("probe_ece_excess", calibrated.excess, len(statement_set.groups))
+        yield metric("probe_ece_p", calibrated.p, len(statement_set.groups))
     c = float(np.exp(np.mean(np.log(result.fits.c))))
-    yield metric("probe_c", c, len(of.groups))
-    rows, information = len(of.independent), result.information
+    yield metric("probe_c", c, len(statement_set.groups))
+    rows, information = len(statement_set.independent), result.information
     for name in ("xt", "yt"):
-        found = summarise(
+        estimate = summarise(
             getattr(information, name), getattr(information, f"{name}_null"), getattr(information, f"{name}_halves")
         )
-        yield metric(f"mi_{name}", found.value, rows, (found.ci_low, found.ci_high))
-        yield metric(f"mi_{name}_null", found.null_mean, rows, (found.null_low, found.null_high))
-        yield metric(f"mi_{name}_excess", found.excess, rows, (found.excess_low, found.excess_high))
-        yield metric(f"mi_{name}_p", found.p, rows)
+        yield metric(f"mi_{name}", estimate.value, rows, (estimate.ci_low, estimate.ci_high))
+        yield metric(f"mi_{name}_null", estimate.null_mean, rows, (estimate.null_low, estimate.null_high))
+        yield metric(f"mi_{name}_excess", estimate.excess, rows, (estimate.excess_low, estimate.excess_high))
+        yield metric(f"mi_{name}_p", estimate.p, rows)
         yield metric(f"hsic_{name}", float(getattr(information, f"hsic_{name}")), rows)
         yield metric(f"cka_{name}", float(getattr(information, f"cka_{name}")), rows)
 
 
-def between_initialisations(of: SoundSet, scores: Float[np.ndarray, "I R N"]) -> dict[str, Variance]:
+def between_initialisations(statement_set: SoundSet, scores: Float[np.ndarray, "I R N"]) -> dict[str, Variance]:
     """Variance of the mean over initialisations that stems from the draw of these, by metric."""
-    right = np.mean((scores > 0) == (of.statements.labels == 1), axis=(1, 2))
+    right = np.mean(is_right(scores, statement_set.statements.labels), axis=(1, 2))
     several = len(scores)
     if several < 2:
         return {}
@@ -120,37 +127,39 @@ def between_initialisations(of: SoundSet, scores: Float[np.ndarray, "I R N"]) ->
 
 
 def _estimated(
-    of: SoundSet, layer: int, estimates: Mapping[str, ArrayLike], added: Mapping[str, Variance] | None = None
+    statement_set: SoundSet, layer: int, estimates: Mapping[str, ArrayLike], added: Mapping[str, Variance] | None = None
 ) -> Iterator[Metric]:
     """Metrics with intervals from the bootstrap draws; a metric that no row, or no pair of rows, defines is left out.
 
     Args:
         added: what a metric varies by beside the groups.
     """
-    for name, found in estimates.items():
-        every = np.asarray(found, np.float64)
+    for name, weighted in estimates.items():
+        every = np.asarray(weighted, np.float64)
         value, draws = float(every[0]), every[1:]
         if not np.isfinite(value):
             continue
-        groups = of.groups[of.control.recurs] if name in CONTROLS else of.groups
+        groups = statement_set.groups[statement_set.control.recurs] if name in CONTROLS else statement_set.groups
         effective, varies = effective_groups(np.bincount(groups)), (added or {}).get(name, NOTHING)
         if name in DIFFERENCES:
             ends = difference_interval(draws, value, effective, varies)
         else:
             ends = interval(draws, value, effective, LIMITS.get(name, SHARE), varies)
-        yield _metric(of, layer, name, value, len(groups), ends)
+        yield _metric(statement_set, layer, name, value, len(groups), ends)
 
 
 def _metric(
-    of: SoundSet, layer: int, name: str, value: float, n: int, ends: tuple[float, float] | None = None
+    statement_set: SoundSet, layer: int, name: str, value: float, n: int, ends: tuple[float, float] | None = None
 ) -> Metric:
     low, high = ends or (None, None)
-    statements = of.statements
-    return Metric(statements.name, statements.dimension, layer, "sound", name, value, n, of.config.seed, low, high)
+    statements = statement_set.statements
+    return Metric(
+        statements.name, statements.dimension, layer, "sound", name, value, n, statement_set.config.seed, low, high
+    )
 
 
 def chosen_layer_metrics(
-    of: SoundSet,
+    statement_set: SoundSet,
     layers: Sequence[int],
     results: Sequence[LayerResult],
     apart: Sequence[Mapping[str, Variance]],
@@ -167,13 +176,14 @@ def chosen_layer_metrics(
     losses = np.stack([result.fits.inner_loss for result in results])
     chosen = losses.argmin(axis=0)
     scores = np.stack([result.held_out for result in results])
-    found = np.zeros(scores.shape[1:], np.float32)
-    for fold, at in zip(of.folds, chosen, strict=True):
-        found[fold.repeat, fold.test] = scores[at, fold.repeat, fold.test]
-    right = np.asarray(accuracy(found, of.statements.labels.astype(np.float32), weights), np.float64)
-    each = np.stack([result.estimates["random_init_accuracy"] for result in results])
+    held_out = np.zeros(scores.shape[1:], np.float32)
+    for fold, at in zip(statement_set.folds, chosen, strict=True):
+        held_out[fold.repeat, fold.test] = scores[at, fold.repeat, fold.test]
+    right = np.asarray(accuracy(held_out, statement_set.statements.labels.astype(np.float32), weights), np.float64)
+    nothing = np.zeros(len(line), np.float32)
+    each = np.stack([result.estimates.get("random_init_accuracy", nothing) for result in results])
     random_init, best = each.max(axis=0), int(each[:, 0].argmax())
     varies = apart[best].get("random_init_accuracy", NOTHING) if random_init[0] > line[0] else NOTHING
     estimates = {"chosen_layer_accuracy": right, "chosen_layer_gain": right - np.maximum(line, random_init)}
     at = layers[int(np.bincount(chosen).argmax())]
-    yield from _estimated(of, at, estimates, {"chosen_layer_gain": varies})
+    yield from _estimated(statement_set, at, estimates, {"chosen_layer_gain": varies})

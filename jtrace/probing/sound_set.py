@@ -16,7 +16,7 @@ from jtrace.stats.bootstrap import effective_groups
 
 @dataclass(frozen=True)
 class SoundConfig:
-    """What decides the numbers of protocol `sound`.
+    """Settings that decide the numbers of protocol `sound`.
 
     Attributes:
         folds: of the grouped cross-validation.

@@ -1,4 +1,4 @@
-"""What a classifier reaches that sees the bare texts and no model: the line to hold every probe against.
+"""A classifier that sees the bare texts and no model: the line to hold every probe against.
 
 Axes: N rows, R repeats.
 """
@@ -16,6 +16,7 @@ from jtrace.data.text_classifier import text_features, text_log_odds
 from jtrace.probing.records import Metric
 from jtrace.runtime.progress import Bar
 from jtrace.stats.bootstrap import effective_groups
+from jtrace.stats.heldout_metrics import is_right
 
 # Of the training rows of the published split, every fifth of each label chooses the classifier.
 HOLD_OUT_EVERY = 5
@@ -59,7 +60,7 @@ def text_baseline(statements: Statements) -> TextBaseline:
     tested = labels[split.test]
     majority = 2 * labels[split.train].sum() > len(split.train)
     return TextBaseline(
-        text_accuracy=float(np.mean((scores > 0) == tested)),
+        text_accuracy=float(np.mean(is_right(scores, tested))),
         majority_accuracy=float(np.mean(tested == majority)),
         effective_groups=effective_groups(np.bincount(groups_of(statements)[split.test])),
         n=len(split.test),
@@ -74,8 +75,8 @@ def text_scores(statements: Statements, folds: Sequence[Fold]) -> Float[np.ndarr
     features = text_features(statements.texts)
     scores = np.zeros((folds[-1].repeat + 1, len(statements)), np.float32)
     for fold in Bar(folds, f"{statements.name}, texts alone", unit=" folds"):
-        found = text_log_odds(features, statements.labels, fold.train, fold.inner)
-        scores[fold.repeat, fold.test] = found[fold.test]
+        log_odds = text_log_odds(features, statements.labels, fold.train, fold.inner)
+        scores[fold.repeat, fold.test] = log_odds[fold.test]
     return scores
 
 

@@ -13,16 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jtrace.data.groups import Words, words_of
 from jtrace.data.statements import Statements
-from jtrace.kernels.gram import HIGHEST
 from jtrace.probing.cross_validation import held_out_scores
 from jtrace.probing.raw_probes import KeptProbes, scores_of
 from jtrace.probing.records import Metric
 from jtrace.stats.bootstrap import effective_groups, interval, row_weights
-from jtrace.stats.heldout_metrics import accuracy, auroc
+from jtrace.stats.heldout_metrics import accuracy, auroc, linear_auroc
 from jtrace.stats.sampling import evenly_spread
 
 COLUMNS = ("model", "protocol", "dataset", "dimension", "layer", "trained_at", "tested_at", "accuracy", "auroc", "n")
@@ -80,7 +79,7 @@ def between_sets(
     draws: int = 1000,
     seed: int = 0,
 ) -> list[Metric]:
-    """Each set's probe on every other set, with 95 % cluster-bootstrap intervals over the tested set's groups.
+    """Test each set's probe on every other set, with 95 % cluster-bootstrap intervals over the tested set's groups.
 
     `transfer_accuracy:A` and `transfer_auroc:A` of set B are those of the probe of A on the rows of B whose text is not
     among A's, whatever their case and punctuation. The probe of A is the mean over its fits, whose scores are the mean
@@ -104,13 +103,13 @@ def between_sets(
     for to in targets:
         weights = row_weights(to.groups, draws, seed)
         for trained_on, unseen in to.unseen.items():
-            own = scores[:, names.index(trained_on), members[to.name]]
-            found = jax.device_get(_tested(own, to.labels, unseen.astype(np.float32), weights))
+            probe_scores = scores[:, names.index(trained_on), members[to.name]]
+            tested = jax.device_get(_tested(probe_scores, to.labels, unseen.astype(np.float32), weights))
             metric = partial(Metric, to.name, to.dimension, protocol="sound", n=int(unseen.sum()), seed=seed)
             groups = effective_groups(np.bincount(to.groups[unseen]))
             for name, values, estimates in (
-                ("accuracy", found.accuracy, found.drawn_accuracy),
-                ("auroc", found.auroc, found.drawn_auroc),
+                ("accuracy", tested.accuracy, tested.drawn_accuracy),
+                ("auroc", tested.auroc, tested.drawn_auroc),
             ):
                 for layer, value, drawn in zip(layers, map(float, values), estimates, strict=True):
                     if np.isfinite(value):
@@ -127,7 +126,7 @@ def between_checkpoints(
     read_probes: ReadProbes,
     read_activations: ReadActivations,
 ) -> pd.DataFrame:
-    """The probes of each checkpoint on every checkpoint, itself included: does the concept stay where it was?
+    """Test the probes of each checkpoint on every checkpoint, itself included: does the concept stay where it was?
 
     The folds of a run are the same at all of its checkpoints, so each fit scores the rows that it has not seen
     wherever it is tested: trained and tested at one checkpoint, it has the accuracy of the table of metrics. One
@@ -148,7 +147,7 @@ def between_checkpoints(
         layers, kept = _alike({name: read_probes(name, [dataset]) for name in chosen}, dataset)
         if not kept:
             continue
-        probes = np.stack([found.probes for found in kept.values()], axis=1)
+        probes = np.stack([one.probes for one in kept.values()], axis=1)
         any_one = next(iter(kept.values()))
         folds, labels = any_one.folds, any_one.labels.astype(np.float32)
         for tested_at in kept:
@@ -178,7 +177,7 @@ class _Tested(NamedTuple):
 def _scores(
     residuals: Float[Array, "L U D"], layers: Int[Array | np.ndarray, " K"], probes: Float[Array | np.ndarray, "K S _"]
 ) -> Float[Array, "K S U"]:
-    return jax.lax.map(lambda of: scores_of(residuals[of[0]], of[1]), (layers, probes))
+    return jax.lax.map(lambda at: scores_of(residuals[at[0]], at[1]), (layers, probes))
 
 
 @jax.jit
@@ -188,22 +187,15 @@ def _tested(
     unseen: Float[Array | np.ndarray, " N"],
     weights: Float[Array, "B N"],
 ) -> _Tested:
-    """The AUROC's draws are linear in the weights, through each row's share of pairs (DeLong et al. 1988).
-
-    Exact ones take most of a minute for five sets of thirty layers. What is left out is of the order of the standard
-    error's square.
+    """Accuracy and AUROC of one set's probe, a row of scores for each layer.
 
     Args:
         unseen: 1 for the rows that are tested.
     """
     counted = jnp.concatenate([jnp.ones_like(weights[:1]), weights]) * unseen
     right = jax.vmap(lambda row: accuracy(row[None], labels, counted))(scores)
-    ones, tested = jnp.asarray(labels) > 0.5, jnp.asarray(unseen) > 0
-    shares = jax.vmap(lambda row: _pair_shares(row, ones, tested))(scores)
-    one, zero = (_weighted_means(shares, counted * of) for of in (labels, 1 - labels))
-    area = one[:, 0]
-    drawn = jnp.clip(one[:, 1:] + zero[:, 1:] - area[:, None], 0, 1)
-    return _Tested(right[:, 0], area, right[:, 1:], drawn)
+    area = linear_auroc(scores, labels, jnp.asarray(unseen) > 0, counted)
+    return _Tested(right[:, 0], area[:, 0], right[:, 1:], area[:, 1:])
 
 
 @jax.jit
@@ -221,29 +213,10 @@ def _held_out(
     fold_of = jnp.asarray(folds, jnp.int32)
 
     def of_one(scores: Float[Array, "F N"]) -> tuple[Array, Array]:
-        own = held_out_scores(scores, fold_of)
-        return accuracy(own, labels, evenly)[0], auroc(own, fold_of, labels, evenly)[0]
+        held_out = held_out_scores(scores, fold_of)
+        return accuracy(held_out, labels, evenly)[0], auroc(held_out, fold_of, labels, evenly)[0]
 
     return jax.lax.map(of_one, scores.swapaxes(0, 1))
-
-
-def _pair_shares(scores: Float[Array, " N"], ones: Bool[Array, " N"], counted: Bool[Array, " N"]) -> Float[Array, " N"]:
-    """Of each row, the share of rows of the other label on the right side of it, ties counting half.
-
-    Its mean over the rows of either label is the AUROC; NaN where the other label has no row.
-    """
-
-    def below(rows: Bool[Array, " N"]) -> Float[Array, " N"]:
-        # Rows that do not count are beyond all scores.
-        ordered = jnp.sort(jnp.where(rows, scores, jnp.inf))
-        sides = (jnp.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
-        return sum(sides) / 2 / jnp.sum(rows)
-
-    return jnp.where(ones, below(counted & ~ones), 1 - below(counted & ones))
-
-
-def _weighted_means(values: Float[Array, "L N"], weights: Float[Array, "B N"]) -> Float[Array, "L B"]:
-    return jnp.matmul(values, weights.T, precision=HIGHEST) / jnp.sum(weights, axis=1)
 
 
 def _unseen(words: Sequence[Words], seen: Collection[Words]) -> np.ndarray:
@@ -251,15 +224,19 @@ def _unseen(words: Sequence[Words], seen: Collection[Words]) -> np.ndarray:
 
 
 def _alike(
-    found: Mapping[str, tuple[Mapping[str, KeptProbes], Mapping[str, Any]] | None], dataset: str
+    by_checkpoint: Mapping[str, tuple[Mapping[str, KeptProbes], Mapping[str, Any]] | None], dataset: str
 ) -> tuple[list[int], dict[str, KeptProbes]]:
     """A set's probes by checkpoint, those whose layers, shapes and folds are the last one's, and these layers."""
-    read = {name: (list(of[1]["layers"]), of[0][dataset]) for name, of in found.items() if of and dataset in of[0]}
+    read = {
+        name: (list(file[1]["layers"]), file[0][dataset])
+        for name, file in by_checkpoint.items()
+        if file and dataset in file[0]
+    }
     if not read:
         return [], {}
     *_, (layers, last) = read.values()
     return layers, {
         name: kept
-        for name, (own, kept) in read.items()
-        if own == layers and kept.probes.shape == last.probes.shape and np.array_equal(kept.folds, last.folds)
+        for name, (its_layers, kept) in read.items()
+        if its_layers == layers and kept.probes.shape == last.probes.shape and np.array_equal(kept.folds, last.folds)
     }

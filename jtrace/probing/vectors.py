@@ -1,20 +1,15 @@
-"""Steering vectors: where they may point, and the files that keep them. Axes: N rows, D width, L layers."""
+"""Steering vectors: directions of a concept, and controls. Axes: N rows, D width, L layers."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from safetensors import SafetensorError, safe_open
 
-from jtrace.errors import InputError
 from jtrace.kernels.gram import HIGHEST, centre_features
 from jtrace.kernels.logistic import fit_logistic
 from jtrace.kernels.pca import leading_eigenvectors
@@ -23,8 +18,6 @@ from jtrace.kernels.standardise import standardise
 # Smallest share that a covariance is shrunk by: its condition stays below D / LEAST_SHRINKAGE, which float32 can solve.
 LEAST_SHRINKAGE = 1e-3
 MASS_MEAN = "mass_mean"
-# Of a vector file's metadata. One key: safetensors writes several in an order that differs from run to run.
-VECTORS_KEY = "jtrace"
 
 
 @jax.jit
@@ -152,144 +145,6 @@ KINDS: Mapping[str, VectorKind] = {
     ),
     "shuffled": VectorKind(shuffled_vector, f"control: labels shuffled (seed 0), then as {MASS_MEAN}, {_SCALED}"),
 }
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model must share with another for its vectors to fit; `depth` counts layers."""
-
-    model_type: str
-    width: int
-    depth: int
-
-
-# eq=False: comparing arrays has no single truth value.
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """What a vector file holds.
-
-    Attributes:
-        checkpoint: which it was made from; the file's name without suffix where the file does not say.
-        kind: of `KINDS`; None where the file does not say.
-        arrays: by statement set, float32 [L, D], of equal shapes.
-        layers: which layer each row belongs to.
-        layers_known: whether the file says so; else rows are taken to be of layer 0 and up.
-        plain_norms: by statement set, how long the plain difference of class means is in each layer, float32 [L]; None
-            where the file does not say.
-        one_is_good: by statement set, whether label 1 is the trustworthy side; None where that is not known.
-        model: None where the file does not say.
-    """
-
-    checkpoint: str
-    kind: str | None
-    arrays: Mapping[str, np.ndarray]
-    layers: tuple[int, ...]
-    one_is_good: Mapping[str, bool | None]
-    model: ModelFacts | None
-    layers_known: bool = True
-    plain_norms: Mapping[str, np.ndarray] | None = None
-
-    def of_layers(self, rows: Sequence[int | None], path: Path) -> "Vectors":
-        """The same where it is told which layer each row of the file is of.
-
-        Args:
-            rows: in the file's order; None for a row of no layer, which is left out.
-            path: of the file.
-
-        Raises:
-            InputError: another number of rows, or the file says otherwise.
-        """
-        if self.layers_known and self.layers != tuple(rows):
-            raise InputError(f"{path}: says itself which layers its rows are of; leave --vector_layers out")
-        if len(rows) != len(self.layers):
-            raise InputError(f"{path}: --vector_layers names {len(rows)} layers for {len(self.layers)} rows; name each")
-        row_of = {layer: at for at, layer in enumerate(rows) if layer is not None}
-        arrays = {name: array[list(row_of.values())] for name, array in self.arrays.items()}
-        return replace(self, arrays=arrays, layers=tuple(row_of), layers_known=True)
-
-    def plain(self, path: Path) -> "Vectors":
-        """The plain differences of class means, of kind `plain`: the same directions, in the lengths that these have.
-
-        Args:
-            path: of the file.
-
-        Raises:
-            InputError: the file does not hold the lengths.
-        """
-        if self.plain_norms is None:
-            raise InputError(
-                f"{path}: holds no plain norm, which --vector_scale=plain needs; take vectors of kind {MASS_MEAN}, and "
-                "trace their checkpoint again"
-            )
-        arrays = {}
-        for name, array in self.arrays.items():
-            scale = np.linalg.norm(array, axis=1)
-            factor = np.divide(self.plain_norms[name], scale, out=np.zeros_like(scale), where=scale > 0)
-            arrays[name] = factor[:, None] * array
-        return replace(self, arrays=arrays, kind="plain")
-
-
-def read_vectors(path: Path) -> Vectors:
-    """Read a file of `RUN/vectors`, of an earlier release or not, or any safetensors file of arrays [layer, width].
-
-    Raises:
-        InputError: not there or damaged; arrays that are not [layer, width], of different shapes or not finite; or
-            metadata that does not fit them.
-    """
-    try:
-        with safe_open(path, "numpy") as file:
-            about = json.loads((file.metadata() or {}).get(VECTORS_KEY, "{}"))
-            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; name a .safetensors file of steering vectors") from None
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as vectors ({reason}); trace its checkpoint again") from None
-    for name, array in arrays.items():
-        if array.ndim != 2 or not array.size or not jnp.issubdtype(array.dtype, jnp.floating):
-            shape = f"{array.dtype} {list(array.shape)}"
-            raise InputError(f"{path}: array '{name}' is {shape}; vectors are floating-point arrays [layer, width]")
-        if not np.isfinite(array.astype(np.float32)).all():
-            raise InputError(f"{path}: array '{name}' has NaN or infinite values; make the vectors again")
-    shapes = {array.shape for array in arrays.values()}
-    if len(shapes) != 1:
-        found = "no array" if not shapes else f"arrays of shapes {sorted(map(list, shapes))}"
-        raise InputError(f"{path}: holds {found}; arrays [layer, width] of one model are needed")
-    ((count, width),) = shapes
-    try:
-        layers = tuple(map(int, about.get("layers", range(count))))
-        good = about.get("label_one_is_good", {})
-        one_is_good = {name: None if good.get(name) is None else bool(good[name]) for name in arrays}
-        model = _model_facts(about.get("model"))
-        norms = about.get("plain_norm")
-        plain_norms = norms and {name: np.array(norms[name], np.float32).reshape(count) for name in arrays}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: its metadata '{VECTORS_KEY}' is damaged; trace its checkpoint again") from None
-    if len(layers) != count or min(layers) < 0 or len(set(layers)) != count:
-        raise InputError(f"{path}: its metadata names layers {list(layers)} for {count} rows; make the vectors again")
-    if model and (model.width != width or max(layers) >= model.depth):
-        raise InputError(
-            f"{path}: its metadata is of a model of {model.depth} layers of width {model.width}, its arrays are not "
-            f"(layer {max(layers)}, width {width}); make the vectors again"
-        )
-    return Vectors(
-        checkpoint=str(about.get("checkpoint", path.stem)),
-        # Earlier releases made this kind only, and did not say so.
-        kind=str(about.get("kind", MASS_MEAN)) if about else None,
-        arrays={name: array.astype(np.float32) for name, array in arrays.items()},
-        layers=layers,
-        layers_known="layers" in about,
-        one_is_good=one_is_good,
-        model=model,
-        plain_norms=plain_norms,
-    )
-
-
-def _model_facts(found: Mapping[str, Any] | None) -> ModelFacts | None:
-    """As metadata tell; earlier releases did not."""
-    if found is None:
-        return None
-    return ModelFacts(str(found["model_type"]), int(found["width"]), int(found["depth"]))
 
 
 def _class_means(

@@ -1,4 +1,4 @@
-"""What a run found, in numbers and words: each set's best probe against what needs no model, and its information."""
+"""The findings of a run, in numbers and words: each set's best probe against what needs no model, its information."""
 
 from dataclasses import dataclass
 from math import isfinite, isnan
@@ -12,7 +12,7 @@ from jtrace.probing.reversed_probes import is_reversed
 from jtrace.report.figures.style import at_text, place_text, span_text
 from jtrace.report.format import listed, number, spread, with_spread
 from jtrace.report.standings import SetAtLastCheckpoint, standings
-from jtrace.stats.bootstrap import Z95
+from jtrace.stats.quantiles import Z95
 from jtrace.steering.results import Estimate
 
 # What a sound probe has to leave behind, by the paired difference that says so.
@@ -45,7 +45,7 @@ class Course:
     peak_is_last: bool
 
     def in_words(self, name: str) -> str:
-        """As `I(X;T) is 4.02 at first, highest at step 64 with 12.1, and 5.06 at the end`."""
+        """Tell the course as `I(X;T) is 4.02 at first, highest at step 64 with 12.1, and 5.06 at the end`."""
         first, last = number(self.first), number(self.last)
         if self.peak_is_first or self.peak_is_last:
             highest = "the start" if self.peak_is_first else "the end"
@@ -102,6 +102,7 @@ class Finding:
 
     @property
     def last(self) -> float:
+        """Probe accuracy at the last checkpoint."""
         return self.accuracy.value
 
     @property
@@ -123,7 +124,7 @@ class Finding:
 
     @property
     def clear(self) -> bool:
-        """Whether the probe finds more than what needs no training, beyond the noise of the held-out rows.
+        """True where the probe finds more than what needs no training, beyond the noise of the held-out rows.
 
         Where there are paired differences, all their intervals lie above 0, that without the luck of the best layer
         too, and the accuracy's own above chance.
@@ -131,8 +132,20 @@ class Finding:
         if self.chosen_gain is not None and not self.chosen_gain.ci_low > 0:
             return False
         if self.paired:
-            return all(found.ci_low > 0 for found in self.paired.values()) and self.accuracy.ci_low > self.chance
+            return all(gain.ci_low > 0 for gain in self.paired.values()) and self.accuracy.ci_low > self.chance
         return self.gain > self.margin
+
+    @property
+    def verdict(self) -> str:
+        """The accuracy against what needs no training, in a word or two."""
+        return "far below one half" if self.is_reversed else self._standing
+
+    @property
+    def _standing(self) -> str:
+        if self.clear:
+            return "clearly above"
+        below = any(gain.ci_high < 0 for gain in self.paired.values()) if self.paired else self.gain < -self.margin
+        return "below" if below else "not clearly above"
 
     @property
     def _line(self) -> float:
@@ -162,7 +175,7 @@ class Finding:
 
     @property
     def is_reversed(self) -> bool:
-        """Whether the probe is wrong more often than a coin, beyond chance."""
+        """True where the probe is wrong more often than a coin, beyond chance."""
         return is_reversed(self.last, self.accuracy.ci_high, self.n)
 
     def _against_levels(self) -> str:
@@ -172,51 +185,51 @@ class Finding:
         else:
             text = f"the text-only classifier ({self.text:.2f})"
             against = f"{text} and {chance}" if self.clear else text if self.text >= self.chance else chance
-        verdict = "clearly above" if self.clear else "below" if self.gain < -self.margin else "not clearly above"
-        return f"{verdict} {against}"
+        return f"{self._standing} {against}"
 
     def _against_pairs(self) -> list[str]:
         words = []
-        for metric, found in self.paired.items():
-            by = f"{number(abs(found.value))} ({spread(found)})"
-            if found.ci_low > 0:
-                words.append(f"above {PAIRED[metric]} by {by}")
-            elif found.ci_high < 0:
-                turned = Estimate(-found.value, -found.ci_high, -found.ci_low)
-                words.append(f"below {PAIRED[metric]} by {with_spread(turned)}")
+        for metric, gain in self.paired.items():
+            if gain.ci_low > 0:
+                words.append(f"above {PAIRED[metric]} by {with_spread(gain)}")
+            elif gain.ci_high < 0:
+                loss = Estimate(-gain.value, -gain.ci_high, -gain.ci_low)
+                words.append(f"below {PAIRED[metric]} by {with_spread(loss)}")
             else:
-                words.append(f"not clearly above {PAIRED[metric]} (by {number(found.value)}, {spread(found)})")
+                words.append(f"not clearly above {PAIRED[metric]} (by {number(gain.value)}, {spread(gain)})")
         if not self.accuracy.ci_low > self.chance:
             words.append(f"not clearly above chance ({self.chance:.2f})")
         return words
 
 
 def findings(metrics: pd.DataFrame, onsets: pd.DataFrame | None = None) -> list[Finding]:
-    """A finding per set for each model's curve, then for each model that was traced once.
+    """Find what each set came to: for each model's curve, then for each model that was traced once.
 
     Args:
         metrics: of one protocol, columns as in the run directory's tables.
         onsets: as in the run directory's dynamics; None where there are none.
     """
-    return [_finding(standing, onsets) for standing in standings(metrics)]
+    return [finding(standing, onsets) for standing in standings(metrics)]
 
 
-def clear_of(found: list[Finding]) -> str:
-    """What every clear finding is above, in words."""
-    if any(finding.paired for finding in found):
-        there = {metric for finding in found for metric in finding.paired}
-        return "all of " + listed([*(name for metric, name in PAIRED.items() if metric in there), "chance"])
-    return "the text-only classifier and chance" if all(f.text is not None for f in found) else "chance"
+def clear_of(several: list[Finding]) -> str:
+    """Name the lines that every clear finding is above."""
+    measured = {metric for finding in several for metric in finding.paired}
+    if measured:
+        return "all of " + listed([*(name for metric, name in PAIRED.items() if metric in measured), "chance"])
+    return "the text-only classifier and chance" if all(f.text is not None for f in several) else "chance"
 
 
-def _finding(standing: SetAtLastCheckpoint, onsets: pd.DataFrame | None) -> Finding:
+def finding(standing: SetAtLastCheckpoint, onsets: pd.DataFrame | None = None) -> Finding:
+    """Find what one set came to; `onsets` as of `findings`."""
     curve = standing.curve
     probes = standing.over_training("probe_accuracy")
     first = probes.iloc[0]
     several = curve is not None and len(probes) > 1
     accuracy = standing.estimate("probe_accuracy")
+    chosen_gain = standing.only("chosen_layer_gain")
     assert accuracy is not None  # a standing is where it was measured
-    paired = {metric: found for metric in PAIRED if (found := standing.estimate(metric)) is not None}
+    paired = {metric: gain for metric in PAIRED if (gain := standing.estimate(metric)) is not None}
     return Finding(
         model=standing.model,
         dataset=standing.dataset,
@@ -232,7 +245,7 @@ def _finding(standing: SetAtLastCheckpoint, onsets: pd.DataFrame | None) -> Find
         courses=_courses(standing, curve) if curve and several else {},
         paired=paired,
         chosen=standing.only("chosen_layer_accuracy"),
-        chosen_gain=gain[1] if (gain := standing.only("chosen_layer_gain")) else None,
+        chosen_gain=chosen_gain[1] if chosen_gain else None,
         calibration=_calibration(standing),
         groups=standing.value("effective_groups"),
         onset=_onset(standing, curve, onsets) if curve and onsets is not None else "",
@@ -273,7 +286,7 @@ def _onset(standing: SetAtLastCheckpoint, curve: Trajectory, onsets: pd.DataFram
 
 
 def line_text(line: str) -> str:
-    """What an onset is held against, metrics by the names of their baselines."""
+    """Name the line that an onset is held against, metrics by the names of their baselines."""
     for metric, name in LINES.items():
         line = line.replace(metric, name)
     return line

@@ -1,4 +1,4 @@
-"""What the words of a report mean, those first that any run needs."""
+"""Meanings of a report's words, those first that any run needs."""
 
 ALWAYS = (
     ("layer k", "The residual after block k, at a statement's last token, before any final norm."),

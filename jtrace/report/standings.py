@@ -1,7 +1,8 @@
-"""Where each statement set stands at a model's last checkpoint: what was measured at the layer of its best probe."""
+"""Statement sets at a model's last checkpoint, each with the measurements at the layer of its best probe."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -39,19 +40,17 @@ class SetAtLastCheckpoint:
         return self.dimension or self.dataset
 
     def estimate(self, metric: str, layer: int | None = None) -> Estimate | None:
-        """At the last checkpoint, at `layer` or else another; None where it was not measured."""
-        found = self._at_last(metric)
-        found = found[found["layer"] == (self.layer if layer is None else layer)]
-        return None if found.empty else _estimate(found.iloc[0])
+        """Read a metric at the last checkpoint, at `layer` or else the probe's; None where it was not measured."""
+        return self._estimates.get((metric, self.layer if layer is None else layer))
 
     def value(self, metric: str) -> float | None:
-        found = self.estimate(metric)
-        return None if found is None else found.value
+        """Read the value of `estimate` alone."""
+        estimate = self.estimate(metric)
+        return None if estimate is None else estimate.value
 
     def only(self, metric: str) -> tuple[int, Estimate] | None:
-        """A metric that has one row per set and checkpoint, and the layer that the row names."""
-        found = self._at_last(metric)
-        return None if found.empty else (int(found["layer"].iloc[0]), _estimate(found.iloc[0]))
+        """Read a metric that has one row per set and checkpoint, and the layer that the row names."""
+        return next(((layer, value) for (name, layer), value in self._estimates.items() if name == metric), None)
 
     @property
     def chance(self) -> float:
@@ -59,10 +58,9 @@ class SetAtLastCheckpoint:
         return max(0.5, self.value("majority_accuracy") or 0.5)
 
     def over_training(self, metric: str, layer: int | None = None) -> pd.DataFrame:
-        """Rows of one metric in the order of checkpoints, at `layer` or else another."""
-        wanted = self.layer if layer is None else layer
-        rows = self.rows[(self.rows["metric"] == metric) & (self.rows["layer"] == wanted)]
-        return rows.sort_values("checkpoint")
+        """Rows of one metric in the order of checkpoints, at `layer` or else that of the probe."""
+        places = self._places.get((metric, self.layer if layer is None else layer), [])
+        return self.rows.iloc[places].sort_values("checkpoint")
 
     def of_set(self, table: pd.DataFrame) -> pd.DataFrame:
         """Rows of a table of dynamics that are of this model, protocol and set."""
@@ -74,17 +72,35 @@ class SetAtLastCheckpoint:
         rows = self.of_set(table)
         return rows[rows["layer"] == self.layer]
 
-    def _at_last(self, metric: str) -> pd.DataFrame:
-        return self.rows[(self.rows["metric"] == metric) & (self.rows["checkpoint"] == self.checkpoint)]
+    # A run of hundreds of sets asks each of them for dozens of metrics: the table is gone through once.
+    @cached_property
+    def _estimates(self) -> dict[tuple[str, int], Estimate]:
+        """By metric and layer, at the last checkpoint."""
+        last = self.rows[self.rows["checkpoint"] == self.checkpoint]
+        columns = (last[name] for name in ("metric", "layer", "value", "ci_low", "ci_high"))
+        estimates: dict[tuple[str, int], Estimate] = {}
+        for metric, layer, *numbers in zip(*columns, strict=True):
+            estimates.setdefault((metric, int(layer)), Estimate(*map(float, numbers)))
+        return estimates
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, int], list[int]]:
+        """The numbers of the rows, by metric and layer."""
+        places: dict[tuple[str, int], list[int]] = {}
+        for at, (metric, layer) in enumerate(zip(self.rows["metric"], self.rows["layer"], strict=True)):
+            places.setdefault((metric, int(layer)), []).append(at)
+        return places
 
 
 def standings(metrics: pd.DataFrame) -> list[SetAtLastCheckpoint]:
-    """One per protocol and set for each model's curve, then for each model that was traced once.
+    """Find where each protocol's sets stand: for each model's curve, then for each model that was traced once.
 
     Args:
         metrics: columns as in the run directory's tables.
     """
-    return [found for protocol, rows in metrics.groupby("protocol") for found in _of_protocol(rows, str(protocol))]
+    return [
+        standing for protocol, rows in metrics.groupby("protocol") for standing in _of_protocol(rows, str(protocol))
+    ]
 
 
 def _of_protocol(metrics: pd.DataFrame, protocol: str) -> Iterator[SetAtLastCheckpoint]:
@@ -99,16 +115,11 @@ def _of_protocol(metrics: pd.DataFrame, protocol: str) -> Iterator[SetAtLastChec
 
 
 def _of_rows(rows: pd.DataFrame, model: str, protocol: str, curve: Trajectory | None) -> Iterator[SetAtLastCheckpoint]:
-    for dataset in dict.fromkeys(rows["dataset"]):
-        layer = best_layer(rows, dataset)
+    for dataset, of_set in rows.groupby("dataset", sort=False):
+        layer = best_layer(of_set, str(dataset))
         if layer is None:
             continue
-        of_set = rows[rows["dataset"] == dataset]
         probes = of_set[(of_set["metric"] == "probe_accuracy") & (of_set["layer"] == layer)]
         last = probes.sort_values("checkpoint").iloc[-1]
         at, dimension = str(last["checkpoint"]), str(last["dimension"])
         yield SetAtLastCheckpoint(model, protocol, str(dataset), dimension, layer, at, int(last["n"]), of_set, curve)
-
-
-def _estimate(row: pd.Series) -> Estimate:
-    return Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]))

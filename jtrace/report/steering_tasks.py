@@ -4,10 +4,11 @@ from collections.abc import Collection
 
 import pandas as pd
 
-from jtrace.report.html import table
+from jtrace.evaluation.task_facts import LOWER_IS_BETTER, is_trust, main_metric
+from jtrace.report.page import Table
+from jtrace.runs.names import VectorName
 from jtrace.runs.steering_files import reported
 from jtrace.steering.effects import Effect
-from jtrace.steering.results import CONTROLS, LOWER_IS_BETTER, is_trust, main_metric
 
 COLUMNS = (
     *("target", "task", "metric", "protocol", "vector of", "set", "n", "unsteered", "95 % from", "to"),
@@ -22,23 +23,23 @@ CAPTION = (
 )
 
 
-def other_tasks(steering: pd.DataFrame, found: Collection[Effect]) -> str:
-    """HTML of a row per target, task, protocol and vector without an effect; empty where there is none.
+def other_tasks(steering: pd.DataFrame, effects: Collection[Effect]) -> Table:
+    """List each target, task, protocol and vector without an effect; no rows where there is none.
 
     Controls are left out, and so are tasks of trustworthiness that a model was asked without any vector.
 
     Args:
         steering: columns as in the run directory's steering tables.
-        found: what has a row elsewhere.
+        effects: what has a row elsewhere.
     """
-    told = {(e.vector.target, e.task, e.vector.protocol, _name(e), e.vector.dataset) for e in found}
+    shown = {(e.vector.target, e.task, e.vector.protocol, str(e.vector.name), e.vector.dataset) for e in effects}
     rows = [
-        [*key[:2], *_numbers(str(key[1]), str(key[2]), str(key[3]), str(key[4]), of)]
-        for key, of in reported(steering).groupby(SERIES, sort=False, dropna=False)
-        if key[:5] not in told and not _is_control(str(key[3])) and (key[3] or not is_trust(str(key[1])))
+        [*key[:2], *_numbers(str(key[1]), str(key[2]), str(key[3]), str(key[4]), series)]
+        for key, series in reported(steering).groupby(SERIES, sort=False, dropna=False)
+        if key[:5] not in shown and not VectorName.parse(str(key[3])).control and (key[3] or not is_trust(str(key[1])))
     ]
     kept = [at for at in range(len(COLUMNS)) if any(row[at] is not None for row in rows)]
-    return table(CAPTION, [COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows]) if rows else ""
+    return Table(CAPTION, [COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
 def _numbers(task: str, protocol: str, source: str, dataset: str, rows: pd.DataFrame) -> list[object]:
@@ -60,12 +61,3 @@ def _estimate(row: pd.Series) -> list[object]:
     """Value and interval; of no answer that counts, the words for it."""
     value, *ends = (float(row[name]) for name in ("value", "ci_low", "ci_high"))
     return [value if value == value else NOT_JUDGED, *(end if end == end else None for end in ends)]
-
-
-def _name(effect: Effect) -> str:
-    """As in the tables."""
-    return effect.vector.source + (f":{effect.vector.kind}" if effect.vector.kind else "")
-
-
-def _is_control(source: str) -> bool:
-    return source.rpartition(":")[2].rpartition("-")[2] in CONTROLS and ":" in source

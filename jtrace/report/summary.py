@@ -1,4 +1,4 @@
-"""What a person reads at the end of a run: each set at its best layer, checkpoint by checkpoint."""
+"""Tables for the end of a run: each set at its best layer, checkpoint by checkpoint."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ SPREAD = ("accuracy", "I(X;T) − null", "I(Y;T) − null", "bound (nats)")
 
 
 def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """One row per set and checkpoint, always at the layer of the highest probe accuracy at the last checkpoint.
+    """Tabulate a row per set and checkpoint, always at the layer of the highest probe accuracy at the last checkpoint.
 
     A layer of each checkpoint's own would make a course that jumps because the layer does.
 
@@ -69,7 +69,7 @@ def best_layers(metrics: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def comparison_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Each set at each model's last checkpoint, a row per protocol at that protocol's best layer, baselines beside it.
+    """Tabulate each set at each model's last checkpoint: a row per protocol, at its best layer, with baselines.
 
     Args:
         metrics: columns as in the run directory's tables.
@@ -79,16 +79,16 @@ def comparison_table(metrics: pd.DataFrame) -> pd.DataFrame:
         text. Columns that no row has are left out; NaN or None where a row has no such value. Rows of a set are
         together.
     """
-    found = standings(metrics)
-    order = list(dict.fromkeys((standing.model, standing.dataset) for standing in found))
-    rows = [_row(standing) for standing in sorted(found, key=lambda s: order.index((s.model, s.dataset)))]
+    sets = standings(metrics)
+    order = list(dict.fromkeys((standing.model, standing.dataset) for standing in sets))
+    rows = [_row(standing) for standing in sorted(sets, key=lambda s: order.index((s.model, s.dataset)))]
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(KEYS)).dropna(axis=1, how="all")
 
 
 def in_two(comparison: pd.DataFrame) -> list[pd.DataFrame]:
-    """`comparison_table` as one of probes and one of information, each with the columns that it has of `KEYS`.
+    """Split `comparison_table` into one of probes and one of information, each with the columns that it has of `KEYS`.
 
-    What stands beside an estimate is named briefly, so that names are not unique.
+    A column beside an estimate is named briefly, so that names are not unique.
     """
     parts = []
     for metrics in (PROBE_METRICS, INFORMATION_METRICS):
@@ -99,7 +99,7 @@ def in_two(comparison: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def comparison_text(metrics: pd.DataFrame) -> str:
-    """`comparison_table` for a terminal: at each checkpoint a table of probes, then one of information."""
+    """Write `comparison_table` for a terminal: at each checkpoint a table of probes, then one of information."""
     parts: list[str] = []
     comparison = comparison_table(metrics)
     if comparison.empty:
@@ -131,19 +131,18 @@ def _row(standing: SetAtLastCheckpoint) -> dict[str, object]:
 
 
 def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:
-    """One row per task, protocol and vector: what it did at its chosen setting, or under `paper` at its best one.
+    """Tabulate what each vector did to each task at its chosen setting, or under `paper` at its best one.
 
     Controls have no rows of their own; what a random direction did is a column.
 
     Args:
         steering: columns as in the run directory's steering tables.
     """
-    found = effects(vectors(steering))
     rows = [
         {
             "task": effect.task,
             "protocol": effect.vector.protocol,
-            "vector": effect.vector.source + (f":{effect.vector.kind}" if effect.vector.kind else ""),
+            "vector": str(effect.vector.name),
             "set": effect.vector.dataset,
             "metric": effect.metric,
             "layer": effect.layer,
@@ -155,7 +154,7 @@ def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:
             "random's gain": effect.control_gain("random"),
             "perplexity ×": effect.perplexity_ratio,
         }
-        for effect in found
+        for effect in effects(vectors(steering))
         if not effect.vector.is_control
     ]
     if not rows:
@@ -164,5 +163,5 @@ def steering_effects(steering: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """The table with aligned columns, three decimals."""
+    """Write the table with aligned columns, three decimals."""
     return table.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="–")

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from jtrace.probing.vectors import VECTORS_KEY
+from jtrace.errors import InputError
+from jtrace.probing.vector_files import VECTORS_KEY
 from jtrace.runtime.atomic import atomic_write
+from jtrace.runtime.safetensors_file import open_arrays
+
+DAMAGED = "cannot be read as arrays", "delete it and trace its checkpoint again"
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], how: Mapping[str, Any] | None = None) -> None:
-    """The same bytes for the same arrays.
+    """Write arrays; the same arrays give the same bytes.
 
     Args:
         how: they were made, as JSON values, kept as metadata.
@@ -28,17 +31,18 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], how: Mapping[str,
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """None where there is no such file, or a damaged one."""
+    """Arrays of a file; None where there is no such file, or a damaged one."""
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
+        with open_arrays(path, *DAMAGED):
+            return load_file(path)
+    except InputError:
         return None
 
 
 def holds_arrays(path: Path) -> bool:
-    """Whether there is such a file, and it is as long as its header says."""
+    """Tell whether there is such a file, and it is as long as its header says."""
     try:
-        with safe_open(path, "numpy"):
+        with open_arrays(path, *DAMAGED):
             return True
-    except (OSError, SafetensorError):
+    except InputError:
         return False

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run could not be traced, and why: a line of JSON each."""
+"""Checkpoints of a run that could not be traced, each with the reason: a line of JSON."""
 
 import json
 from collections.abc import Collection
@@ -10,7 +10,11 @@ from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.runtime.atomic import atomic_write
 from jtrace.runtime.locks import alone
+from jtrace.runtime.small_files import MissingFileError, parse_json, read_text
 
+NEEDED = ("checkpoint", "error", "time")
+ABSENT = {"error": "", "time": ""}  # what an absent one means
+DELETE = "delete it, it is written anew"
 Notes = dict[str, dict[str, str]]
 
 
@@ -33,15 +37,24 @@ class Failures:
             InputError: the file is damaged.
         """
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            return {record["checkpoint"]: record for record in map(json.loads, lines)}
-        except FileNotFoundError:
+            lines = read_text(self.path, remedy=DELETE).splitlines()
+            records = list(map(parse_json, lines))
+        except MissingFileError:
             return {}
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{self.path}: not readable; delete it, it is written anew") from None
+        except ValueError:
+            raise InputError(f"{self.path}: not readable; {DELETE}") from None
+        for record in records:
+            if not isinstance(record, dict) or not all(isinstance((ABSENT | record).get(key), str) for key in NEEDED):
+                raise InputError(f"{self.path}: a line lacks {', '.join(NEEDED)}; {DELETE}")
+        return {record["checkpoint"]: ABSENT | record for record in records}
 
-    def record(self, ref: CheckpointRef, reason: str) -> None:
-        """Note why a checkpoint could not be traced, in place of an earlier note on it."""
+    def record(self, ref: CheckpointRef, reason: str, traceback: str = "") -> None:
+        """Note why a checkpoint could not be traced, in place of an earlier note on it.
+
+        Args:
+            reason: one line.
+            traceback: of a fault that is not foreseen.
+        """
         record = {
             "checkpoint": ref.name,
             "model": ref.model,
@@ -49,12 +62,12 @@ class Failures:
             "source": str(ref.source),
             "error": reason,
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
+        } | ({"traceback": traceback} if traceback else {})
         with alone(self.lock):
             self._write(self.read() | {ref.name: record})
 
     def clear(self, names: Collection[str]) -> None:
-        """These checkpoints have been traced after all."""
+        """Remove the notes on checkpoints that have been traced after all."""
         if not set(names) & self.read().keys():
             return
         with alone(self.lock):

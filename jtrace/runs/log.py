@@ -13,16 +13,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jtrace.errors import InputError
 from jtrace.runtime.atomic import cannot_write
+from jtrace.runtime.small_files import MissingFileError, parse_json, read_small
 
 SPANS = ("fetch", "read", "extract", "statistics", "behaviour")
+LARGEST_LOG = 1 << 30  # bytes; a checkpoint takes a thousand
+MOST = 1 << 62  # bytes, tokens or seconds
 AT_ONCE = ("fetch", "read", "compute")  # what a pipeline does at the same time, for different checkpoints
 
 
 @dataclass(frozen=True)
 class Span:
-    """From one time to another, in seconds since the epoch."""
+    """A time from start to end, in seconds since the epoch."""
 
     start: float
     end: float
@@ -80,7 +82,7 @@ class CheckpointTiming:
         return Span(self.extract.start, max(ends))
 
     def span(self, stage: str) -> Span | None:
-        """Of a stage by name; None where the checkpoint has not gone through it."""
+        """Span of a stage by name; None where the checkpoint has not gone through it."""
         return getattr(self, stage)
 
     def __str__(self) -> str:
@@ -100,7 +102,7 @@ class CheckpointTiming:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far the stages of a pipeline hid each other; seconds, summed over processes.
+    """Extent to which the stages of a pipeline hid each other; seconds, summed over processes.
 
     Attributes:
         wall: from a process's first start to its last end.
@@ -151,23 +153,21 @@ def read(path: Path) -> list[CheckpointTiming]:
         InputError: the file cannot be read.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+        lines = read_small(path, LARGEST_LOG, "delete or mend it").split(b"\n")
+    except MissingFileError:
         return []
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); delete or mend it") from None
     return [passage for line in lines if (passage := _parsed(line)) is not None]
 
 
 def by_process(passages: Iterable[CheckpointTiming]) -> list[list[CheckpointTiming]]:
-    """Each process's passages, which are those of one command, by the time of its first start."""
+    """Group passages by process, which are those of one command, by the time of its first start."""
     ordered = sorted(passages, key=lambda passage: (passage.process, _start(passage)))
     groups = [list(group) for _, group in groupby(ordered, key=lambda passage: passage.process)]
     return sorted(groups, key=lambda group: _start(group[0]))
 
 
 def extent(passages: Sequence[CheckpointTiming]) -> Span:
-    """From the first start to the last end; `passages` not empty."""
+    """Span from the first start to the last end; `passages` is not empty."""
     spans = [span for passage in passages for name in SPANS if (span := passage.span(name)) is not None]
     return Span(min(span.start for span in spans), max(span.end for span in spans))
 
@@ -185,27 +185,27 @@ def busy(passages: Iterable[CheckpointTiming], stage: str) -> float:
 
 
 def overlap(passages: Sequence[CheckpointTiming]) -> Overlap | None:
-    """How far the stages hid each other; None where nothing took any time."""
+    """Work out the overlap of the stages; None where nothing took any time."""
     wall = sum(extent(group).seconds for group in by_process(passages))
-    found = Overlap(wall, *(busy(passages, stage) for stage in AT_ONCE))
-    return found if getattr(found, found.slowest) > 0 else None
+    overlapping = Overlap(wall, *(busy(passages, stage) for stage in AT_ONCE))
+    return overlapping if getattr(overlapping, overlapping.slowest) > 0 else None
 
 
 def duration(seconds: float) -> str:
-    """As `41.3 s`, `12.5 min` or `7.2 h`."""
+    """Write a duration as `41.3 s`, `12.5 min` or `7.2 h`."""
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def bytes_per_second(count: int, seconds: float) -> str:
-    """As `45 MB/s`; empty where nothing was moved or no time passed."""
+    """Write a rate as `45 MB/s`; empty where nothing was moved or no time passed."""
     rate = count / seconds / 1e6 if count and seconds > 0 else 0.0
     return f"{rate:,.0f} MB/s" if rate >= 10 else f"{rate:.2g} MB/s" if rate else ""
 
 
 def tokens_per_second(count: int, seconds: float) -> str:
-    """As `12,345 tokens/s`; empty where no time passed."""
+    """Write a rate as `12,345 tokens/s`; empty where no time passed."""
     return f"{count / seconds:,.0f} tokens/s" if count and seconds > 0 else ""
 
 
@@ -215,12 +215,12 @@ def _start(passage: CheckpointTiming) -> float:
 
 def _parsed(line: bytes) -> CheckpointTiming | None:
     try:
-        fields: dict[str, Any] = json.loads(line.decode())
+        fields: dict[str, Any] = parse_json(line)
         spans = {name: Span(**fields[name]) if fields[name] is not None else None for name in SPANS}
         best = Best(**fields["best"]) if fields["best"] is not None else None
         passage = CheckpointTiming(**(fields | spans | {"best": best}))
         return passage if _is_well_formed(passage) else None
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 
@@ -236,6 +236,6 @@ def _is_well_formed(passage: CheckpointTiming) -> bool:
     return (
         all(span or name in ("fetch", "behaviour") for name, span in spans.items())
         and all(isinstance(text, str) for text in texts)
-        and all(isinstance(count, int) for count in counts)
-        and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        and all(type(count) is int and 0 <= count < MOST for count in counts)
+        and all(type(number) in (int, float) and 0 <= number < MOST for number in numbers)
     )

@@ -3,21 +3,22 @@
 Axes: F fits (folds of all repeats, repeats-major), L layers, D width, R repeats, N rows.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from jtrace.errors import InputError
 from jtrace.probing.raw_probes import KeptProbes
-from jtrace.probing.vectors import VECTORS_KEY
+from jtrace.probing.vector_files import VECTORS_KEY
 from jtrace.runs.arrays import write_arrays
+from jtrace.runtime.safetensors_file import open_arrays
+from jtrace.runtime.small_files import MissingFileError, parse_json
 
 # Names of sets are stems of files, in which there is no slash.
 FOLDS, LABELS = "/folds", "/labels"
+DAMAGED = "cannot be read as probes", "delete it and trace its checkpoint again"
 
 
 def write_probes(path: Path, sets: Mapping[str, KeptProbes], how: Mapping[str, Any]) -> None:
@@ -47,31 +48,29 @@ def read_probes(path: Path, sets: Collection[str] | None = None) -> tuple[dict[s
         InputError: the file is damaged.
     """
     try:
-        with safe_open(path, "numpy") as file:
-            how = dict(json.loads(file.metadata()[VECTORS_KEY]))
+        with open_arrays(path, *DAMAGED) as file:
+            how = dict(parse_json(file.metadata()[VECTORS_KEY]))
             names = sorted(key for key in file.keys() if "/" not in key and (sets is None or key in sets))  # noqa: SIM118
-            found = {
+            probes = {
                 name: KeptProbes(*(file.get_tensor(name + part) for part in ("", FOLDS, LABELS))) for name in names
             }
-        layers = len(how["layers"])
-    except FileNotFoundError:
+            layers = len(how["layers"])
+            if not all(type(layer) is int for layer in how["layers"]):
+                raise ValueError("layers that are no numbers")
+    except MissingFileError:
         return None
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, " ".join(str(error).split())) from None
-    for name, kept in found.items():
+    for name, kept in probes.items():
         if not _fits(kept, layers):
-            raise _damaged(path, f"the arrays of {name} do not fit each other")
-    return found, how
+            raise InputError(f"{path}: {DAMAGED[0]} (the arrays of {name} do not fit each other); {DAMAGED[1]}")
+    return probes, how
 
 
 def _fits(kept: KeptProbes, layers: int) -> bool:
     """Whether there is a finite probe for every fold and layer."""
     probes, folds, labels = kept.probes, kept.folds, kept.labels
+    if [array.dtype.name for array in (probes, folds, labels)] != ["float32", "int16", "int8"]:
+        return False
     if probes.ndim != 3 or folds.ndim != 2 or not folds.size or folds.min() < 0 or not np.isfinite(probes).all():
         return False
     fits = len(folds) * (int(folds.max()) + 1)
     return probes.shape[:2] == (fits, layers) and labels.shape == folds.shape[1:]
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(f"{path}: cannot be read as probes ({reason}); delete it and trace its checkpoint again")

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jtrace.errors import InputError
 from jtrace.probing.records import Projection
-from jtrace.runtime.atomic import atomic_write
+from jtrace.runs.table_files import read_fixed, write_parts
 
 PROJECTION_SCHEMA = pa.schema(
     [
@@ -31,9 +29,7 @@ def write_projections(path: Path, projections: Sequence[Projection]) -> None:
     Raises:
         WriteError: the disk is full, read-only or gone.
     """
-    tables = [PROJECTION_SCHEMA.empty_table(), *map(_table, projections)]
-    with atomic_write(path) as aside:
-        pq.write_table(pa.concat_tables(tables), aside)
+    write_parts(path, PROJECTION_SCHEMA, list(map(_table, projections)))
 
 
 def read_projections(path: Path) -> pd.DataFrame | None:
@@ -42,15 +38,7 @@ def read_projections(path: Path) -> pd.DataFrame | None:
     Raises:
         InputError: it is damaged, or another kind of table.
     """
-    if not path.is_file():
-        return None
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException):
-        raise InputError(f"{path}: damaged; delete it and trace its checkpoint again") from None
-    if table.schema != PROJECTION_SCHEMA:
-        raise InputError(f"{path}: no table of projections (it has other columns); move it elsewhere")
-    return table.to_pandas()
+    return read_fixed(path, PROJECTION_SCHEMA, "projections")
 
 
 def _table(projection: Projection) -> pa.Table:

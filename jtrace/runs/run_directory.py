@@ -1,10 +1,9 @@
-"""The run directory: what was run, a table and files of arrays per checkpoint, what they come to, and what failed.
+"""The run directory: a record, a table and files of arrays per checkpoint, what they come to, and what failed.
 
 Every file is written aside and renamed into place, and a checkpoint's table comes last: a table that is there is whole,
 and so is all that belongs to it.
 """
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -13,68 +12,41 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jtrace.checkpoints.audit import AuditedCheckpoint, WeightFingerprint, audit
+from jtrace.checkpoints.audit import WeightFingerprint, audit
 from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
 from jtrace.probing.raw_probes import KeptProbes
-from jtrace.probing.records import Metric, Projection
+from jtrace.probing.records import HeldOut, Metric, Projection
 from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.runs.arrays import holds_arrays, read_arrays, write_arrays
 from jtrace.runs.dynamics_files import read_dynamics, write_dynamics
 from jtrace.runs.failures import Failures, Notes
+from jtrace.runs.metrics_files import (
+    Origin,
+    is_damaged,
+    made_from,
+    read_fingerprints,
+    read_metrics,
+    read_warnings,
+    write_metrics,
+)
 from jtrace.runs.probe_files import read_probes, write_probes
 from jtrace.runs.projection_files import read_projections, write_projections
-from jtrace.runs.steering_files import SCHEMA as STEERING_SCHEMA
-from jtrace.runs.steering_files import TIME_KEY, latest
+from jtrace.runs.record_files import read_run_record
+from jtrace.runs.score_files import read_scores, write_scores
+from jtrace.runs.steering_files import read_steering
 from jtrace.runtime.atomic import atomic_write
-from jtrace.runtime.locks import Claims, in_use
+from jtrace.runtime.locks import LOCKS, Claims, in_use
+from jtrace.runtime.small_files import read_text
 
-SCHEMA = pa.schema(
-    [
-        ("model", pa.string()),
-        ("revision", pa.string()),
-        ("step", pa.int64()),
-        ("tokens", pa.int64()),
-        ("dataset", pa.string()),
-        ("dimension", pa.string()),
-        ("layer", pa.int32()),
-        ("protocol", pa.string()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-        ("ci_low", pa.float64()),
-        ("ci_high", pa.float64()),
-        ("n", pa.int64()),
-        ("seed", pa.int64()),
-    ]
-)
-STEERING_COLUMNS = tuple(STEERING_SCHEMA.names)
-SOURCE_KEY = b"jtrace.source"
-FINGERPRINT_KEY = b"jtrace.fingerprint"
-CONTENT_KEY = b"jtrace.content"
-WARNINGS_KEY = b"jtrace.warnings"
-RECORD, LOCKS = "run.json", ".locks"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a table was made from: the source's name, and its content, which tables of earlier releases do not tell."""
-
-    source: str
-    content: Content | None
-
-    @property
-    def key(self) -> str:
-        """What the answers of the checkpoint are kept by."""
-        return self.content.key if self.content else self.source
+RECORD = "run.json"
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory that exists and belongs to this configuration; see `jtrace.runs.record.open_run`."""
+    """A run directory that exists and belongs to this configuration; see `jtrace.runs.open_run.open_run`."""
 
     path: Path
 
@@ -86,6 +58,9 @@ class RunDirectory:
 
     def projections_path(self, name: str) -> Path:
         return self.path / "projections" / f"{name}.parquet"
+
+    def scores_path(self, name: str) -> Path:
+        return self.path / "scores" / f"{name}.parquet"
 
     def probes_path(self, name: str) -> Path:
         return self.path / "probes" / f"{name}.safetensors"
@@ -102,15 +77,18 @@ class RunDirectory:
 
     @property
     def identity(self) -> str:
-        """What tells the run from others, wherever it is moved."""
-        return str(self.record()["id"])
+        """Identity of the run, wherever it is moved."""
+        identity = self.record().get("id")
+        if identity is None:
+            raise InputError(f"{self.path / RECORD}: has no id; trace into this run once more")
+        return str(identity)
 
     @property
     def log_path(self) -> Path:
         return self.path / "log.jsonl"
 
     def claims(self) -> Claims:
-        """Which process traces which checkpoint."""
+        """Claims of processes on checkpoints."""
         return Claims(self.path / LOCKS)
 
     def in_use(self) -> AbstractContextManager[None]:
@@ -126,18 +104,16 @@ class RunDirectory:
         return sorted((self.path / "metrics").glob("*.parquet"))
 
     def origin(self, ref: CheckpointRef) -> Origin | None:
-        """What the checkpoint's table was made from; None where there is no table, or none that can be read."""
+        """Origin of the checkpoint's table; None where there is no table, or none that can be read."""
+        origin = made_from(self.table_path(ref))
+        if origin is None or origin.content is None:
+            return origin
         try:
-            about = _read_table(self.table_path(ref)).schema.metadata or {}
-        except (OSError, pa.ArrowException):
-            return None
-        source, content = about.get(SOURCE_KEY, b"").decode(), about.get(CONTENT_KEY)
-        if content is None:
-            return Origin(source, None)
-        found, path = Content.from_json(content.decode()), self.stamp_path(ref)
-        key, _, stamp = path.read_text().partition(" ") if path.is_file() else ("", "", "")
+            key, _, stamp = read_text(self.stamp_path(ref)).partition(" ")
+        except InputError:  # it spares reading, and no more
+            return origin
         # A stamp may be there before the table that it belongs to.
-        return Origin(source, replace(found, stamp=stamp) if key == found.key else found)
+        return replace(origin, content=replace(origin.content, stamp=stamp)) if key == origin.content.key else origin
 
     def is_done(
         self,
@@ -146,7 +122,7 @@ class RunDirectory:
         kinds: Sequence[str] = (MASS_MEAN,),
         probes: bool = False,
     ) -> bool:
-        """Whether the table is there and whole, and with it projections, vectors of these kinds, named activations.
+        """Tell whether the table, projections, vectors of these kinds and named activations are there and whole.
 
         Args:
             probes: whether they belong to it as well.
@@ -154,18 +130,12 @@ class RunDirectory:
         arrays = [self.vectors_path(ref, kind) for kind in kinds]
         arrays += [self.activations_path(ref.name, dataset) for dataset in activations]
         arrays += [self.probes_path(ref.name)] if probes else []
-        there = self.origin(ref) is not None and self.projections_path(ref.name).is_file()
-        return there and all(map(holds_arrays, arrays))
+        has_table = self.origin(ref) is not None and self.projections_path(ref.name).is_file()
+        return has_table and all(map(holds_arrays, arrays))
 
     def is_damaged(self, ref: CheckpointRef) -> bool:
-        """Whether there is a table that cannot be read."""
-        try:
-            _read_table(self.table_path(ref))
-        except FileNotFoundError:
-            return False
-        except (OSError, pa.ArrowException):
-            return True
-        return False
+        """Tell whether there is a table that cannot be read."""
+        return is_damaged(self.table_path(ref))
 
     def check_there(self) -> None:
         """Refuse to write into a directory that has vanished since the run began.
@@ -177,7 +147,7 @@ class RunDirectory:
             raise WriteError(f"{self.path}: the run directory has vanished (no {RECORD}); bring its disk back")
 
     def write_activations(self, ref: CheckpointRef, dataset: str, activations: np.ndarray) -> None:
-        """`activations` [layer, statement, width], in the forward's dtype."""
+        """Write `activations` [layer, statement, width], in the forward's dtype."""
         self.check_there()
         write_arrays(self.activations_path(ref.name, dataset), {"activations": activations})
 
@@ -191,14 +161,14 @@ class RunDirectory:
         if not path.is_file():
             return None
         arrays = read_arrays(path)
-        if arrays is None or "activations" not in arrays:
+        if arrays is None or "activations" not in arrays or arrays["activations"].ndim != 3:
             raise InputError(f"{path}: damaged; delete it and trace its checkpoint again")
         return arrays["activations"]
 
     def write_vectors(
         self, ref: CheckpointRef, vectors: Mapping[str, np.ndarray], how: Mapping[str, Any], kind: str = MASS_MEAN
     ) -> None:
-        """`vectors` [layer, width] per set, and how they were made (JSON values); all kinds before the table."""
+        """Write `vectors` [layer, width] per set, and how they were made (JSON values); all kinds before the table."""
         self.check_there()
         write_arrays(self.vectors_path(ref, kind), vectors, how)
 
@@ -208,7 +178,7 @@ class RunDirectory:
             self.vectors_path(ref, kind).unlink(missing_ok=True)
 
     def write_probes(self, ref: CheckpointRef, probes: Mapping[str, KeptProbes], how: Mapping[str, Any]) -> None:
-        """Probes of each set, and how they were made (JSON values, `layers` among them); before the table."""
+        """Write probes of each set, and how they were made (JSON values, `layers` among them); before the table."""
         self.check_there()
         write_probes(self.probes_path(ref.name), probes, how)
 
@@ -219,7 +189,7 @@ class RunDirectory:
         return read_probes(self.probes_path(name), sets)
 
     def write_baseline(self, digest: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """What all checkpoints of an architecture are held against; `digest` tells of all that decides the arrays."""
+        """Write what all checkpoints of an architecture are held against; `digest` tells of all that decides it."""
         self.check_there()
         write_arrays(self.baseline_path(digest), arrays)
 
@@ -246,32 +216,27 @@ class RunDirectory:
         projections: Sequence[Projection],
         content: Content | None = None,
         warnings: Sequence[str] = (),
+        held_out: Sequence[HeldOut] = (),
     ) -> None:
-        """Published vectors [layer, width] per set, projections, then the table: its presence says that all is done.
+        """Write published vectors [layer, width] per set, projections, scores, then the table, which says all is done.
 
         Args:
             warnings: what a reader of its numbers should know; they stay with the table.
+            held_out: scores of each set's statements, by each protocol.
         """
         # What is written again, for another kind of vector as a rule, replaces the same numbers.
         again = self.table_path(ref).is_file()
-        name = {"model": ref.model, "revision": ref.revision, "step": ref.step, "tokens": ref.tokens}
-        table = pa.Table.from_pylist([name | vars(metric) for metric in metrics], schema=SCHEMA)
-        about_table = {SOURCE_KEY: str(ref.source).encode(), FINGERPRINT_KEY: fingerprint.to_json().encode()}
-        if content is not None:
-            about_table[CONTENT_KEY] = content.to_json().encode()
-        if warnings:
-            about_table[WARNINGS_KEY] = json.dumps(list(warnings)).encode()
         try:
             self.write_vectors(ref, vectors, how)
             write_projections(self.projections_path(ref.name), projections)
+            write_scores(self.scores_path(ref.name), held_out)
             if content is not None:
                 with atomic_write(self.stamp_path(ref)) as aside:
                     aside.write_text(f"{content.key} {content.stamp}")
-            with atomic_write(self.table_path(ref)) as aside:
-                pq.write_table(table.replace_schema_metadata(about_table), aside, write_page_checksum=True)
+            write_metrics(self.table_path(ref), ref, metrics, fingerprint, content, warnings)
         except WriteError:
             if not again:
-                written = [self.projections_path(ref.name), self.probes_path(ref.name)]
+                written = [path(ref.name) for path in (self.projections_path, self.probes_path, self.scores_path)]
                 with suppress(OSError):  # a vanished disk
                     for path in (*written, *(self.vectors_path(ref, kind) for kind in KINDS)):
                         path.unlink(missing_ok=True)
@@ -279,90 +244,57 @@ class RunDirectory:
 
     def read_metrics(self) -> pd.DataFrame:
         """Every checkpoint's table as one; empty, with the right columns, if there is none."""
-        tables = []
-        for file in self.tables():
-            try:
-                table = _read_table(file).replace_schema_metadata(None)
-            except (OSError, pa.ArrowException):
-                raise InputError(f"{file}: damaged; delete it and trace its checkpoint again") from None
-            if table.schema != SCHEMA:
-                raise InputError(f"{file}: not a metrics table (it has other columns); move it elsewhere")
-            tables.append(table)
-        return pa.concat_tables([SCHEMA.empty_table(), *tables]).to_pandas(
-            types_mapper={pa.int64(): pd.Int64Dtype()}.get
-        )
+        return read_metrics(self.tables())
 
     def read_projections(self, name: str) -> pd.DataFrame | None:
         """Points of a checkpoint's statements, see `jtrace.runs.projection_files`; None where there are none."""
         return read_projections(self.projections_path(name))
 
+    def read_scores(self, name: str) -> pd.DataFrame | None:
+        """Held-out scores of a checkpoint's statements; None where there are none, as in an earlier release's run."""
+        return read_scores(self.scores_path(name))
+
     def read_steering(self) -> pd.DataFrame:
-        """Every steering table as one, columns `STEERING_COLUMNS`; empty if there is none.
+        """Every steering table as one, columns `jtrace.runs.steering_files.SCHEMA`; empty if there is none.
 
         Of tables of the same vector and task, made with other settings, the latest counts.
         """
-        tables = []
-        for file in sorted((self.path / "steering").glob("*.parquet")):
-            try:
-                table = pq.read_table(file)
-            except (OSError, pa.ArrowException):
-                raise InputError(f"{file}: damaged; delete it and steer again") from None
-            missing = [column for column in STEERING_COLUMNS if column not in table.column_names]
-            if missing:
-                raise InputError(f"{file}: no steering table (column {missing[0]} is missing); move it elsewhere")
-            time = (table.schema.metadata or {}).get(TIME_KEY, b"").decode()
-            tables.append((time, file.name, table.select(list(STEERING_COLUMNS)).to_pandas()))
-        if not tables:
-            return pd.DataFrame(columns=list(STEERING_COLUMNS))
-        # Rows are in the order of the files' names.
-        by_time = sorted(tables, key=lambda entry: entry[:2])
-        rows = latest([table.assign(file=name) for _, name, table in by_time])
-        return rows.sort_values("file", kind="stable", ignore_index=True).drop(columns="file")
+        return read_steering(self.path / "steering")
 
     def record(self) -> dict[str, Any]:
-        """What run.json says: `config`, `data`, `checkpoints`, `commands`, and `sets` where it is known.
+        """The record in run.json: `config`, `data`, `checkpoints`, `commands`, and `sets` where it is known.
 
         Raises:
             InputError: there is no such folder, or it is no run.
         """
-        record = readable_record(self.path / RECORD)
+        record = read_run_record(self.path / RECORD)
         if record is None:
             raise InputError(f"{self.path}: no run directory (it holds no readable run.json); name one that was traced")
         return record
 
     def audit(self) -> list[str]:
         """Warnings on the weights of the checkpoints traced so far: equal ones, and ones out of place."""
-        traced = []
-        for path in self.tables():
-            table = pq.read_table(path, columns=["model", "revision", "step"])
-            written = (table.schema.metadata or {}).get(FINGERPRINT_KEY)
-            if written is not None:  # a table of an earlier release has none
-                (row,) = table.slice(0, 1).to_pylist()
-                traced.append(
-                    AuditedCheckpoint(path.stem, **row, fingerprint=WeightFingerprint.from_json(written.decode()))
-                )
-        return audit(traced)
+        return audit(read_fingerprints(self.tables()))
 
     def warnings(self) -> list[str]:
-        """What was said of checkpoints while they were traced, each once, with the checkpoints that it is of."""
-        of: dict[str, list[str]] = {}
+        """Warnings on checkpoints from when they were traced, each once, with the checkpoints that it is of."""
+        checkpoints: dict[str, list[str]] = {}
         for path in self.tables():
-            kept = (pq.read_schema(path).metadata or {}).get(WARNINGS_KEY, b"[]")
-            for warning in json.loads(kept):
-                of.setdefault(warning, []).append(path.stem)
-        return [f"{_names(checkpoints)}: {warning}" for warning, checkpoints in of.items()]
+            for warning in read_warnings(path):
+                checkpoints.setdefault(warning, []).append(path.stem)
+        return [f"{_names(names)}: {warning}" for warning, names in checkpoints.items()]
 
     def failures(self) -> Notes:
         """Checkpoints that could not be traced, by name."""
         return self._failures.read()
 
-    def record_failure(self, ref: CheckpointRef, reason: str) -> None:
+    def record_failure(self, ref: CheckpointRef, reason: str, traceback: str = "") -> None:
         """Note why a checkpoint could not be traced, in place of an earlier note on it."""
         self.check_there()
-        self._failures.record(ref, reason)
+        self._failures.record(ref, reason, traceback)
 
     def clear_failures(self, refs: Iterable[CheckpointRef]) -> None:
-        """These checkpoints have been traced after all."""
+        """Remove the notes on checkpoints that have been traced after all."""
         self._failures.clear({ref.name for ref in refs})
 
     @property
@@ -370,23 +302,6 @@ class RunDirectory:
         return Failures(self.path / "failures.jsonl", self.lock("failures"))
 
 
-def readable_record(path: Path) -> dict[str, Any] | None:
-    """What a run.json says; None where there is none, or another kind of file."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {"config": dict, "data": dict, "checkpoints": list, "commands": list}
-        if all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
-            return record
-    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
-        pass
-    return None
-
-
 def _names(checkpoints: Sequence[str]) -> str:
     shown = ", ".join(checkpoints[:3])
     return shown if len(checkpoints) <= 3 else f"{shown} and {len(checkpoints) - 3} more"
-
-
-def _read_table(path: Path) -> pa.Table:
-    """A table whose pages are what was written, where their sums are known."""
-    return pq.read_table(path, page_checksum_verification=True)

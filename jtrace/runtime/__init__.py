@@ -1,1 +1,1 @@
-"""Files, locks, threads, progress and devices: nothing of models."""
+"""Files, locks, threads, progress and devices, without models."""

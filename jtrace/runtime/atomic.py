@@ -1,5 +1,6 @@
-"""Files and folders that are there whole or not at all: written aside, flushed to disk, renamed into place."""
+"""Files and folders that exist complete or not at all: written aside, flushed to disk, renamed into place."""
 
+import glob
 import os
 import re
 import shutil
@@ -17,9 +18,9 @@ ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]*)-(?P<pid>\d+)\.tmp")
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, flushed to disk and renamed to it if the block succeeds, removed if not.
+    """Yields a temporary path beside `path`, flushed to disk and renamed if the block succeeds, removed if it fails.
 
-    The folder is made where it is missing.
+    A missing folder is made.
 
     Raises:
         WriteError: the disk is full, read-only or gone.
@@ -40,11 +41,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path`, which must not exist or be empty, renamed to it if the block succeeds.
+    """Yields a temporary folder, renamed to `path` if the block succeeds; `path` must be absent or empty.
 
     Raises:
         InputError: `path` holds something, or cannot be written.
     """
+    sweep_up_beside(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: exists already; name a new or empty folder")
     aside = _aside(path)
@@ -63,11 +65,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def sweep_up(folder: Path) -> None:
-    """Remove what processes of this machine left aside, below a folder, when they were killed."""
+    """Removes the temporary files that killed processes of this machine left below a folder."""
     for path in folder.rglob(".*.tmp"):
-        match = ASIDE.fullmatch(path.name)
-        if match and match["host"] == _host() and not _runs(int(match["pid"])):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        _remove_if_left(path)
+
+
+def sweep_up_beside(path: Path) -> None:
+    """Removes what killed processes of this machine left of writing one file or folder."""
+    path = Path(os.path.abspath(path))
+    for aside in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        _remove_if_left(aside)
+
+
+def _remove_if_left(aside: Path) -> None:
+    match = ASIDE.fullmatch(aside.name)
+    if match and match["host"] == _host() and not _runs(int(match["pid"])):
+        shutil.rmtree(aside, ignore_errors=True) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
 def _aside(path: Path) -> Path:
@@ -95,7 +108,7 @@ def _flush(file: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """A rename outlasts a power cut only once its folder is on the disk as well."""
+    """Flushes a folder to disk: only then does a rename in it outlast a power cut."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -104,6 +117,6 @@ def _flush_folder(folder: Path) -> None:
 
 
 def cannot_write(path: Path, error: Exception) -> WriteError:
-    """What to say of a file that cannot be written."""
+    """Returns the error that says why a file cannot be written."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
     return WriteError(f"{path}: cannot be written ({reason}); free or choose another disk")

@@ -1,28 +1,29 @@
-"""Bytes that may be held at once, and sizes as people write them."""
+"""Budgets of bytes that may be held at once, and sizes in text."""
 
 import os
 import re
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jtrace.errors import InputError, StoppedError
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?", re.IGNORECASE | re.ASCII)
-# Statements, packing and what else runs need the rest of the memory.
+# Statements, packing and everything else need the rest of the memory.
 MEMORY_SHARE = 0.7
 
 
 @dataclass
 class Budget:
-    """A number of bytes, from which threads take and to which they give back.
+    """A number of bytes that threads take from and give back to.
 
     Attributes:
-        limit: how many may be held at once.
-        stop: set when nobody shall wait any longer.
-        held: how many are held now.
-        peak: the most that were held.
+        limit: the most bytes that may be held at once.
+        stop: event that ends all waiting.
+        held: bytes that are held.
+        peak: the most bytes that were held at once.
     """
 
     limit: int
@@ -32,10 +33,10 @@ class Budget:
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
     def take(self, count: int) -> None:
-        """Wait until so many more bytes may be held. What exceeds the limit by itself waits until nothing is held.
+        """Takes bytes, and waits until they may be held; more than the whole limit waits until nothing is held.
 
         Raises:
-            StoppedError: `stop` was set meanwhile.
+            StoppedError: `stop` was set while waiting.
         """
         with self._changed:
             while self.held and self.held + count > self.limit:
@@ -46,14 +47,23 @@ class Budget:
             self.peak = max(self.peak, self.held)
 
     def give_back(self, count: int) -> None:
-        """Let go of so many bytes."""
+        """Gives bytes back."""
         with self._changed:
             self.held -= count
             self._changed.notify_all()
 
+    @contextmanager
+    def lease(self, count: int) -> Iterator[None]:
+        """Hold so many more bytes within a block, which begins once they may be held (`take`)."""
+        self.take(count)
+        try:
+            yield
+        finally:
+            self.give_back(count)
+
 
 def parse_size(flag: str, text: str) -> int:
-    """Bytes of a size such as `200GB`, `1.5TB`, `64GiB` or `1000`.
+    """Reads a size such as `200GB`, `1.5TB`, `64GiB` or `1000`, and returns bytes.
 
     Raises:
         InputError: anything else, or nothing at all.
@@ -67,7 +77,7 @@ def parse_size(flag: str, text: str) -> int:
 
 
 def bytes_text(count: float | None) -> str:
-    """A size as a person reads it; a question mark where it is not known."""
+    """Writes a size for people; a question mark where it is not known."""
     if count is None:
         return "?"
     for unit in ("B", "kB", "MB", "GB"):
@@ -78,9 +88,9 @@ def bytes_text(count: float | None) -> str:
 
 
 def most_memory() -> int:
-    """Bytes of the host's memory that params may take unless told otherwise."""
+    """Returns the default for the bytes of host memory that params may take."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no such bound, or "max"
-        # What a container or a SLURM job may have.
+        # The bound of a container or a SLURM job.
         memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return int(MEMORY_SHARE * memory)

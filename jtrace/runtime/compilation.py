@@ -1,4 +1,4 @@
-"""Compile once: executables are kept on disk, for later processes of this user on this kind of machine."""
+"""The cache of executables on disk, for later processes of this user on this kind of machine."""
 
 import glob
 import hashlib
@@ -27,15 +27,15 @@ FATAL = 3  # level of absl's log
 
 
 def use_cache() -> Path | None:
-    """Keep compiled programs in `$XDG_CACHE_HOME/jtrace/compiled` (or ~/.cache), a folder for each kind of machine.
+    """Keeps compiled programs in `$XDG_CACHE_HOME/jtrace/compiled` (or ~/.cache), a folder for each kind of machine.
 
-    To be called before the first compilation; touches no device. Cached executables are code, hence a folder that
-    others can write to is not used. JAX's own settings JAX_COMPILATION_CACHE_DIR and JAX_ENABLE_COMPILATION_CACHE
-    take precedence. More than 4 GiB are cut down, what was not used for longest first.
+    Call it before the first compilation; it touches no device. Cached executables are code, so a folder that others
+    can write to is not used. JAX's own settings JAX_COMPILATION_CACHE_DIR and JAX_ENABLE_COMPILATION_CACHE
+    take precedence. A cache of more than 4 GiB is reduced, the programs that were unused for longest first.
 
     Returns:
-        The folder in use; None if there is no cache, because the user says so or, as a line on stderr tells,
-        because the folder cannot be used.
+        The folder in use; None without a cache, because the user chose so or because the folder cannot be used, which
+        a line on stderr says.
     """
     if not jax.config.values["jax_enable_compilation_cache"]:
         return None
@@ -45,9 +45,9 @@ def use_cache() -> Path | None:
     folder = base / "jtrace" / "compiled" / machine_digest()
     try:
         base.mkdir(parents=True, exist_ok=True)
-        for own in (folder.parent.parent, folder.parent, folder):
-            own.mkdir(mode=0o700, exist_ok=True)
-            _check_private(own)
+        for level in (folder.parent.parent, folder.parent, folder):
+            level.mkdir(mode=0o700, exist_ok=True)
+            _check_private(level)
     except OSError as error:
         print(
             f"warning: {error.filename}: {error.strerror}; programs are compiled anew each time "
@@ -66,16 +66,16 @@ def use_cache() -> Path | None:
 
 
 def machine_digest() -> str:
-    """What an executable depends on beyond JAX's own key: instructions and cores of the CPU, versions."""
+    """Digests what an executable depends on beside JAX's key: the CPU's instructions and cores, versions."""
     facts = [jax.__version__, jaxlib.__version__, platform.machine(), platform.processor(), *sorted(_cpu_facts())]
-    # XLA splits loops over the cores that it may use, so sums differ in their last bits between two numbers of them.
+    # XLA splits loops over the cores that it may use, so the last bits of sums depend on their number.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts += [str(cores), os.environ.get("PJRT_NPROC", ""), os.environ.get("NPROC", "")]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def _cpu_facts() -> set[str]:
-    """Model and feature flags of the CPU; nothing where the system does not tell."""
+    """Reads model and feature flags of the CPU; empty where the system does not give them."""
     facts: set[str] = set()
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -86,7 +86,7 @@ def _cpu_facts() -> set[str]:
 
 
 def _check_private(folder: Path) -> None:
-    """Raises OSError unless this user, and nobody else, can write to a folder."""
+    """Raises OSError unless this user, and no other, can write to a folder."""
     status = folder.stat()
     if status.st_uid != os.geteuid():
         raise PermissionError(0, "belongs to another user, who could put code there", str(folder))
@@ -97,7 +97,7 @@ def _check_private(folder: Path) -> None:
 
 
 def _trim(folder: Path, most_bytes: int) -> None:
-    """Remove files, those not read for longest first, until at most `most_bytes` are left.
+    """Removes files, those not read for longest first, until at most `most_bytes` are left.
 
     JAX's own bound (jax_compilation_cache_max_size) is not used: it locks the folder and looks at every file for each
     program, and a process killed while writing makes all later writes fail.
@@ -118,24 +118,24 @@ def _trim(folder: Path, most_bytes: int) -> None:
 
 
 def _mending(folder: Path, show: Callable[..., None]) -> Callable[..., None]:
-    """Show warnings as `show` does, save those of the cache.
+    """Wraps `show`, which shows warnings, for those of the cache.
 
-    A damaged program is removed, so that JAX, which compiles it anew but never writes over a file, keeps it whole;
-    of programs that could not be written the first alone is told.
+    A damaged program is removed: JAX compiles it again, but never overwrites a file. Of programs that could not be
+    written, only the first is reported.
     """
-    told = False
+    reported = False
 
     def shown(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
-        nonlocal told
+        nonlocal reported
         if damaged := DAMAGED.match(str(message)):
             for path in folder.glob(f"{glob.escape(damaged['program'])}-*"):
                 with suppress(OSError):
                     path.unlink()
         elif unwritten := UNWRITTEN.match(str(message)):
-            if not told:
+            if not reported:
                 reason = " ".join(unwritten["reason"].split())
                 print(f"warning: compiled programs cannot be kept in {folder} ({reason})", file=sys.stderr)
-            told = True
+            reported = True
         else:
             show(message, category, filename, lineno, *rest)
 
@@ -143,11 +143,11 @@ def _mending(folder: Path, show: Callable[..., None]) -> Callable[..., None]:
 
 
 def _quieten_loader() -> None:
-    """Keep XLA's CPU loader from reporting two errors for each program that it loads.
+    """Keeps XLA's CPU loader from reporting two errors for each program that it loads.
 
     On a CPU with AVX-512 XLA compiles with the tuning preferences +prefer-no-gather and +prefer-no-scatter, and its
     loader calls them features that the machine lacks (openxla/xla#44565). Real differences are in the digest. Other
-    faults of this library come as exceptions or are fatal, which is still told; GPU plugins have a log of their own.
+    faults of this library are exceptions or fatal, and fatal ones are still logged; GPU plugins have their own log.
     """
     if "JAX_LOGGING_LEVEL" in os.environ or os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":  # asked for; JAX sets "1"
         return

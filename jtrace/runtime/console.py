@@ -1,4 +1,4 @@
-"""Standard output and error of a command: nothing that is printed can cost finished work."""
+"""Standard output and error of a command, made so that a failed print cannot lose finished work."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from typing import TextIO
 
 
 class _Dropping(io.TextIOWrapper):
-    """A stream that, once it cannot be written, drops what it is given: its reader has gone, or its disk is full."""
+    """A stream that drops its text once it cannot be written, as its reader has gone or its disk is full."""
 
     def write(self, text: str) -> int:
         try:
@@ -23,15 +23,15 @@ class _Dropping(io.TextIOWrapper):
             self._drop()
 
     def _drop(self) -> None:
-        # The descriptor itself, so that what is left in buffers goes there as well, at the interpreter's end at last.
+        # The descriptor itself is replaced, so that text in buffers is dropped too, at the interpreter's end at last.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
 
 
 def speak_without_fail() -> None:
-    """Let standard output and error drop what cannot be written, and escape what their encoding does not have."""
-    # A descriptor that was closed for us would be the next file's, and whoever prints would write into that.
+    """Makes standard output and error drop text that cannot be written, and escape what their encoding lacks."""
+    # A standard descriptor that the caller closed would be given to the next file, and prints would go into that.
     while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(free)
@@ -39,7 +39,7 @@ def speak_without_fail() -> None:
 
 
 def _without_fail(stream: TextIO | None, descriptor: int) -> TextIO:
-    """The stream anew; None is one that was closed."""
+    """Makes a stream again; None stands for a closed one."""
     return _Dropping(
         io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
         encoding=stream.encoding if stream else "utf-8",

@@ -1,4 +1,4 @@
-"""Several processes as one command, on top of jax.distributed: who takes part, who does what, who waits for whom."""
+"""Several processes as one command, by jax.distributed: joining, shares of work, waiting and leaving."""
 
 import atexit
 import os
@@ -17,7 +17,7 @@ from jtrace.errors import InputError
 from jtrace.runtime.prefetch import waited_for
 
 CONNECT_SECONDS = 300
-# JAX aborts a process that cannot connect; this much earlier than that it is told in one line.
+# JAX aborts a process that cannot connect; this many seconds earlier, jtrace says so in one line.
 EARLIER_SECONDS = 60
 # Shares of a sweep may end days apart.
 LONGEST_SECONDS = 14 * 24 * 3600
@@ -35,18 +35,18 @@ def initialize(
     one_mesh: bool = False,
     timeout_s: float = CONNECT_SECONDS,
 ) -> None:
-    """Join the other processes of this command; to be called before anything asks JAX for its devices.
+    """Joins the other processes of this command; call it before anything asks JAX for devices.
 
     Args:
-        coordinator: host:port of process 0. With the two others None, all is found where SLURM (srun), Open MPI or a
-            TPU pod started the processes.
-        processes: how many there are.
-        process: which one this is, from 0.
-        one_mesh: whether they will run programs together.
-        timeout_s: seconds within which all processes have to come.
+        coordinator: host:port of process 0. If all three are None, they are detected where SLURM (srun), Open MPI or
+            a TPU pod started the processes.
+        processes: number of processes.
+        process: number of this one, from 0.
+        one_mesh: whether the processes will run programs together.
+        timeout_s: seconds within which all processes have to join.
 
     Raises:
-        InputError: there is nothing to find, the three do not go together, or not all processes came in time.
+        InputError: nothing is detected, the three do not fit together, or not all processes joined in time.
     """
     given = (coordinator, processes, process)
     if coordinator is not None and not _has_port(coordinator):
@@ -59,7 +59,7 @@ def initialize(
         raise InputError(f"--process={process}: not one of {processes}; they are numbered from 0 to {processes - 1}")
     if coordinator is not None and process == 0:
         _check_port(coordinator)
-    # JAX would take SIGTERM for itself, see cli.run.
+    # JAX would handle SIGTERM by itself, see cli.run.
     jax.config.update("jax_enable_preemption_service", False)
     failed: list[Exception] = []
 
@@ -92,24 +92,24 @@ def initialize(
                 "give --coordinator=host:port, --processes=N and --process=I"
             )
         raise InputError(f"--distributed: cannot begin at {where}: {' '.join(str(failed[0]).split())}")
-    # Whatever ends this process, the others are not waited for.
+    # However this process ends, it does not wait for the others.
     atexit.register(leave, 1)
     if one_mesh and jax.process_count() > 1:
-        # On GPUs a program of several processes is compiled by all of them together: one that found it in its cache
-        # would leave the others waiting forever, and only process 0 writes.
+        # On GPUs all processes compile a common program together: one that had it in its cache would leave the others
+        # waiting forever, and only process 0 writes the cache.
         jax.config.update("jax_enable_compilation_cache", False)
-        # Connections between devices have to be made within seconds of each other, so now.
+        # Devices have to connect within seconds of each other, so they do it here.
         wait_for_all("start")
         all_agree(True)
 
 
 def share(items: Sequence[T], process: int, count: int) -> list[T]:
-    """Every `count`-th item, from number `process` on: checkpoints near in training, and in size, are spread evenly."""
+    """Returns every `count`-th item from `process` on, which spreads neighbouring checkpoints evenly."""
     return list(items[process::count])
 
 
 def all_agree(ok: bool) -> bool:
-    """Whether `ok` is true in every process; all have to ask."""
+    """Returns whether `ok` is true in every process; all processes have to call it."""
     if not _several():
         return ok
     wait_for_all("agree")
@@ -117,7 +117,7 @@ def all_agree(ok: bool) -> bool:
 
 
 def from_first(flags: np.ndarray) -> np.ndarray:
-    """Process 0's `flags` [n], bool; all processes have to ask, with equally many."""
+    """Returns process 0's `flags` [n], bool; all processes have to call it, with the same n."""
     if not _several():
         return flags
     wait_for_all("first")
@@ -125,19 +125,20 @@ def from_first(flags: np.ndarray) -> np.ndarray:
 
 
 def wait_for_all(name: str) -> None:
-    """Wait until every process is at the point of this name, for days if need be; a signal ends the wait."""
+    """Waits, for days if need be, until every process has reached the point of this name; a signal ends the wait."""
     if _several():
         barrier = multihost.get_barrier_sync_fn()
         waited_for(lambda: barrier(key=name, timeout_ms=LONGEST_SECONDS * 1000), f"wait for all: {name}")
 
 
 def leave(status: int) -> None:
-    """End with `status` where the other processes do not end as well within seconds; they are told by JAX."""
+    """Ends the process with `status` unless the others end too within seconds; JAX informs them."""
     if not jax.distributed.is_initialized():
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    if any(thread.name == CONNECTING for thread in threading.enumerate()):  # in vain: there is nobody to leave
+    # A process whose connecting failed has no others to inform.
+    if any(thread.name == CONNECTING for thread in threading.enumerate()):
         os._exit(status)
     leaving = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     leaving.start()
@@ -152,7 +153,7 @@ def _has_port(coordinator: str) -> bool:
 
 
 def _check_port(coordinator: str) -> None:
-    """Refuse a port that is taken, in which case jaxlib 0.10.1 crashes now and then."""
+    """Refuses a port that is taken, on which jaxlib 0.10.1 sometimes crashes."""
     try:
         socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
     except OSError as error:
@@ -162,5 +163,5 @@ def _check_port(coordinator: str) -> None:
 
 
 def _several() -> bool:
-    # Not asked of devices where there is no need: a command that uses none does not begin to.
+    # Devices are not asked first: a command that needs none must not start them.
     return jax.distributed.is_initialized() and jax.process_count() > 1

@@ -1,4 +1,4 @@
-"""Which process does what: locks on files, which the system lets go of when their holder ends, however it ends."""
+"""Locks on files, by which processes share out work; the system releases them when their holder ends in any way."""
 
 import errno
 import fcntl
@@ -12,19 +12,20 @@ from typing import IO
 
 from jtrace.runtime.atomic import cannot_write
 
+LOCKS = ".locks"  # folder of a run directory's locks
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclass
 class Claims:
-    """Names that this process has claimed in a folder; no other process, or other `Claims`, has them meanwhile.
+    """Names that this process has claimed in a folder; no other process, and no other `Claims`, has them.
 
-    Where the file system does not know locks, every claim is granted: files are written whole all the same, but work
-    may be done twice. That is said once, on stderr.
+    On a file system without locks every claim is granted. Files are complete all the same, but work may be done twice;
+    one line on stderr says so.
 
     Attributes:
-        folder: made when the first name is claimed.
-        locking: whether the file system knows locks, as far as is known.
+        folder: folder of the locks, made with the first claim.
+        locking: whether the file system has locks, as far as is known.
     """
 
     folder: Path
@@ -32,7 +33,7 @@ class Claims:
     _held: dict[str, int] = field(default_factory=dict)
 
     def take(self, name: str) -> bool:
-        """Claim a name; False if another process has it.
+        """Claims a name; returns False if another process has it.
 
         Raises:
             WriteError: the folder cannot be written.
@@ -49,7 +50,7 @@ class Claims:
                 except BlockingIOError:
                     os.close(opened)
                     return False
-                # Its last holder may have removed the file between our opening and locking it.
+                # The last holder may have removed the file after it was opened here and before it was locked.
                 if _is_at(opened, path):
                     self._held[name] = opened
                     return True
@@ -63,21 +64,21 @@ class Claims:
             return True
 
     def release(self, name: str) -> None:
-        """Let go of a name."""
+        """Releases a name."""
         if (opened := self._held.pop(name, None)) is not None:
             with suppress(OSError):  # a vanished disk
                 (self.folder / f"{name}.lock").unlink(missing_ok=True)
             os.close(opened)
 
     def release_all(self) -> None:
-        """Let go of every name."""
+        """Releases every name."""
         for name in list(self._held):
             self.release(name)
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block with this file, which is made and stays.
+    """Waits until no other process is in an `alone` block with this file, which is made and left in place.
 
     Raises:
         WriteError: the file cannot be made.
@@ -90,7 +91,7 @@ def alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def in_use(path: Path) -> Iterator[None]:
-    """Say by a file, which is made and stays, that this process uses something; several may at once."""
+    """Marks by a file, which is made and left in place, that this process uses something; several may do so at once."""
     with _opened(path) as file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -98,7 +99,7 @@ def in_use(path: Path) -> Iterator[None]:
 
 
 def is_used(path: Path) -> bool:
-    """Whether a process is in an `in_use` block with this file."""
+    """Returns whether a process is in an `in_use` block with this file."""
     with _opened(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,7 +112,7 @@ def is_used(path: Path) -> bool:
 
 def _opened(path: Path) -> IO[str]:
     try:
-        return path.open("a+")  # to read as well: NFS asks that of shared locks
+        return path.open("a+")  # opened to read as well, which NFS requires for shared locks
     except OSError as error:
         raise cannot_write(path, error) from None
 

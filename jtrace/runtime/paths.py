@@ -1,4 +1,4 @@
-"""Paths that a person names: what exists is taken as it is, whatever characters its name holds."""
+"""Paths in flags: an existing path is taken literally, whatever characters it holds."""
 
 import glob
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def matching(pattern: str) -> list[str]:
-    """What a glob names, in no order; folders at its beginning that exist are literal, brackets and all."""
+    """Returns the paths of a glob, in no order; existing folders at its beginning are literal, brackets included."""
     if os.path.exists(pattern):
         return [pattern]
     literal, *rest = Path(pattern).parts
@@ -18,12 +18,12 @@ def matching(pattern: str) -> list[str]:
 
 
 def whole(parts: Sequence[str]) -> list[str]:
-    """The values of a flag that commas separate, where those that are pieces of an existing path are one again."""
-    found, at = [], 0
+    """Joins again those of a flag's comma-separated values that are pieces of one existing path."""
+    values, at = [], 0
     while at < len(parts):
         ends = range(len(parts), at + 1, -1)
-        # Flags are stripped of the blanks around their commas.
+        # absl strips blanks around the commas of a flag.
         longer = [(end, glue.join(parts[at:end])) for end in ends for glue in (",", ", ")]
         at, value = next(((end, path) for end, path in longer if os.path.exists(path)), (at + 1, parts[at]))
-        found.append(value)
-    return found
+        values.append(value)
+    return values

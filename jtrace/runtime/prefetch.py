@@ -1,4 +1,4 @@
-"""Work in a thread of its own: an iterator that runs ahead of its reader, a wait that a signal can end."""
+"""Work in threads: an iterator that runs ahead of its reader, and a wait that a signal can end."""
 
 import queue
 import threading
@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 T = TypeVar("T")
-LONGEST_WAIT = 3.0  # seconds, for a thread to notice that it shall end
-POLL = 0.2  # seconds, for a reader to notice
+LONGEST_WAIT = 3.0  # seconds within which a thread notices that it should end
+POLL = 0.2  # seconds within which a reader notices it
 
 
 class Ahead(threading.Thread):
@@ -16,17 +16,17 @@ class Ahead(threading.Thread):
 
 
 class PrefetchIterator(Generic[T]):
-    """Makes items ahead of whoever takes them: at most `ahead` that are not taken yet, the one being made included.
+    """An iterator whose items a thread makes ahead of the reader, at most `ahead`, the one being made included.
 
-    An exception of the items' own iterator reaches the reader after the items before it. To be used as a context
-    manager: leaving it sets `stop`, which the items' iterator has to heed, and waits for the thread to end.
+    An exception of the items' iterator reaches the reader after the items before it. Use it as a context manager:
+    leaving it sets `stop`, which the items' iterator has to check, and waits for the thread to end.
     """
 
     def __init__(self, items: Iterable[T], ahead: int, stop: threading.Event, name: str) -> None:
         self._items, self._stop = items, stop
         self._slots = threading.Semaphore(ahead)
         self._made: queue.SimpleQueue[tuple[bool, T | BaseException | None]] = queue.SimpleQueue()
-        # A daemon: an answer that a server holds back must not hold back the end of the process.
+        # A daemon: a server that does not answer must not keep the process from ending.
         self._thread = Ahead(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -41,13 +41,13 @@ class PrefetchIterator(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         while True:
             try:
-                there, made = self._made.get(timeout=POLL)
+                is_item, made = self._made.get(timeout=POLL)
             except queue.Empty:
                 if self._stop.is_set():
                     return
                 continue
             self._slots.release()
-            if there:
+            if is_item:
                 yield made  # type: ignore[misc]
             elif isinstance(made, BaseException):
                 raise made
@@ -64,20 +64,20 @@ class PrefetchIterator(Generic[T]):
                 self._made.put((True, next(items)))
         except StopIteration:
             pass
-        except BaseException as error:  # the reader's to handle
+        except BaseException as error:  # for the reader to handle
             self._made.put((False, error))
             return
         self._made.put((False, None))
 
 
 def waited_for(call: Callable[[], None], name: str) -> None:
-    """Return when `call` has, or raise what it raises; a signal ends the wait, as it would not in C++ code."""
+    """Runs `call` in a thread and waits for it, so that a signal can end the wait even where `call` is in C++ code."""
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
             call()
-        except BaseException as error:  # the waiting thread's to handle
+        except BaseException as error:  # for the waiting thread to handle
             failed.append(error)
 
     thread = Ahead(target=run, name=name, daemon=True)

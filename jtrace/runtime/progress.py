@@ -1,4 +1,4 @@
-"""How far work has got: bars on a terminal, elsewhere a line a minute that tells of all of them."""
+"""Progress of work: bars on a terminal, elsewhere a line a minute about all of them."""
 
 import io
 import sys
@@ -19,16 +19,16 @@ class _Nowhere(io.TextIOBase):
 
 
 class Bar(tqdm):
-    """A bar that goes when it is done. Where standard error is no terminal it is counted and not drawn.
+    """A bar that disappears when done. Where standard error is no terminal, it counts without being drawn.
 
     Attributes:
-        at_work: those that are not drawn, by identity, outer ones first.
+        at_work: unfinished bars that are not drawn, by identity, outer ones first.
     """
 
     at_work: ClassVar[dict[int, "Bar"]] = {}
 
     def __init__(self, iterable: Iterable[Any] | None = None, desc: str | None = None, **options: Any) -> None:
-        """As tqdm's; without a label nothing is shown."""
+        """Takes the arguments of tqdm; without a label nothing is shown."""
         undrawn: dict[str, Any] = {} if sys.stderr.isatty() else {"file": _Nowhere(), "bar_format": LINE}
         super().__init__(iterable, desc, **{"leave": False, "disable": desc is None} | undrawn | options)
         if undrawn and desc is not None:
@@ -40,8 +40,8 @@ class Bar(tqdm):
 
 
 @contextmanager
-def told(seconds: float = LINE_SECONDS) -> Iterator[None]:
-    """While the block runs, say on standard error every so often how far the bars are that are not drawn."""
+def progress_lines(seconds: float = LINE_SECONDS) -> Iterator[None]:
+    """Prints, while the block runs, a line on standard error at intervals about the bars that are not drawn."""
     done = threading.Event()
 
     def tell() -> None:

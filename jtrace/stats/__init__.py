@@ -1,1 +1,1 @@
-"""Statistics of arrays that know of no model."""
+"""Statistics of arrays: no models, no files."""

@@ -1,6 +1,6 @@
-"""Cluster bootstrap: draws of whole groups, and intervals of what was estimated under them.
+"""Cluster bootstrap: draws of whole groups, and intervals of estimates under those draws.
 
-Rows of a group tell of each other, so groups are drawn whole (Efron 1979; Davison and Hinkley 1997, ch. 3.8).
+Rows of a group are not independent, so groups are drawn whole (Efron 1979; Davison and Hinkley 1997, ch. 3.8).
 Differences of two metrics are paired by computing both under the same draws.
 
 Percentiles of few groups are too narrow: their distance from the estimate is stretched by t/1.96 · √(G / (G − 1)), with
@@ -14,31 +14,30 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
-from scipy.stats import norm, t
+from scipy.stats import t
 
-LEVEL = 0.95
-# Half the width of such an interval in standard errors, rounded as it was in all tables so far.
-Z95 = 1.96
-# Of accuracies, AUROCs and rates.
+from jtrace.stats.quantiles import LEVEL, normal_point
+
+# Limits of accuracies, AUROCs and rates.
 SHARE = (0.0, 1.0)
 # Estimates that differ by no more than float32's rounding do not vary.
 ROUNDING = 1e-6
 
 
 def group_draws(groups: Int[np.ndarray, " N"], draws: int, seed: int) -> Float[np.ndarray, "B G"]:
-    """How often each group is in each of B bootstrap samples of G groups, float32; groups in ascending order."""
+    """Draws B bootstrap samples of G groups: how many times each has each group, float32, groups ascending."""
     count = len(np.unique(groups))
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), draws).astype(np.float32)
 
 
 def row_weights(groups: Int[np.ndarray, " N"], draws: int, seed: int) -> Float[Array, "B N"]:
-    """How often each row is in each bootstrap sample, that is how often `group_draws` has its group."""
+    """Draws bootstrap samples of groups: the number of times that each sample of `group_draws` has each row's group."""
     _, members = np.unique(groups, return_inverse=True)
     return jnp.asarray(group_draws(groups, draws, seed)[:, members])
 
 
 class Variance(NamedTuple):
-    """Of an estimate, from a source that the groups do not show, and how many degrees of freedom it is known with."""
+    """Variance of an estimate from a source other than the groups, and the degrees of freedom it is known with."""
 
     size: float
     freedom: int
@@ -48,24 +47,24 @@ NOTHING = Variance(0.0, 1)
 
 
 def effective_groups(sizes: ArrayLike) -> float:
-    """How many groups of one size would say as much: (Σ n)² / Σ n² (Kish 1965), at most as many as there are.
+    """Returns the number of equal groups that are worth as much: (Σ n)² / Σ n² (Kish 1965), at most their number.
 
     Args:
-        sizes: rows, or their weight, of each group.
+        sizes: number of rows of each group, or their weight.
     """
     n = np.asarray(sizes, np.float64)
     return float(n.sum() ** 2 / np.square(n).sum()) if n.any() else 0.0
 
 
 def stretch(groups: float | int, freedom: float | None = None) -> float:
-    """How much wider than normal percentiles of a bootstrap an interval of so many effective groups has to be.
+    """Returns the factor by which an interval of few effective groups is wider than percentiles of a bootstrap.
 
     Args:
         groups: two or more.
-        freedom: of Student's t; one less than groups unless told.
+        freedom: degrees of freedom of Student's t; by default one less than groups.
     """
     quantile = t.ppf((1 + LEVEL) / 2, groups - 1 if freedom is None else freedom)
-    return float(quantile / norm.ppf((1 + LEVEL) / 2) * np.sqrt(groups / (groups - 1)))
+    return float(quantile / normal_point() * np.sqrt(groups / (groups - 1)))
 
 
 def interval(
@@ -75,20 +74,20 @@ def interval(
     limits: tuple[float, float] = SHARE,
     added: Variance = NOTHING,
 ) -> tuple[float, float] | None:
-    """95 % interval of a metric: bootstrap percentiles, stretched for few groups.
+    """Computes the 95 % interval of a metric: bootstrap percentiles, stretched for few groups.
 
-    Where all groups are right (or all wrong) no draw differs, which does not mean that the value is certain: the other
-    end is then the exact binomial bound for G of G groups, 0.025^(1/G) (Clopper and Pearson 1934).
+    Where all groups are right (or all wrong), no draw differs, yet the value is not certain: the other end is then the
+    exact binomial bound for G of G groups, 0.025^(1/G) (Clopper and Pearson 1934).
 
     Args:
-        estimates: under bootstrap weights, [B]; those that are not finite are left out.
-        value: the estimate itself.
-        groups: the effective number.
-        limits: of what the metric can be.
-        added: what the estimate varies by beside the groups.
+        estimates: estimates under bootstrap weights, [B]; those that are not finite are left out.
+        value: the estimate on all rows.
+        groups: effective number of groups.
+        limits: the least and the largest value of the metric.
+        added: further variance of the estimate, from a source other than the groups.
 
     Returns:
-        None where fewer than two groups, or no finite estimate, say nothing.
+        The two ends; None for fewer than two groups or no finite estimate.
     """
     draws = _finite(estimates)
     if groups < 2 or not len(draws):
@@ -102,16 +101,17 @@ def interval(
 def difference_interval(
     estimates: ArrayLike, value: float, groups: float | int, added: Variance = NOTHING
 ) -> tuple[float, float] | None:
-    """95 % interval of a difference of two accuracies, AUROCs or rates under the same weights, as `interval` has it.
+    """Computes the 95 % interval of a difference of two accuracies, AUROCs or rates under the same weights.
 
-    Where no draw differs, as of two that are alike in every group, the binomial bound stands in.
+    It is that of `interval`, but where no draw differs, as with two that are equal in every group, the ends are a
+    binomial bound away from the percentiles.
 
     Args:
         estimates: differences under bootstrap weights, [B]; those that are not finite are left out.
-        value, groups, added: as of `interval`.
+        value, groups, added: as in `interval`.
 
     Returns:
-        None where fewer than two groups, or no finite estimate, say nothing.
+        The two ends; None for fewer than two groups or no finite estimate.
     """
     draws = _finite(estimates)
     if groups < 2 or not len(draws):
@@ -122,8 +122,8 @@ def difference_interval(
 
 
 def _finite(estimates: ArrayLike) -> np.ndarray:
-    found = np.asarray(estimates, np.float64)
-    return found[np.isfinite(found)]
+    values = np.asarray(estimates, np.float64)
+    return values[np.isfinite(values)]
 
 
 def _percentiles(draws: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def _do_not_vary(draws: np.ndarray) -> bool:
 
 
 def _stretched(draws: np.ndarray, value: float, groups: float | int, added: Variance) -> tuple[float, float]:
-    """Percentiles for the sum of two variances, the groups' and the added one; t as Welch and Satterthwaite have it."""
+    """Widens percentiles to the sum of the groups' and the added variance; t by Welch and Satterthwaite."""
     of_groups = draws.var() * groups / (groups - 1)
     both = of_groups + added.size
     if both <= ROUNDING**2:
@@ -149,5 +149,5 @@ def _stretched(draws: np.ndarray, value: float, groups: float | int, added: Vari
 
 
 def _all_alike(groups: float | int) -> float:
-    """The least probability under which all groups are alike in (1 − LEVEL) / 2 of cases."""
+    """Returns the probability of a right group at which all groups are right in (1 − LEVEL) / 2 of cases."""
     return ((1 - LEVEL) / 2) ** (1 / groups)

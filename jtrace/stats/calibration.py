@@ -1,7 +1,7 @@
-"""Calibration of held-out probabilities: their expected error, and how much of it is noise.
+"""Calibration of held-out probabilities: their expected error, and the share of it that is noise.
 
-The error of a calibrated probe is not 0, as bins of few rows deviate by chance. That chance deviation is what bootstrap
-draws of whole groups do to the gap of each bin, so that rows of a group may depend on each other in any way.
+The error of a calibrated probe is not 0, as bins of few rows deviate by chance. That chance is measured by what
+bootstrap draws of whole groups do to the gap of each bin, so rows of a group may depend on each other in any way.
 Axes: R repeats of the cross-validation, N rows, B weightings (the first are ones), K bins.
 """
 
@@ -14,19 +14,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jtrace.kernels.gram import HIGHEST
-from jtrace.stats.bootstrap import LEVEL, stretch
+from jtrace.stats.bootstrap import stretch
+from jtrace.stats.quantiles import LEVEL
 
 
 class Calibration(NamedTuple):
     """Expected calibration error of held-out probabilities.
 
     Attributes:
-        error: Σ over bins of |share of label 1 − mean probability| · share of rows (Naeini et al. 2015, eq. 3); it
-            counts noise.
-        ci_low, ci_high: the error ± the 95th percentile of noise. By the triangle inequality they hold the error that
-            infinitely many groups would show in at least 95 % of cases; from 0 on where the probe may be calibrated.
+        error: Σ over bins of |share of label 1 − mean probability| · share of rows (Naeini et al. 2015, eq. 3),
+            noise included.
+        ci_low, ci_high: the error ± the 95th percentile of noise. By the triangle inequality, in at least 95 % of
+            cases they hold the error of infinitely many groups. `ci_low` is 0 where the probe may be calibrated.
         excess: the error less its mean for calibrated probabilities.
-        p: how often calibrated probabilities have so large an error.
+        p: probability of an error at least that large for calibrated probabilities.
     """
 
     error: float
@@ -40,9 +41,9 @@ class Calibration(NamedTuple):
 def calibration_gaps(
     scores: Float[Array, "R N"], labels: Float[Array, " N"], weights: Float[Array, "B N"], bins: int = 10
 ) -> Float[Array, "B K"]:
-    """Share of rows with label 1 less sum of probabilities, of each bin, over all rows.
+    """Computes each bin's rows with label 1 less its sum of probabilities, as a share of all rows.
 
-    Bins of the probability of label 1 are uniform, each with its upper end.
+    Bins of the probability of label 1 are of equal width, each with its upper end.
 
     Args:
         scores: log-odds of label 1.
@@ -54,14 +55,14 @@ def calibration_gaps(
 
 
 def calibration(gaps: Float[np.ndarray, "B K"], groups: float | int) -> Calibration | None:
-    """Error, interval, excess and p-value.
+    """Computes the calibration error with its interval, excess and p-value.
 
     Args:
-        gaps: of `calibration_gaps`.
-        groups: the effective number.
+        gaps: result of `calibration_gaps`.
+        groups: effective number of groups.
 
     Returns:
-        None where fewer than two groups say nothing.
+        None for fewer than two groups.
     """
     if groups < 2:
         return None

@@ -1,19 +1,20 @@
-"""What goes together: correlations of two curves, float arrays [T] and [T], with intervals where those can be given."""
+"""Correlations of two curves, float arrays [T] and [T], with intervals where those can be given."""
 
 from dataclasses import dataclass
 from math import nan
-from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import rankdata
 
-# Fisher's z has the variance 1 / (n − 3), n being the number of effective pairs.
+from jtrace.stats.quantiles import NORMAL_95
+
+# Fisher's z has the variance 1 / (n − 3), with n the number of effective pairs.
 FEWEST_PAIRS = 4
 FEWEST_FOR_AN_INTERVAL = 6
-# A course in time is one that noise has with no more than this chance.
+# A curve has a trend if noise would show as clear a one with at most this probability.
 LEVEL_OF_A_COURSE = 0.05
 MOST_PERSISTENT = 0.99
-# Differences that differ by less than this share of the curve's range are those of a straight line.
+# If differences vary by less than this share of the curve's range, the curve is a straight line.
 ROUNDING = 1e-9
 
 
@@ -21,13 +22,13 @@ ROUNDING = 1e-9
 class Correlation:
     """A correlation r over `n` pairs, with its 95 % interval; NaN where the pairs allow none.
 
-    Values of curves are no independent pairs, so the interval is given only
+    Values of a curve are not independent, so the interval
 
-    - where neither side has a course over the pairs' order (a quadratic trend, p ≤ `LEVEL_OF_A_COURSE`): two curves
-      that both rise, or both jump at their start, always correlate;
-    - over the effective number of pairs, n (1 − ab) / (1 + ab) with a, b the two autocorrelations at lag 1, their bias
-      taken off, at most n (Bartlett 1935; Kendall 1954), of which `FEWEST_PAIRS` are needed;
-    - as wide as it has to be to hold with and without the pair that pulls hardest.
+    - is given only where neither curve has a quadratic trend over the pairs' order (p ≤ `LEVEL_OF_A_COURSE`): two
+      curves that both rise, or both jump at their start, always correlate;
+    - is for the effective number of pairs, n (1 − ab) / (1 + ab), at most n, where a and b are the autocorrelations at
+      lag 1, corrected for bias (Bartlett 1935; Kendall 1954); `FEWEST_PAIRS` of them are needed;
+    - is wide enough to hold with and without the pair of most influence.
     """
 
     r: float
@@ -37,22 +38,22 @@ class Correlation:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> Correlation | None:
-    """Pearson's r, with an interval of Fisher's z; None for fewer than `FEWEST_PAIRS`, or where a side never varies."""
+    """Computes Pearson's r with an interval by Fisher's z; None below `FEWEST_PAIRS`, or if a side never varies."""
     return _correlation(x, y, 0.0)
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> Correlation | None:
-    """Pearson's r of the ranks, ties sharing theirs; z has the variance (1 + r²/2) / (n − 3) (Bonett and Wright 2000).
+    """Computes Pearson's r of ranks, ties averaged; z has the variance (1 + r²/2) / (n − 3) (Bonett and Wright 2000).
 
-    None where `pearson` is.
+    None where `pearson` is None.
     """
     return _correlation(rankdata(x), rankdata(y), 0.5)
 
 
 def of_changes(x: np.ndarray, y: np.ndarray) -> Correlation | None:
-    """Pearson's r of the differences between neighbours: two curves that rise always correlate, their steps need not.
+    """Computes Pearson's r of differences between neighbours: rising curves always correlate, their steps need not.
 
-    `n` counts the differences. None where these are fewer than `FEWEST_PAIRS`, or a curve is a straight line.
+    `n` counts the differences. None for fewer than `FEWEST_PAIRS`, or where a curve is a straight line.
     """
     dx, dy = np.diff(x), np.diff(y)
     if any(np.ptp(d) <= ROUNDING * np.ptp(values) for d, values in ((dx, x), (dy, y)) if len(d)):
@@ -76,16 +77,16 @@ def _correlated(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _deviations(x: np.ndarray) -> np.ndarray:
-    """Brought to one size: squares of tiny deviations would vanish."""
+    """Returns deviations from the mean, scaled to at most 1: squares of tiny ones would vanish."""
     deviations = x - x.mean()
     return deviations / np.abs(deviations).max()
 
 
 def _interval(x: np.ndarray, y: np.ndarray, of_ranks: float) -> tuple[float, float]:
-    """Args: of_ranks: what r² adds to the variance of z."""
+    """Computes the interval by Fisher's z; `of_ranks` is the factor of r² in the variance of z."""
     shared = _autocorrelation(x) * _autocorrelation(y)
     effective = len(x) * min((1 - shared) / (1 + shared), 1.0)
-    # The pair that pulls hardest.
+    # Without the pair of most influence.
     less = [np.delete(side, np.argmax(np.abs(_deviations(x) * _deviations(y)))) for side in (x, y)]
     if (
         len(x) < FEWEST_FOR_AN_INTERVAL
@@ -95,21 +96,21 @@ def _interval(x: np.ndarray, y: np.ndarray, of_ranks: float) -> tuple[float, flo
     ):
         return nan, nan
     r = np.array([_correlated(x, y), _correlated(*less)])
-    half = NormalDist().inv_cdf(0.975) * np.sqrt((1 + of_ranks * r**2) / (effective - 3))
+    half = NORMAL_95 * np.sqrt((1 + of_ranks * r**2) / (effective - 3))
     with np.errstate(divide="ignore"):  # a perfect correlation has an interval without width
         z = np.arctanh(r)
     return float(np.tanh(np.min(z - half))), float(np.tanh(np.max(z + half)))
 
 
 def _autocorrelation(x: np.ndarray) -> float:
-    """At lag 1; its mean is (1 + 3ρ) / n below ρ (Kendall 1954)."""
+    """Estimates the autocorrelation ρ at lag 1, corrected for its bias −(1 + 3ρ) / n (Kendall 1954)."""
     u = _deviations(x)
-    found = u[1:] @ u[:-1] / (u @ u)
-    return float(np.clip((len(x) * found + 1) / (len(x) - 3), -MOST_PERSISTENT, MOST_PERSISTENT))
+    measured = u[1:] @ u[:-1] / (u @ u)
+    return float(np.clip((len(x) * measured + 1) / (len(x) - 3), -MOST_PERSISTENT, MOST_PERSISTENT))
 
 
 def _chance_of_course(x: np.ndarray) -> float:
-    """How often noise would follow the best parabola over its order as closely."""
+    """Returns the probability that noise follows its best parabola as closely."""
     place = np.linspace(-1, 1, len(x))
     u = _deviations(x)
     trend, _ = np.linalg.qr(np.stack([np.ones_like(place), place, place**2], axis=1))

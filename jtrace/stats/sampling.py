@@ -1,8 +1,8 @@
-"""Few of many, without chance."""
+"""Choices of few out of many, without chance."""
 
 import numpy as np
 
 
 def evenly_spread(count: int, most: int) -> np.ndarray:
-    """Indices of at most `most` out of `count`, first and last included, evenly spread: int64."""
+    """Returns at most `most` indices out of `count`, evenly spread, the first and the last included: int64."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))

@@ -1,4 +1,4 @@
-"""Fitting, then compression: whether and where a curve over checkpoints turns from rising to falling.
+"""A test of fitting, then compression: the turn of a curve over checkpoints from rising to falling.
 
 Axes: T checkpoints in order, B curves.
 """
@@ -13,20 +13,20 @@ from scipy.optimize import isotonic_regression
 from jtrace.stats.autoregression import noise, persistence
 from jtrace.stats.change_points import FEWEST_POINTS, ROUNDING
 
-# Of normally distributed values: standard deviation / median of |value|.
+# Standard deviation / median of |value|, for normally distributed values.
 NORMAL_MAD = 1.4826
-# Median-unbiased: the flat null leaves room for an error in the noise's persistence.
+# A median-unbiased persistence serves: the flat null leaves room for its error.
 MISSED = 0.5
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Where a curve that rises and then falls peaks.
+    """The peak of a curve that rises and then falls.
 
     Attributes:
-        index: the checkpoint of the peak; `low` and `high` the ends of its 95 % interval, indices too.
+        index: the checkpoint of the peak; `low` and `high` are the ends of its 95 % interval, also indices.
         rise, fall: the fitted peak less the first and less the last fitted value, >= 0.
-        p: how often a curve that rises all along, or falls all along, would look as much like a turn.
+        p: probability that a curve that only rises, or only falls, looks as much like a turn.
     """
 
     index: int
@@ -40,28 +40,28 @@ class Turn:
 def turn(
     value: Float[np.ndarray, " T"], se: Float[np.ndarray, " T"] | None = None, seed: int = 0, draws: int = 199
 ) -> Turn | None:
-    """The curve up to a peak and down from it that fits best, and whether it fits better than one that never turns.
+    """Fits the best curve that rises to a peak and then falls, and tests it against curves that never turn.
 
-    Both are fitted by least squares (Stout 2008, Comput. Stat. Data Anal. 53: a rising fit of every prefix and a
-    falling one of every suffix), weights 1/se² where the errors are known. The noise is `se`, or more where second
-    differences scatter more than that; where errors are not known, it is the scatter of second differences.
-    Checkpoints that are measured on the same statements share errors, which moves the whole curve and turns nothing:
-    `se` is then too large and the test cautious.
+    Both kinds are fitted by least squares (Stout 2008, Comput. Stat. Data Anal. 53: a rising fit of every prefix and a
+    falling one of every suffix), with weights 1/se² where the errors are known. The size of the noise is `se`, or more
+    where second differences scatter more than that; where errors are not known, it is the scatter of second
+    differences. Checkpoints that are measured on the same statements share errors, which move the whole curve and turn
+    nothing: `se` is then too large, and the test is cautious.
 
-    Tested are two nulls, "rises throughout" and "falls throughout", by what the monotone fit leaves beyond the turning
-    one; the flat curve is the hardest case of both (Robertson, Wright and Dykstra 1988), so noise around it gives the
-    two null distributions, its scatter estimated like the curve's. p is the larger of both, (1 + #) / (1 + B) each.
-    The noise goes on over neighbours as much as the curve's own does (`persistence`), a random walk at most, so a curve
-    of few checkpoints has a small p only where its turn stands far out. The peak's interval is a parametric bootstrap
-    around the fit.
+    There are two nulls, "rises throughout" and "falls throughout". The statistic is the squared error of the monotone
+    fit beyond that of the turning fit. A flat curve is the hardest case of both (Robertson, Wright and Dykstra 1988),
+    so noise around it gives the two null distributions, with its scatter estimated like the curve's. p is the larger of
+    both, (1 + #) / (1 + B) each. The noise is as persistent as the curve's own (`persistence`), a random walk at most,
+    so a curve of few checkpoints has a small p only where its turn stands out clearly. The peak's interval is a
+    parametric bootstrap around the fit.
 
     Args:
         value: the curve.
         se: its standard errors, > 0.
-        draws: B.
+        draws: B, number of null curves.
 
     Returns:
-        None for fewer than `FEWEST_POINTS` checkpoints or a curve without any scatter around a line.
+        None for fewer than `FEWEST_POINTS` checkpoints, or a curve without scatter around a line.
     """
     count = len(value)
     if count < FEWEST_POINTS:
@@ -89,17 +89,17 @@ def turn(
 
 
 def _noise(value: Float[np.ndarray, "B T"], unit: Float[np.ndarray, " T"], known: bool) -> Float[np.ndarray, " B"]:
-    """Size of the noise in units of `unit`, from second differences; at least 1 where it is known."""
+    """Estimates the size of the noise in units of `unit`, by second differences; at least 1 where errors are known."""
     spread = np.sqrt(unit[:-2] ** 2 + 4 * unit[1:-1] ** 2 + unit[2:] ** 2)
     differences = np.abs(value[:, :-2] - 2 * value[:, 1:-1] + value[:, 2:]) / spread
     robust = NORMAL_MAD * np.median(differences, axis=1)
-    # Where more than half the curve is exactly straight, the rest still scatters.
+    # Where more than half the curve is exactly straight, the median is 0, but the rest still scatters.
     size = np.where(robust > 0, robust, np.sqrt(np.mean(differences**2, axis=1)))
     return np.maximum(size, 1) if known else size
 
 
 class _Errors(NamedTuple):
-    """Weighted squares that fits leave: rising and falling ones, unimodal ones; and the latter's peak."""
+    """Weighted squared errors of the rising, the falling and the unimodal fit, and the peak of the last."""
 
     monotone: Float[np.ndarray, "B 2"]
     unimodal: Float[np.ndarray, " B"]
@@ -107,14 +107,14 @@ class _Errors(NamedTuple):
 
 
 def _errors(value: Float[np.ndarray, "B T"], weight: Float[np.ndarray, " T"]) -> _Errors:
-    # Falling over a suffix is rising over a prefix backwards.
+    # A falling fit of a suffix is a rising fit of a prefix of the reversed curve.
     both = np.concatenate([value, value[:, ::-1]])
     rising, falling = np.split(_prefix_errors(both, np.repeat([weight, weight[::-1]], len(value), axis=0)), 2)
     falling = falling[:, ::-1]
-    # Up over the first i checkpoints, down over the others, for i = 1 .. T.
+    # Rising over the first i checkpoints, falling over the others, for i = 1 .. T.
     split = rising + np.concatenate([falling[:, 1:], np.zeros_like(falling[:, :1])], axis=1)
     best = np.argmin(split, axis=1)
-    # The higher side of the best split ends there in a value that nothing is pooled with: that is the peak.
+    # On the higher side of the best split, the value next to it is not pooled with others: it is the peak.
     following = np.minimum(best + 1, value.shape[1] - 1)
     rows = np.arange(len(value))
     peak = np.where(value[rows, following] > value[rows, best], following, best)
@@ -122,14 +122,14 @@ def _errors(value: Float[np.ndarray, "B T"], weight: Float[np.ndarray, " T"]) ->
 
 
 def _prefix_errors(value: Float[np.ndarray, "B T"], weight: Float[np.ndarray, "B T"]) -> Float[np.ndarray, "B T"]:
-    """Weighted squares that the best rising fit leaves of the first 1 .. T values.
+    """Computes the weighted squared error of the best rising fit to the first 1 .. T values.
 
-    Pools adjacent violators, all curves at once: each has a stack of blocks whose means rise.
+    It pools adjacent violators for all curves at once; each has a stack of blocks whose means rise.
     """
     curves, count = value.shape
     rows = np.arange(curves)
     mean, mass, below = (np.zeros((curves, count + 1)) for _ in range(3))
-    # A bottom that no block violates.
+    # The bottom of the stack, which no block violates.
     mean[:, 0] = -np.inf
     depth = np.zeros(curves, np.int64)
     errors = np.empty_like(value)
@@ -140,9 +140,9 @@ def _prefix_errors(value: Float[np.ndarray, "B T"], weight: Float[np.ndarray, "B
             at = depth[pooling]
             other, its = mean[pooling, at], mass[pooling, at]
             together = heavy[pooling] + its
-            # `below` holds what all blocks up to one leave, so its growth is what that block leaves.
-            own = below[pooling, at] - below[pooling, at - 1]
-            error[pooling] += own + heavy[pooling] * its / together * (other - top[pooling]) ** 2
+            # `below` is the error of all blocks up to one, so its growth is the error of that block.
+            of_block = below[pooling, at] - below[pooling, at - 1]
+            error[pooling] += of_block + heavy[pooling] * its / together * (other - top[pooling]) ** 2
             top[pooling] = (heavy[pooling] * top[pooling] + its * other) / together
             heavy[pooling] = together
             depth[pooling] = at - 1
@@ -156,7 +156,7 @@ def _prefix_errors(value: Float[np.ndarray, "B T"], weight: Float[np.ndarray, "B
 def _up_to_and_down_from(
     peak: int, value: Float[np.ndarray, " T"], weight: Float[np.ndarray, " T"]
 ) -> Float[np.ndarray, " T"]:
-    """The least squares fit that rises to a peak that nothing is pooled with, then falls."""
+    """Fits by least squares a curve that rises to a peak, which is not pooled with others, and then falls."""
     up = isotonic_regression(value[: peak + 1], weights=weight[: peak + 1]).x
     down = isotonic_regression(value[peak:], weights=weight[peak:], increasing=False).x
     return np.concatenate([up, down[1:]])

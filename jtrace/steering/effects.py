@@ -1,4 +1,4 @@
-"""What steering did, in numbers: each vector's setting on each task, what it cost, and which source steers best."""
+"""Effects of steering: each vector's setting on each task, its cost, and the source that steers best."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -7,17 +7,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from jtrace.checkpoints.names import in_order
+from jtrace.evaluation.task_facts import LOWER_IS_BETTER, better_by, dimension_of, is_trust, main_metric
+from jtrace.runs.names import CONTROLS
 from jtrace.runs.steering_files import CHOSEN, DIFFERENCE, VALIDATION
-from jtrace.steering.results import (
-    CONTROLS,
-    LOWER_IS_BETTER,
-    Estimate,
-    SteeredRows,
-    better_by,
-    dimension_of,
-    is_trust,
-    main_metric,
-)
+from jtrace.steering.results import Estimate, SteeredRows
 
 GAINS = ("task", "metric", "source", "layer", "strength", "gain", "apart", "perplexity_ratio", "capability_change")
 UNSTEERED, OWN, BEST, RANDOM = "unsteered", "its own vector", "best other checkpoint's vector", "random control"
@@ -28,7 +21,7 @@ NO_CHANGE = Estimate(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Effect:
-    """What one vector did to a task's main metric at one layer and strength.
+    """Change that one vector made to a task's main metric at one layer and strength.
 
     Under the protocol `sound` the setting was chosen on validation rows and the values are of the other rows; under
     `paper` it is the best of all settings on the very rows that are reported.
@@ -58,7 +51,7 @@ class Effect:
 
     @property
     def comparisons(self) -> int:
-        """How many settings its value is the best of, on the very rows that it is measured on."""
+        """Number of settings that its value is the best of, on the very rows that it is measured on."""
         return 1 if self.vector.protocol == "sound" else self.settings
 
     @property
@@ -68,7 +61,7 @@ class Effect:
 
     @property
     def apart(self) -> bool | None:
-        """Whether the paired difference's interval leaves 0 out, or else those with and without steering are apart.
+        """Tell whether the paired difference's interval leaves 0 out, or else whether the two values' are apart.
 
         Intervals are those of `comparisons` at once. None where they are not known.
         """
@@ -76,7 +69,7 @@ class Effect:
 
     @property
     def improves(self) -> bool:
-        """Beyond the intervals."""
+        """Tell whether it is better beyond the intervals."""
         return self.gain > 0 and bool(self.apart)
 
     @property
@@ -103,38 +96,38 @@ class Effect:
         return None if control is None else better_by(self.metric, control.value, self.unsteered.value)
 
 
-def effects(there: Sequence[SteeredRows]) -> list[Effect]:
+def effects(vectors: Sequence[SteeredRows]) -> list[Effect]:
     """An effect per vector and task of trustworthiness, of controls too; in the table's order.
 
     Args:
-        there: as `jtrace.steering.results.vectors` returns them. What has no row of strength 0 to compare with,
+        vectors: as `jtrace.steering.results.vectors` returns them. What has no row of strength 0 to compare with,
             or under `sound` no chosen setting, has no effect.
     """
-    found = []
-    for vector in there:
-        beside = [other for other in there if not vector.is_control and other.controls(vector)]
-        found += [effect for task in filter(is_trust, vector.tasks) if (effect := _effect(vector, task, beside))]
+    every = []
+    for vector in vectors:
+        beside = [other for other in vectors if not vector.is_control and other.controls(vector)]
+        every += [effect for task in filter(is_trust, vector.tasks) if (effect := _effect(vector, task, beside))]
     settings = Counter[Hashable]()
     as_good = Counter[Hashable]()
-    for effect in found:
+    for effect in every:
         settings[_comparable(effect)] += effect.settings
         as_good[_comparable(effect), effect.merit] += 1 + effect.tied
     return [
         replace(effect, settings=settings[key], tied=as_good[key, effect.merit] - 1)
-        for effect in found
+        for effect in every
         for key in (_comparable(effect),)
     ]
 
 
-def strongest(found: Iterable[Effect]) -> Effect | None:
+def strongest(candidates: Iterable[Effect]) -> Effect | None:
     """The effect of the highest merit, the first of equals; None of none."""
-    return max(found, key=lambda effect: effect.merit, default=None)
+    return max(candidates, key=lambda effect: effect.merit, default=None)
 
 
-def by_task(found: Iterable[Effect]) -> dict[tuple[str, str, str, str], list[Effect]]:
+def by_task(every: Iterable[Effect]) -> dict[tuple[str, str, str, str], list[Effect]]:
     """Effects by target, protocol, task and metric; of vectors made for the task's dimension where there are any."""
     groups: dict[tuple[str, str, str, str], list[Effect]] = {}
-    for effect in found:
+    for effect in every:
         key = effect.vector.target, effect.vector.protocol, effect.task, effect.metric
         groups.setdefault(key, []).append(effect)
     for key, group in groups.items():
@@ -143,17 +136,20 @@ def by_task(found: Iterable[Effect]) -> dict[tuple[str, str, str, str], list[Eff
     return groups
 
 
-def by_source(found: Iterable[Effect]) -> dict[str, Effect]:
-    """Of each source checkpoint the strongest published vector; sources in order, the target itself last."""
-    published = [effect for effect in found if effect.vector.kind == ""]
+def by_source(every: Iterable[Effect]) -> dict[str, Effect]:
+    """Strongest published vector of each source checkpoint; sources in order, the target itself last."""
+    published = [effect for effect in every if effect.vector.kind == ""]
     others = in_order({effect.vector.source for effect in published if not effect.vector.own})
-    own = dict.fromkeys(effect.vector.source for effect in published if effect.vector.own)
-    best = {name: strongest(effect for effect in published if effect.vector.source == name) for name in [*others, *own]}
+    target_itself = dict.fromkeys(effect.vector.source for effect in published if effect.vector.own)
+    best = {
+        name: strongest(effect for effect in published if effect.vector.source == name)
+        for name in [*others, *target_itself]
+    }
     return {name: effect for name, effect in best.items() if effect}
 
 
 def gains(chosen: Iterable[Effect]) -> pd.DataFrame:
-    """How each effect's metric moves with the strength, at the effect's layer; columns `GAINS`.
+    """Gains of each effect's metric over the strengths, at the effect's layer; columns `GAINS`.
 
     `gain` is positive where it is better; `apart` says whether it is beyond the interval that holds for all settings
     of the task at once; the last two columns are NaN where they were not measured.
@@ -162,18 +158,18 @@ def gains(chosen: Iterable[Effect]) -> pd.DataFrame:
     for effect in chosen:
         vector, layer = effect.vector, effect.layer
         for strength in vector.strengths:
-            there = vector.estimate(effect.task, effect.metric, layer, strength)
-            if there is not None:
-                gain = better_by(effect.metric, there.value, effect.unsteered.value)
+            steered = vector.estimate(effect.task, effect.metric, layer, strength)
+            if steered is not None:
+                gain = better_by(effect.metric, steered.value, effect.unsteered.value)
                 costs = vector.perplexity_ratio(layer, strength), vector.capability_change(layer, strength)
                 paired = vector.estimate(effect.task, DIFFERENCE + effect.metric, layer, strength)
-                apart = bool(_apart(paired, there, effect.unsteered, effect.settings))
+                apart = bool(_apart(paired, steered, effect.unsteered, effect.settings))
                 rows.append((effect.task, effect.metric, vector.source, layer, strength, gain, apart, *costs))
     return pd.DataFrame(rows, columns=list(GAINS)).astype({"perplexity_ratio": float, "capability_change": float})
 
 
-def compared(found: Sequence[Effect]) -> dict[str, Estimate]:
-    """Of effects on one task: the unsteered model, and the strongest effect of each role that is there.
+def compared(every: Sequence[Effect]) -> dict[str, Estimate]:
+    """Compare effects on one task: the unsteered model, and the strongest effect of each role that is there.
 
     The control is a random one, of the same source as the best other checkpoint's vector, or else the target's own,
     where there is such a one.
@@ -181,20 +177,20 @@ def compared(found: Sequence[Effect]) -> dict[str, Estimate]:
     Returns:
         Estimates by role: `UNSTEERED`, `OWN`, `BEST`, `RANDOM`, in this order.
     """
-    published = [effect for effect in found if effect.vector.kind == ""]
-    own = strongest(effect for effect in published if effect.vector.own)
+    published = [effect for effect in every if effect.vector.kind == ""]
+    of_target = strongest(effect for effect in published if effect.vector.own)
     best = strongest(effect for effect in published if not effect.vector.own)
-    judged = best or own
+    judged = best or of_target
     if judged is None:
         return {}
-    randoms = [effect for effect in found if effect.vector.kind == "random"]
+    randoms = [effect for effect in every if effect.vector.kind == "random"]
     beside = [effect for effect in randoms if effect.vector.source == judged.vector.source]
     random = strongest(beside or randoms)
     # A control that has no setting of its own is shown at that of the vector beside it.
     control = random.steered if random else judged.controls.get("random")
     roles = {
         UNSTEERED: judged.unsteered,
-        OWN: own and own.steered,
+        OWN: of_target and of_target.steered,
         BEST: best and best.steered,
         RANDOM: control,
     }
@@ -212,8 +208,8 @@ def _effect(vector: SteeredRows, task: str, beside: Sequence[SteeredRows]) -> Ef
     if unsteered is None or steered is None:
         return None
     judged = VALIDATION + metric if sound else metric
-    there, plain = vector.estimate(task, judged, layer, strength), vector.unsteered(task, judged)
-    merit = better_by(metric, there.value, plain.value) if there and plain else float("-inf")
+    validated, plain = vector.estimate(task, judged, layer, strength), vector.unsteered(task, judged)
+    merit = better_by(metric, validated.value, plain.value) if validated and plain else float("-inf")
     controls = {}
     for kind in CONTROLS:
         of_kind = [_at_its_own(other, task, metric, layer, strength) for other in beside if other.control == kind]
@@ -223,7 +219,7 @@ def _effect(vector: SteeredRows, task: str, beside: Sequence[SteeredRows]) -> Ef
     paired = vector.estimate(task, DIFFERENCE + metric, layer, strength)
     at = (vector.rows["task"] == task) & (vector.rows["metric"] == judged) & (vector.rows["strength"] != 0)
     tried = vector.rows[at].drop_duplicates(["layer", "strength"])
-    tied = int((tried["value"] == there.value).sum()) - 1 if there and strength else 0
+    tied = int((tried["value"] == validated.value).sum()) - 1 if validated and strength else 0
     return Effect(vector, task, metric, layer, strength, unsteered, steered, paired, merit, controls, len(tried), tied)
 
 
@@ -233,18 +229,18 @@ def _comparable(effect: Effect) -> Hashable:
     return vector.target, vector.protocol, effect.task, effect.metric, vector.control, fits
 
 
-def _apart(paired: Estimate | None, there: Estimate, plain: Estimate, comparisons: int) -> bool | None:
+def _apart(paired: Estimate | None, steered: Estimate, plain: Estimate, comparisons: int) -> bool | None:
     if paired is not None:
         return paired.among(comparisons).apart_from(NO_CHANGE)
-    return there.among(comparisons).apart_from(plain.among(comparisons))
+    return steered.among(comparisons).apart_from(plain.among(comparisons))
 
 
 def _at_its_own(control: SteeredRows, task: str, metric: str, layer: int, strength: float) -> Estimate | None:
     """A control at its own chosen or best setting, as the vector beside it is; where there is none, at the vector's."""
     sound = control.protocol == "sound"
-    own = _chosen(control, task) if sound else _best(control, task)
-    if own is not None and own[0] == metric:
-        layer, strength = own[1:]
+    setting = _chosen(control, task) if sound else _best(control, task)
+    if setting is not None and setting[0] == metric:
+        layer, strength = setting[1:]
     return control.estimate(task, metric, layer, strength)
 
 

@@ -1,4 +1,4 @@
-"""Interventions: which vector, how strongly, in which layers, at which positions, by which operator.
+"""Interventions: a vector, its strength, its layers and positions, and the operator.
 
 Everything becomes an `Edit`, numbers that the decoder takes in; nothing is patched.
 Axes: L layers, C conditions, D width.
@@ -7,16 +7,22 @@ Axes: L layers, C conditions, D width.
 import functools
 import math
 import operator
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from jtrace.errors import InputError
-from jtrace.models.intervention import Edit
+from jtrace.models.intervention import POSITIONS, Edit, Positions
+from jtrace.probing.set_names import factor_and_name, times
+from jtrace.probing.vector_export import write_vector
+from jtrace.probing.vector_files import ModelFacts, Vectors
+from jtrace.probing.vectors import MASS_MEAN
+from jtrace.runs.names import VectorName
+from jtrace.runs.steering_files import Setting
 
 Operator = Literal[
     "add",  # h + strength · v, as published
@@ -25,7 +31,6 @@ Operator = Literal[
     "clamp",  # the projection on v set to strength · v
 ]
 OPERATORS: tuple[Operator, ...] = ("add", "add_keep_norm", "project_out", "clamp")
-_TERM = re.compile(r"(?:(-?\d+(?:\.\d+)?)\*)?(.+)")
 
 
 # eq=False: comparing arrays has no single truth value.
@@ -40,6 +45,7 @@ class SteeringVector:
         dataset: the statement set, or a sum as `combined` reads it.
         one_is_good: whether it points to the trustworthy side, as it points to label 1; None where that is not known.
         seed: that a random direction was drawn by; None for any other.
+        model: that it was made of; None where that is not known.
     """
 
     values: np.ndarray
@@ -48,6 +54,15 @@ class SteeringVector:
     dataset: str
     one_is_good: bool | None = None
     seed: int | None = None
+    model: ModelFacts | None = None
+
+    def __repr__(self) -> str:
+        norms = np.linalg.norm(self.values[list(self.layers)], axis=1)
+        spread = f"{norms.min():.3g} to {norms.max():.3g}" if len(norms) else "none"
+        return (
+            f"SteeringVector({self.dataset!r} of {self.source!r}: layers {layer_ranges(self.layers)}, width "
+            f"{self.values.shape[1]}, norms {spread})"
+        )
 
     def __neg__(self) -> "SteeringVector":
         return -1.0 * self
@@ -55,8 +70,7 @@ class SteeringVector:
     def __mul__(self, factor: float) -> "SteeringVector":
         good = self.one_is_good if factor >= 0 or self.one_is_good is None else not self.one_is_good
         values = (np.float32(factor) * self.values).astype(np.float32)
-        terms = [_times(factor, term) for term in self.dataset.split("+")]
-        return replace(self, values=values, one_is_good=good, dataset="+".join(terms))
+        return replace(self, values=values, one_is_good=good, dataset=times(float(factor), self.dataset))
 
     __rmul__ = __mul__
 
@@ -67,6 +81,63 @@ class SteeringVector:
             layers=tuple(layer for layer in self.layers if layer in other.layers),
             dataset=f"{self.dataset}+{other.dataset}",
             one_is_good=self.one_is_good if self.one_is_good == other.one_is_good else None,
+        )
+
+    def at(
+        self,
+        layer: int | Sequence[int],
+        strength: float | Sequence[float] = 1.0,
+        positions: Positions = "last",
+        operator: Operator = "add",
+    ) -> "Steering":
+        """The vector at work in a layer, or in each of several by itself, with one or several strengths.
+
+        Args:
+            layer: the output of which block it is added to.
+            strength: what it is multiplied by; 1 is one standard deviation of the statements' projections on it.
+            positions: `last` (a prompt's last and every generated one, as published), `all`, or `generated`.
+            operator: `add`, `add_keep_norm`, `project_out` or `clamp`, see `Operator`.
+
+        Raises:
+            InputError: a layer that the vector was not made for, a strength that is not finite, or another name of
+                positions or operator.
+        """
+        if positions not in POSITIONS or operator not in OPERATORS:
+            raise InputError(
+                f"positions={positions!r}, operator={operator!r}: there are {', '.join(POSITIONS)}, and "
+                f"{', '.join(OPERATORS)}"
+            )
+        layers = (layer,) if isinstance(layer, int | np.integer) else tuple(layer)
+        strengths = (strength,) if np.ndim(strength) == 0 else tuple(np.ravel(np.asarray(strength)))
+        conditions = [Condition((int(one),), float(times)) for one in layers for times in strengths]
+        several = not isinstance(layer, int | np.integer) or np.ndim(strength) > 0
+        steering = Steering(self, tuple(conditions), positions, operator, several)
+        steering.edit()  # refuses what cannot be
+        return steering
+
+    def save(self, path: str | Path, to: str | None = None, strength: float = 1.0) -> None:
+        """Writes strength times the vector, for jtrace and for other tools; see `write_vector`.
+
+        Args:
+            path: a file that is there is replaced.
+            to: `safetensors`, `npz`, `gguf` (llama.cpp, repeng) or `lm-eval`; that of the path's suffix if None.
+
+        Raises:
+            InputError: a format that cannot hold the vector, or a strength that makes none.
+        """
+        name, rows = VectorName.parse(self.source), self.values[list(self.layers)]
+        write_vector(
+            Path(path),
+            Vectors(
+                checkpoint=name.checkpoint,
+                kind=name.kind or MASS_MEAN,
+                arrays={self.dataset: rows},
+                layers=self.layers,
+                one_is_good={self.dataset: self.one_is_good},
+                model=self.model,
+            ),
+            to,
+            float(strength),
         )
 
     def towards_good(self) -> "SteeringVector":
@@ -82,8 +153,11 @@ class SteeringVector:
         return self if self.one_is_good else -self
 
 
-def combined(expression: str, by_set: Mapping[str, SteeringVector]) -> SteeringVector:
+def combined(expression: str, by_set: Mapping[str, SteeringVector], asked: str = "--vector_set") -> SteeringVector:
     """The vector of a set, or a sum of several as `stereoset+-0.5*toxigen`.
+
+    Args:
+        asked: where the expression stands, for messages.
 
     Raises:
         InputError: a set that there is no vector of.
@@ -92,29 +166,16 @@ def combined(expression: str, by_set: Mapping[str, SteeringVector]) -> SteeringV
         return by_set[expression]
     terms = []
     for text in expression.split("+"):
-        factor, name = _factor_and_name(text.strip())
+        factor, name = factor_and_name(text.strip())
         if name not in by_set:
-            raise InputError(f"--vector_set={expression}: the vectors hold no set '{name}', but {', '.join(by_set)}")
+            raise InputError(f"{asked}={expression}: the vectors hold no set '{name}', but {', '.join(by_set)}")
         terms.append(by_set[name] if factor == 1 else factor * by_set[name])
     return functools.reduce(operator.add, terms)
 
 
 def no_vector(depth: int, width: int) -> SteeringVector:
-    """What the model as it is has been steered with."""
+    """The zero vector, which stands for the model as it is."""
     return SteeringVector(np.zeros((depth, width), np.float32), tuple(range(depth)), "", "")
-
-
-def _factor_and_name(term: str) -> tuple[float, str]:
-    match = _TERM.fullmatch(term)
-    if match is None:
-        return 1.0, term
-    factor, name = match.groups()
-    return float(factor or 1), name
-
-
-def _times(factor: float, term: str) -> str:
-    own, name = _factor_and_name(term)
-    return name if factor * own == 1 else f"{factor * own:g}*{name}"
 
 
 @dataclass(frozen=True)
@@ -126,6 +187,31 @@ class Condition:
 
     layers: tuple[int, ...]
     strength: float
+
+    @property
+    def setting(self) -> Setting:
+        """Layer and strength as in the tables: of several layers the first, as the set names them all."""
+        return self.layers[0], self.strength
+
+
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """A vector at work.
+
+    Attributes:
+        conditions: layer by layer, and of each layer strength by strength.
+        several: whether layers or strengths were given as a list, so that results have an entry for each condition.
+    """
+
+    vector: SteeringVector
+    conditions: tuple[Condition, ...]
+    positions: Positions = "last"
+    operator: Operator = "add"
+    several: bool = False
+
+    def edit(self) -> Edit:
+        """The decoder's input, see `edit_of`."""
+        return edit_of(self.vector, self.conditions, self.operator)
 
 
 def edit_of(vector: SteeringVector, conditions: Sequence[Condition], how: Operator = "add") -> Edit:
@@ -143,7 +229,7 @@ def edit_of(vector: SteeringVector, conditions: Sequence[Condition], how: Operat
         for layer in condition.layers:
             if layer not in vector.layers:
                 raise InputError(
-                    f"the vectors of {vector.source} have no layer {layer}; they have {_ranges(vector.layers)}"
+                    f"the vectors of {vector.source} have no layer {layer}; they have {layer_ranges(vector.layers)}"
                 )
             strength[layer, at], active[layer, at] = condition.strength, condition.strength != 0
     nothing = np.zeros_like(strength)
@@ -154,8 +240,8 @@ def edit_of(vector: SteeringVector, conditions: Sequence[Condition], how: Operat
     return Edit(*(jnp.asarray(part, jnp.float32) for part in (vectors, push, shrink, keep_norm)))
 
 
-def _ranges(layers: Sequence[int]) -> str:
-    """`0-5, 8`."""
+def layer_ranges(layers: Sequence[int]) -> str:
+    """The words for layers: `0-5, 8`."""
     runs: list[list[int]] = []
     for layer in sorted(layers):
         if runs and layer == runs[-1][-1] + 1:

@@ -1,1 +1,1 @@
-"""Many checkpoints: what is to be done, fetched, traced and let go."""
+"""Sweeps over many checkpoints, each fetched, read, traced and let go."""

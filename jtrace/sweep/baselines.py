@@ -1,4 +1,4 @@
-"""What probes are held against, computed once per sweep: the bare texts, and the same architecture re-initialised.
+"""Baselines of the probes, computed once per sweep: the bare texts, and the same architecture re-initialised.
 
 Axes: M reported layers, I initialisations, R repeats, N rows.
 """
@@ -22,11 +22,11 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.sharding import Layout
 from jtrace.pretraining.step import initial_params
 from jtrace.probing.sound import probe_scores
-from jtrace.probing.sound_set import SoundConfig, sound_set
+from jtrace.probing.sound_set import SoundConfig, SoundSet, sound_set
 from jtrace.probing.text_baseline import text_baseline, text_scores
 from jtrace.probing.transfer import Target, targets_of
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.runtime.distributed import all_agree
+from jtrace.sweep.coordinator import Coordinator
 
 # One alone decides by its luck: its accuracy has a standard deviation of 0.02 over seeds.
 INITIALISATIONS = 3
@@ -48,12 +48,55 @@ class Untrained:
     dtype: str
 
 
-class Baselines:
-    """Each is computed when it is first asked for; scores of random params are kept in the run directory as well.
+def random_init_scores(
+    model: Untrained,
+    packed: PackedSets,
+    sets: Sequence[SoundSet],
+    seed: int,
+    layout: Layout | None = None,
+    progress: str | None = None,
+) -> dict[str, Float[np.ndarray, "M I R N"]]:
+    """Held-out scores of probes on random params, by set.
 
     Args:
-        one_mesh: whether the processes that share the mesh call this in step.
-        writes: whether this process writes.
+        packed: the statements of all sets.
+        seed: of the params.
+        progress: label of bars; None for no bars.
+    """
+    label = None if progress is None else f"{progress} re-initialised"
+    each = [_scores(number, model, packed, sets, seed, layout, label) for number in range(INITIALISATIONS)]
+    return {name: np.stack([scores[name] for scores in each], axis=1) for name in each[0]}
+
+
+def _scores(
+    number: int,
+    model: Untrained,
+    packed: PackedSets,
+    sets: Sequence[SoundSet],
+    seed: int,
+    layout: Layout | None,
+    label: str | None,
+) -> dict[str, Float[np.ndarray, "M R N"]]:
+    """Scores on one initialisation: its params go before probes are fitted, its residuals after."""
+    dtype = jnp.dtype(model.dtype)
+    drawn = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    params = initial_params(model.architecture, drawn, dtype, layout)
+    residuals = extract_residuals(params, model.architecture, packed.packed, dtype=dtype, progress=label, layout=layout)
+    residuals.block_until_ready()
+    for leaf in jax.tree.leaves(params):
+        leaf.delete()
+    scores = {}
+    for one in sets:
+        name = one.statements.name
+        scores[name] = probe_scores(residuals, packed.members[name], one, model.layers, layout, label)
+    residuals.delete()
+    return scores
+
+
+class Baselines:
+    """Baselines of all sets, each computed when it is first asked for.
+
+    Scores of random params are kept in the run directory as well, by the process that writes there.
     """
 
     def __init__(
@@ -61,12 +104,11 @@ class Baselines:
         sets: Sequence[Statements],
         config: SoundConfig,
         run: RunDirectory,
+        coordinator: Coordinator,
         layout: Layout | None = None,
-        one_mesh: bool = False,
-        writes: bool = True,
     ) -> None:
         self._sets, self._config, self._run = sets, config, run
-        self._layout, self._one_mesh, self._writes = layout, one_mesh, writes
+        self._coordinator, self._layout = coordinator, layout
         self.text = functools.cache(text_baseline)
         self.sound_set = functools.cache(lambda statements: sound_set(statements, config))
         self.text_scores = functools.cache(lambda statements: text_scores(statements, self.sound_set(statements).folds))
@@ -84,46 +126,18 @@ class Baselines:
         digest = self._digest(model)
         if self._latest is None or self._latest[0] != digest:
             kept = self._run.read_baseline(digest)
-            there = kept is not None
-            if self._one_mesh:  # all of the mesh compute, or none
-                there = all_agree(there)
-            if kept is None or not there:
-                kept = self._computed(model, packed, progress)
-                if self._writes:
+            # All that go in step compute, or none.
+            if not self._coordinator.agreed(kept is not None) or kept is None:
+                sets = [self.sound_set(one) for one in self._sets]
+                kept = random_init_scores(model, packed, sets, self._config.seed, self._layout, progress)
+                if self._coordinator.writes:
                     with suppress(WriteError):  # it can be computed anew, and a mesh must go on in step
                         self._run.write_baseline(digest, kept)
             self._latest = digest, kept
         return self._latest[1]
 
-    def _computed(self, model: Untrained, packed: PackedSets, progress: str | None) -> dict[str, np.ndarray]:
-        label = None if progress is None else f"{progress} re-initialised"
-        each = [self._of_one(at, model, packed, label) for at in range(INITIALISATIONS)]
-        return {one.name: np.stack([scores[one.name] for scores in each], axis=1) for one in self._sets}
-
-    def _of_one(
-        self, at: int, model: Untrained, packed: PackedSets, label: str | None
-    ) -> dict[str, Float[np.ndarray, "M R N"]]:
-        """Of one initialisation: its params go before probes are fitted, its residuals after."""
-        dtype = jnp.dtype(model.dtype)
-        seed = int(np.random.SeedSequence((self._config.seed, at)).generate_state(1)[0])
-        params = initial_params(model.architecture, seed, dtype, self._layout)
-        residuals = extract_residuals(
-            params, model.architecture, packed.packed, dtype=dtype, progress=label, layout=self._layout
-        )
-        residuals.block_until_ready()
-        for leaf in jax.tree.leaves(params):
-            leaf.delete()
-        scores = {
-            one.name: probe_scores(
-                residuals, packed.members[one.name], self.sound_set(one), model.layers, self._layout, label
-            )
-            for one in self._sets
-        }
-        residuals.delete()
-        return scores
-
     def _digest(self, model: Untrained) -> str:
-        """Of all that decides the scores."""
+        """Digest of all that decides the scores."""
         config = self._config
         split = config.folds, config.repeats, config.inner_folds, config.seed
         decisive = {

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from jtrace.checkpoints.content import Content, holds_weights, read_content
 from jtrace.checkpoints.load import read_config_json
+from jtrace.checkpoints.orbax import check_stored
 from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.checkpoints.suites import suites_at
 from jtrace.data.statements import Statements
-from jtrace.data.tokenizer import (
-    has_tokenizer,
-)
+from jtrace.data.tokenizer import has_tokenizer
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.hub.client import Hub
@@ -47,7 +46,7 @@ class Checked:
     content: Content | None = None
 
     def with_content(self) -> "Checked":
-        """The same, what its files hold known; to be asked for before the weights are read.
+        """The same, its content known; to be asked for before the weights are read.
 
         Raises:
             InputError: there are no weights, or they are damaged.
@@ -62,7 +61,7 @@ def is_traced(
     run: RunDirectory,
     tasks: Sequence[Task] = (),
 ) -> bool:
-    """Whether the run directory holds all that this configuration writes of a checkpoint, as its files are now.
+    """Tell whether the run holds all that this configuration writes of a checkpoint, as its files are now.
 
     Raises:
         InputError: it holds another checkpoint of the same name.
@@ -77,7 +76,7 @@ def is_traced(
 
 
 def changes(ref: CheckpointRef, config: SweepConfig, run: RunDirectory) -> tuple[str, ...]:
-    """What of a traced checkpoint's folder (`weights`, `config`, `tokenizer`) is not what was traced.
+    """Name the parts of a traced checkpoint's folder (`weights`, `config`, `tokenizer`) that are not what was traced.
 
     A folder that was moved or copied has not changed. Of a hub revision nothing is looked at, nor where the weights are
     gone or the table is of a release that kept no content.
@@ -88,26 +87,26 @@ def changes(ref: CheckpointRef, config: SweepConfig, run: RunDirectory) -> tuple
     origin = run.origin(ref)
     if origin is None:
         return ()
-    here, found = str(ref.source) == origin.source, tuple[str, ...]()
+    same, changed = str(ref.source) == origin.source, tuple[str, ...]()
     if origin.content is not None and isinstance(ref.source, Path) and holds_weights(ref.source):
         try:
-            now = read_content(ref.source, config.tokenizer, origin.content if here else None)
+            now = read_content(ref.source, config.tokenizer, origin.content if same else None)
         except InputError:
             return ("weights",)
-        found = now.differences(origin.content)
-        here = here or not found
-    if not here:
+        changed = now.differences(origin.content)
+        same = same or not changed
+    if not same:
         raise InputError(
             f"{run.table_path(ref)}: made from {origin.source}, not from {ref.source}; rename the folder or take "
             "another --out"
         )
-    return found
+    return changed
 
 
 def check_checkpoint(
     ref: CheckpointRef, listing: Listing | None, config: SweepConfig, hub: Hub, tasks: Sequence[Task] = ()
 ) -> Checked:
-    """Config and tokeniser, before gigabytes of weights move.
+    """Check config and tokeniser, before gigabytes of weights move.
 
     Args:
         listing: of a hub checkpoint, whose small files are fetched.
@@ -118,6 +117,8 @@ def check_checkpoint(
     """
     folder = hub.fetch_small(listing) if listing else Path(str(ref.source))
     full, tokenizer = read_architecture(folder, ref, config, hub)
+    if listing is None:
+        check_stored(folder, *read_model_config(read_config_json(folder), str(folder / "config.json")))
     layers = wanted_layers(config.layers, full.depth, ref)
     read = full.truncated(full.depth if tasks else max(layers) + 1)
     commit = listing.commit if listing else None
@@ -125,7 +126,7 @@ def check_checkpoint(
 
 
 def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub: Hub) -> tuple[DecoderConfig, Path]:
-    """A checkpoint's architecture, and where its tokeniser lies: as told, in its folder, or where its suite says.
+    """Read a checkpoint's architecture, and find its tokeniser: as configured, in its folder, or where its suite says.
 
     Raises:
         InputError: config.json is missing, damaged or of a model that is not implemented.
@@ -138,6 +139,11 @@ def read_architecture(folder: Path, ref: CheckpointRef, config: SweepConfig, hub
 
 
 def wanted_layers(layers: tuple[int, ...] | None, depth: int, ref: CheckpointRef) -> list[int]:
+    """List the layers to report, in order.
+
+    Raises:
+        InputError: one is not of the model.
+    """
     wanted = list(range(depth)) if layers is None else sorted(set(layers))
     if not 0 <= wanted[0] <= wanted[-1] < depth:
         raise InputError(f"--layers asks for {wanted[-1]}; {ref.name} has layers 0 to {depth - 1}")

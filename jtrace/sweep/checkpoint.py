@@ -1,48 +1,38 @@
-"""One checkpoint: extract, trace, write, ask. What is wrong with it is raised."""
+"""One checkpoint: extract, measure, write, ask; each hands on what it makes. What is wrong with it is raised."""
 
 import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
-from jtrace.checkpoints.audit import fingerprint
+from jtrace.checkpoints.audit import WeightFingerprint, fingerprint
 from jtrace.checkpoints.load import read_config_json
-from jtrace.data.tokenizer import (
-    read_tokenizer,
-    tokenizer_fingerprint,
-)
+from jtrace.data.tokenizer import read_tokenizer
 from jtrace.inference.language_model import as_language_model
 from jtrace.inference.residuals import PackedSets, extract_residuals
 from jtrace.models.decoder import Params
-from jtrace.probing.paper import SetTrace, paper_trace
-from jtrace.probing.raw_probes import KeptProbes, raw_probe
-from jtrace.probing.records import Metric
-from jtrace.probing.reversed_probes import reversed_probes
-from jtrace.probing.sound import SoundTrace, sound_trace
-from jtrace.probing.sound_metrics import baseline_metrics
-from jtrace.probing.sound_set import SoundSet
-from jtrace.probing.transfer import between_sets
-from jtrace.probing.vectors import KINDS, MASS_MEAN, ModelFacts
+from jtrace.probing.vector_files import ModelFacts
+from jtrace.probing.vectors import KINDS, MASS_MEAN
 from jtrace.runs.log import Best, Span
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.sweep.baselines import Baselines, Untrained
+from jtrace.sweep.baselines import Baselines
 from jtrace.sweep.behaviour import ask_as_it_is
 from jtrace.sweep.check import Checked
 from jtrace.sweep.config import SweepConfig
+from jtrace.sweep.measure import Measured, measure
 from jtrace.sweep.work import Work
 
 
 @dataclass(frozen=True)
 class Traced:
-    """How long the parts of tracing took, and what they came to."""
+    """Times that the parts of tracing took, and what they came to."""
 
     extract: Span
     statistics: Span
@@ -50,17 +40,6 @@ class Traced:
     tokens: int
     best: Best | None
     warnings: tuple[str, ...]
-
-
-@dataclass
-class _Found:
-    """What the statistics of a checkpoint come to, by set where it is of one."""
-
-    traces: dict[str, SetTrace] = field(default_factory=dict)
-    probes: dict[str, KeptProbes] = field(default_factory=dict)
-    kept: dict[str, np.ndarray] = field(default_factory=dict)
-    metrics: list[Metric] = field(default_factory=list)
-    warnings: tuple[str, ...] = ()
 
 
 def trace_checkpoint(
@@ -79,80 +58,111 @@ def trace_checkpoint(
         packed: the statements, by its tokeniser.
         params: of `checked.read`, on the mesh of `work`; their buffers are deleted as soon as they have served.
         baselines: what probes are held against.
-        writes: whether this process writes what is found; of those that share a mesh, one does.
+        writes: whether this process writes what it measures; of those that share a mesh, one does.
 
     Raises:
         InputError: residuals or statistics are not finite, or a task cannot be asked.
         WriteError: the run directory cannot be written.
     """
-    ref, full, layers, config = checked.ref, checked.architecture, checked.layers, work.config
-    dtype = jnp.dtype(config.dtype)
     started = time.time()
-    residuals = extract_residuals(
-        params, checked.read, packed.packed, dtype=dtype, progress=progress, layout=work.layout
-    )
-    residuals.block_until_ready()
-    weights = fingerprint(params)
+    residuals, weights = _extract(checked, packed, params, work, progress)
     if not work.tasks:
         delete(params)
     extracted = time.time()
-    found = _measure(checked, residuals, packed, work, baselines, progress)
+    measured = measure(residuals, checked, packed, work, baselines, progress)
     delete(residuals)
-    how = {
-        "checkpoint": ref.name,
-        "source": str(ref.source),
-        "commit": checked.commit,
-        "dtype": config.dtype,
-        "layers": list(layers),
-        "rows": {s.name: int(s.vector_fraction * len(s)) for s in work.sets},
-        "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in work.sets},
-        "model": dataclasses.asdict(ModelFacts(read_config_json(checked.folder)["model_type"], full.width, full.depth)),
-    }
-    traces = found.traces
-    warnings = tuple(filter(None, (ref.warning, *packed.warnings, *found.warnings)))
-    vectors = {kind: {name: traces[name].vectors[kind] for name in traces} for kind in config.vector_kinds}
-    how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
+    warnings = tuple(filter(None, (checked.ref.warning, *packed.warnings, *measured.warnings)))
+    how = _provenance(checked, work)
     # Only now: the processes of a mesh have run all that they run together, and none waits for one whose disk is full.
     if writes:
-        _drop_outdated(checked, config, run)
-        for name, activations in found.kept.items():
-            run.write_activations(ref, name, activations)
-        for kind in config.vector_kinds:
-            if kind != MASS_MEAN:
-                run.write_vectors(ref, vectors[kind], how_made[kind], kind)
-        if found.probes:
-            run.write_probes(ref, found.probes, {**how, **dataclasses.asdict(config.sound)})
-        run.write_checkpoint(
-            ref,
-            vectors=vectors[MASS_MEAN],
-            how=how_made[MASS_MEAN]
-            | {"plain_norm": {name: trace.distances.tolist() for name, trace in traces.items()}},
-            metrics=found.metrics,
-            fingerprint=weights,
-            projections=[trace.projection for trace in traces.values()],
-            content=checked.content,
-            warnings=warnings,
-        )
+        _write(checked, measured, weights, how, warnings, work.config, run)
     traced = time.time()
     if work.tasks:  # last: what is wrong with a task leaves the trace as it is
-        words = read_tokenizer(checked.tokenizer, config.special_tokens)
-        values = read_config_json(checked.folder)
-        model = as_language_model(ref.name, checked.folder, values, full, params, dtype, words)
-        key = checked.content.key if checked.content else str(ref.source)
-        ask_as_it_is(run, model, work.tasks, config, key)
+        _ask(checked, params, work, run)
         delete(params)
     return Traced(
         Span(started, extracted),
         Span(extracted, traced),
         Span(traced, time.time()) if work.tasks else None,
         int(packed.packed.used.sum()),
-        best(found.metrics),
+        measured.best,
         warnings,
     )
 
 
+def _extract(
+    checked: Checked, packed: PackedSets, params: Params, work: Work, progress: str | None
+) -> tuple[Array, WeightFingerprint]:
+    """Residuals [layer, distinct statement, width], computed, and what tells the params from others."""
+    dtype = jnp.dtype(work.config.dtype)
+    residuals = extract_residuals(
+        params, checked.read, packed.packed, dtype=dtype, progress=progress, layout=work.layout
+    )
+    residuals.block_until_ready()
+    return residuals, fingerprint(params)
+
+
+def _provenance(checked: Checked, work: Work) -> dict[str, Any]:
+    """Origin of vectors and probes, which their files tell: the checkpoint, the rows, the model; JSON values."""
+    full = checked.architecture
+    return {
+        "checkpoint": checked.ref.name,
+        "source": str(checked.ref.source),
+        "commit": checked.commit,
+        "dtype": work.config.dtype,
+        "layers": list(checked.layers),
+        "rows": {s.name: int(s.vector_fraction * len(s)) for s in work.sets},
+        "label_one_is_good": {s.name: s.info.one_is_good if s.info else None for s in work.sets},
+        "model": dataclasses.asdict(ModelFacts(read_config_json(checked.folder)["model_type"], full.width, full.depth)),
+    }
+
+
+def _write(
+    checked: Checked,
+    measured: Measured,
+    weights: WeightFingerprint,
+    how: Mapping[str, Any],
+    warnings: Sequence[str],
+    config: SweepConfig,
+    run: RunDirectory,
+) -> None:
+    """Write all that was measured, the table last."""
+    ref, sets = checked.ref, measured.sets
+    vectors = {kind: {name: one.trace.vectors[kind] for name, one in sets.items()} for kind in config.vector_kinds}
+    how_made = {kind: {"kind": kind, "made": KINDS[kind].made, **how} for kind in config.vector_kinds}
+    _drop_outdated(checked, config, run)
+    for name, one in sets.items():
+        if one.activations is not None:
+            run.write_activations(ref, name, one.activations)
+    for kind in config.vector_kinds:
+        if kind != MASS_MEAN:
+            run.write_vectors(ref, vectors[kind], how_made[kind], kind)
+    if probes := measured.probes:
+        run.write_probes(ref, probes, {**how, **dataclasses.asdict(config.sound)})
+    run.write_checkpoint(
+        ref,
+        vectors=vectors[MASS_MEAN],
+        how=how_made[MASS_MEAN] | {"plain_norm": {name: one.trace.distances.tolist() for name, one in sets.items()}},
+        metrics=measured.metrics,
+        fingerprint=weights,
+        projections=[one.trace.projection for one in sets.values()],
+        content=checked.content,
+        warnings=warnings,
+        held_out=[held_out for one in sets.values() for held_out in one.held_out],
+    )
+
+
+def _ask(checked: Checked, params: Params, work: Work, run: RunDirectory) -> None:
+    """Ask the model the tasks of the sweep, without steering."""
+    ref, folder, config = checked.ref, checked.folder, work.config
+    words = read_tokenizer(checked.tokenizer, config.special_tokens)
+    values, dtype = read_config_json(folder), jnp.dtype(config.dtype)
+    model = as_language_model(ref.name, folder, values, checked.architecture, params, dtype, words)
+    ask_as_it_is(run, model, work.tasks, config, checked.content.key if checked.content else str(ref.source))
+
+
 def _drop_outdated(checked: Checked, config: SweepConfig, run: RunDirectory) -> None:
-    """Where other weights are traced under a name, the vectors that are not made anew are not the checkpoint's."""
+    """Remove vectors that are not made anew where other weights are traced under a name: they are not of these."""
     origin, now = run.origin(checked.ref), checked.content
     if origin and origin.content and now and now.differences(origin.content):
         run.drop_vectors(checked.ref, KINDS.keys() - set(config.vector_kinds))
@@ -162,56 +172,6 @@ def delete(arrays: Any) -> None:
     """Free the memory of device arrays at once, whoever still refers to them."""
     for leaf in jax.tree.leaves(arrays):
         leaf.delete()
-
-
-def _measure(
-    checked: Checked,
-    residuals: Array,
-    packed: PackedSets,
-    work: Work,
-    baselines: Baselines,
-    progress: str | None,
-) -> _Found:
-    """Every set by every protocol, then each set's probe on the others."""
-    layers, config, layout, found = checked.layers, work.config, work.layout, _Found()
-    random_init = {}
-    if config.is_sound:
-        untrained = Untrained(checked.read, layers, tokenizer_fingerprint(checked.tokenizer), config.dtype)
-        random_init = baselines.random_init(untrained, packed, progress)
-    for statements in work.sets:
-        name = statements.name
-        label = None if progress is None else f"{progress} {name}"
-        members = packed.members[name]
-        trace = paper_trace(residuals, members, statements, layers, label, config.vector_kinds, layout)
-        found.traces[name] = trace
-        if "paper" in config.protocols:
-            found.metrics += [*trace.metrics, *baselines.text(statements).metrics(statements, layers)]
-        if config.is_sound:
-            of, text = baselines.sound_set(statements), baselines.text_scores(statements)
-            sound = sound_trace(residuals, members, of, text, random_init[name], layers, layout, label)
-            found.probes[name] = _kept_probes(sound, of)
-            found.metrics += [*sound.metrics, *baseline_metrics(of, text, layers)]
-        if config.keep_activations:
-            found.kept[name] = np.asarray(residuals[np.asarray(layers)][:, members])
-    found.warnings += tuple(reversed_probes(found.metrics))
-    if len(found.probes) > 1:
-        probes = {name: kept.probes for name, kept in found.probes.items()}
-        draws, seed = config.sound.draws, config.sound.seed
-        found.metrics += between_sets(residuals, packed.members, baselines.targets, probes, layers, draws, seed)
-    return found
-
-
-def _kept_probes(trace: SoundTrace, of: SoundSet) -> KeptProbes:
-    probes = trace.probes
-    raw = raw_probe(probes.weights, probes.intercepts, probes.means, probes.scales)
-    return KeptProbes(raw, probes.fold_of, of.statements.labels)
-
-
-def best(metrics: Sequence[Metric]) -> Best | None:
-    """The highest probe accuracy of a checkpoint, the first of equals."""
-    probes = [metric for metric in metrics if metric.metric == "probe_accuracy"]
-    top = max(probes, key=lambda metric: metric.value, default=None)
-    return Best(top.dataset, top.layer, top.protocol, top.value) if top else None
 
 
 def peak_memory() -> int:

@@ -1,20 +1,19 @@
-"""What decides the numbers of a sweep."""
+"""Settings that decide the numbers of a sweep."""
 
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jtrace.data.tokenizer import (
-    SpecialTokens,
-)
+from jtrace.data.tokenizer import SpecialTokens
+from jtrace.probing.protocols import Protocol
 from jtrace.probing.sound_set import SoundConfig
 from jtrace.probing.vectors import MASS_MEAN
 
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """What decides the numbers of a sweep, beside checkpoints and statements.
+    """Settings that decide the numbers of a sweep, beside checkpoints and statements.
 
     Attributes:
         dtype: of params, forward and kept activations; statistics are float32 always.
@@ -27,7 +26,7 @@ class SweepConfig:
     """
 
     dtype: str = "bfloat16"
-    protocols: tuple[str, ...] = ("paper",)
+    protocols: tuple[Protocol, ...] = ("paper",)
     layers: tuple[int, ...] | None = None
     tokenizer: Path | None = None
     special_tokens: SpecialTokens = "parse"
@@ -36,12 +35,22 @@ class SweepConfig:
     sound: SoundConfig = field(default_factory=SoundConfig)
 
     @property
+    def is_paper(self) -> bool:
+        """Tell whether protocol `paper` is asked for."""
+        return "paper" in self.protocols
+
+    @property
+    def most_in_matrices(self) -> int | None:
+        """Rows of a set that matrices of rows by rows have at most; None under `paper`, which takes all that train."""
+        return None if self.is_paper else self.sound.information_rows
+
+    @property
     def is_sound(self) -> bool:
-        """Whether protocol `sound` is asked for."""
+        """Tell whether protocol `sound` is asked for."""
         return "sound" in self.protocols
 
     def record(self) -> dict[str, Any]:
-        """As JSON values, for run.json."""
+        """The settings as JSON values, for run.json."""
         # Not the kinds of vectors: another one changes no number that is there.
         return {
             "dtype": self.dtype,

@@ -1,4 +1,4 @@
-"""Which files of the hub's cache a run has brought there, so that they, and only they, go again once they are used."""
+"""Notes of the files that a run brings to the hub's cache, so that they, and only they, go again once they are used."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.errors import InputError
 from jtrace.hub.client import Hub
 from jtrace.hub.files import BLOB, COMMIT, Listing, is_inner_path
 from jtrace.runtime.atomic import atomic_write
+from jtrace.runtime.small_files import read_json
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,14 @@ class Downloads:
 
     @property
     def folder(self) -> Path:
-        """Of this run's notes; where huggingface_hub looks for no models."""
+        """Folder of this run's notes, where huggingface_hub looks for no models."""
         return self._notes / self.run
 
     def note(self, ref: CheckpointRef, listing: Listing) -> int:
         """Note which weight files are this run's to bring; where all are kept, none is noted.
 
         Returns:
-            How many bytes of the cache they take once they are there.
+            Bytes of the cache that they take in the end.
 
         Raises:
             WriteError: the note cannot be written.
@@ -57,8 +59,11 @@ class Downloads:
         return sum(file.size for file in ours)
 
     def noted(self) -> list[str]:
-        """Names of the checkpoints that have files here."""
-        return sorted(path.stem for path in self.folder.glob("*.json"))
+        """Names of the checkpoints that have files here; none where the cache cannot be read, as in a container."""
+        try:
+            return sorted(path.stem for path in self.folder.glob("*.json"))
+        except OSError:
+            return []
 
     def evict(self, name: str) -> None:
         """Remove a checkpoint's files that were noted, save those that another note lists; none where all are kept."""
@@ -89,8 +94,8 @@ class Downloads:
 def _read(path: Path) -> dict[str, Any]:
     """A note; empty if it is damaged or names what no hub has."""
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        note = read_json(path)
+    except InputError:
         return {}
     match note:
         case {"repo": str(), "commit": str(commit), "files": dict(files)} if COMMIT.fullmatch(commit) and all(

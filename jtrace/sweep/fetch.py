@@ -7,18 +7,19 @@ from threading import Event
 
 from tqdm import tqdm
 
-from jtrace.checkpoints.refs import HubSource
+from jtrace.checkpoints.refs import CheckpointRef, HubSource
 from jtrace.errors import InputError, StoppedError
 from jtrace.hub.client import SPARE_BYTES, Hub, UnreachableError
 from jtrace.hub.files import Listing
-from jtrace.probing.memory import check_memory, statistics_memory
+from jtrace.inference.residuals import PackedSets
 from jtrace.runs.log import Span
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import Budget, bytes_text
-from jtrace.sweep.check import check_checkpoint
+from jtrace.sweep.check import Checked, check_checkpoint
 from jtrace.sweep.eviction import Downloads
 from jtrace.sweep.packer import Packer
-from jtrace.sweep.work import Item, Limits, Work, check_room
+from jtrace.sweep.stages import Fetched, Wanted
+from jtrace.sweep.work import Limits, Work, check_room
 
 # Seconds to wait for a hub that has answered before: an hour in all.
 OUTAGES = (30, 60, 120, 240, 480, 960, 1800)
@@ -26,7 +27,7 @@ POLL = 2.0  # seconds between looks at the disk
 
 
 class Fetcher:
-    """Fetches one checkpoint after another, and evicts what has been traced."""
+    """Fetches one checkpoint after another, and evicts those that are done with."""
 
     def __init__(self, work: Work, limits: Limits, run: RunDirectory, hub: Hub, stop: Event, quiet: bool) -> None:
         self._work, self._limits, self._stop, self._quiet = work, limits, stop, quiet
@@ -45,80 +46,79 @@ class Fetcher:
         """Names of checkpoints that have files here, those that a killed process has left among them."""
         return self._downloads.noted()
 
-    def fetch(self, item: Item) -> None:
+    def fetch(self, wanted: Wanted) -> Fetched:
         """Check a checkpoint's small files, then bring its weights here, as soon as the disk budget allows.
 
         Raises:
             InputError: it cannot be had, or does not fit statements, mesh or budgets.
             StoppedError: the sweep is given up.
         """
-        ref, work = item.ref, self._work
+        ref = wanted.ref
         try:
             if not isinstance(ref.source, HubSource):
-                self._check(item, None)
-                return
-            listing = work.listings.get(ref) or self._hub.look(ref.source.repo, ref.source.revision)
-            self._make_room(item, listing)
+                return Fetched(wanted, *self._checked(ref, None))
+            listing = self._work.listings.get(ref) or self._hub.look(ref.source.repo, ref.source.revision)
+            missing = self._make_room(wanted, listing)
             started = time.time()
-            self._check(item, listing)
-            self._download(item, listing)
-            item.fetch = Span(started, time.time())
+            checked, packed = self._checked(ref, listing)
+            self._download(wanted.label, listing)
+            fetched = Fetched(wanted, checked, packed, Span(started, time.time()), missing)
             self._hub, self._answered = dataclasses.replace(self._hub, waits=self._patience), True
+            return fetched
         except UnreachableError:
             # One wait for an absent hub is enough, until it answers again.
             self._hub, self._answered = dataclasses.replace(self._hub, waits=()), False
             raise
 
-    def release(self, item: Item) -> None:
-        """Evict what was fetched of a checkpoint, traced or not."""
-        self.evict(item.ref.name)
-        self._disk.give_back(item.disk)
-
     def evict(self, name: str) -> None:
-        """Remove what the run has brought of a checkpoint; where that fails, say so."""
+        """Remove the files that the run has brought of a checkpoint, traced or not; where that fails, say so."""
         try:
             self._downloads.evict(name)
         except (OSError, InputError) as error:
             self._warn(f"{name}: its files stay in {self._hub.cache} ({getattr(error, 'strerror', None) or error})")
 
-    def _check(self, item: Item, listing: Listing | None) -> None:
-        checked = check_checkpoint(item.ref, listing, self._work.config, self._hub, self._work.tasks)
+    def _checked(self, ref: CheckpointRef, listing: Listing | None) -> tuple[Checked, PackedSets]:
+        """Check a checkpoint's small files, and pack the statements by its tokeniser."""
         work = self._work
+        checked = check_checkpoint(ref, listing, work.config, self._hub, work.tasks)
         check_room(checked, work, self._limits)
-        check_memory(checked.ref.name, statistics_memory(checked.read, work.sets, work.config.dtype, work.layout))
-        item.packed = self._packer(checked.tokenizer, checked.architecture)
-        item.checked = checked
+        return checked, self._packer(checked.tokenizer, checked.architecture)
 
-    def _make_room(self, item: Item, listing: Listing) -> None:
-        """Wait until the budget, and the disk itself, hold one more checkpoint; traced ones make room."""
-        ours = self._downloads.note(item.ref, listing)
-        if ours > self._disk.limit:
+    def _make_room(self, wanted: Wanted, listing: Listing) -> int:
+        """Wait until the budget, and the disk itself, hold one more checkpoint; traced ones make room.
+
+        Returns:
+            How many bytes are to be downloaded; files that are here already count to the budget as well.
+        """
+        count = self._downloads.note(wanted.ref, listing)
+        if count > self._disk.limit:
             raise InputError(
-                f"--disk_budget={bytes_text(self._disk.limit)}: less than the checkpoint, {bytes_text(ours)}; give at "
+                f"--disk_budget={bytes_text(self._disk.limit)}: less than the checkpoint, {bytes_text(count)}; give at "
                 "least that"
             )
-        self._disk.take(ours)
-        item.disk, item.fetched_bytes = ours, self._hub.missing_bytes(listing)
-        while self._disk.held > item.disk and self._hub.free_bytes() < item.fetched_bytes + SPARE_BYTES:
+        wanted.held.enter_context(self._disk.lease(count))
+        missing = self._hub.missing_bytes(listing)
+        while self._disk.held > count and self._hub.free_bytes() < missing + SPARE_BYTES:
             if self._stop.wait(POLL):
                 raise StoppedError
+        return missing
 
-    def _download(self, item: Item, listing: Listing) -> None:
+    def _download(self, label: str, listing: Listing) -> None:
         """Bring the weights here. A hub that has answered so far and vanishes is waited for: outages last minutes."""
         outages = iter(OUTAGES)
         while True:
             try:
-                self._hub.fetch(listing, None if self._quiet else item.label, self._stop)
+                self._hub.fetch(listing, None if self._quiet else label, self._stop)
                 return
             except UnreachableError as error:
                 if not self._answered or self._answers(listing) or (wait := next(outages, None)) is None:
                     raise
-                self._warn(f"{item.label}: {error}; again in {wait / 60:g} min")
+                self._warn(f"{label}: {error}; again in {wait / 60:g} min")
             if self._stop.wait(wait):
                 raise StoppedError
 
     def _answers(self, listing: Listing) -> bool:
-        """Whether the hub does, so that the fault is one file's."""
+        """Tell whether the hub does, so that the fault is one file's."""
         try:
             self._hub.revisions(listing.repo)
         except UnreachableError:

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from jtrace.data.statement_tokens import statement_tokens
 from jtrace.data.statements import Statements
 from jtrace.data.tokenizer import (
     SpecialTokens,
@@ -14,11 +14,9 @@ from jtrace.data.tokenizer import (
     check_embedded,
     check_vocabulary,
     class_disagreement,
-    encode,
     read_tokenizer,
     tokenizer_fingerprint,
 )
-from jtrace.errors import InputError
 from jtrace.inference.residuals import PackedSets, pack_sets
 from jtrace.models.config import DecoderConfig
 
@@ -40,9 +38,12 @@ class Packer:
         if self._latest is None or self._latest[0] != key:
             tokenizer = read_tokenizer(folder, self._special_tokens)
             check_vocabulary(len(tokenizer), config.vocab_size, folder)
-            tokens = {statements.name: encode(tokenizer, statements.texts) for statements in self._sets}
-            for statements in self._sets:
-                _check_tokens(statements, tokens[statements.name], config, folder)
+            tokens = {
+                one.name: statement_tokens(tokenizer, one.given, config.context, str(folder), one.where)
+                for one in self._sets
+            }
+            for ids in tokens.values():
+                check_embedded(ids, config.vocab_size, str(folder))
             packed = pack_sets(tokens, config)
             self._latest = key, dataclasses.replace(packed, warnings=tuple(self._warnings(folder, tokenizer)))
         return self._latest[1]
@@ -51,17 +52,6 @@ class Packer:
         texts = [text for statements in self._sets for text in statements.texts]
         if disagreement := class_disagreement(folder, texts):
             yield disagreement
-        if appends_tokens(tokenizer, texts[0]):
+        plain = [statements.texts[0] for statements in self._sets if statements.chats is None]
+        if plain and appends_tokens(tokenizer, plain[0]):
             yield "the tokeniser puts special tokens behind a text; the last one before them is read"
-
-
-def _check_tokens(statements: Statements, tokens: Sequence[np.ndarray], config: DecoderConfig, folder: Path) -> None:
-    check_embedded(tokens, config.vocab_size, str(folder))
-    for i, ids in enumerate(tokens):
-        where = statements.where(i)
-        if len(ids) == 0:
-            raise InputError(f"{where}: the tokeniser of {folder} makes no token of this statement")
-        if len(ids) > config.context:
-            raise InputError(
-                f"{where}: {len(ids)} tokens, longer than the model's context of {config.context}; shorten it"
-            )

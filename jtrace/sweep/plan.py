@@ -1,4 +1,4 @@
-"""What a sweep will take, before it starts: revisions, tokens, bytes to download, disk, and time.
+"""Plan of a sweep, before it starts: revisions, tokens, bytes to download, disk, and time.
 
 Sizes come from the hub, or from the suite's parameter count where the hub cannot be reached. Times are measured rates
 of this machine (a piece of a real download, a matrix product of the model's shape) times what there is to do.
@@ -38,7 +38,7 @@ from jtrace.sweep.work import Limits
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What computing one checkpoint takes.
+    """Cost of computing one checkpoint.
 
     Attributes:
         slots: distinct prefix slots of all statements.
@@ -57,6 +57,7 @@ class CostEstimate:
 
     @property
     def seconds(self) -> float:
+        """Time at the measured rate."""
         return self.operations / self.rate
 
 
@@ -108,7 +109,7 @@ class Plan:
 
     @property
     def feasible(self) -> bool:
-        """Whether nothing stands in the way: no checkpoint fails, and the disk is large enough."""
+        """Tell whether nothing stands in the way: no checkpoint fails, and the disk is large enough."""
         return not self.problem and not any(item.fails for item in self.items)
 
 
@@ -143,28 +144,28 @@ def make_plan(
         else _item(ref, listings[ref], hub, works)
         for ref in Bar(refs, desc="plan", unit=" checkpoints")
     )
-    found = [found for found in listings.values() if isinstance(found, Listing)]
+    listed = [listing for listing in listings.values() if isinstance(listing, Listing)]
     by_count = sum(item.missing or 0 for item in items if not isinstance(listings.get(item.ref), Listing))
-    missing, problem = hub.missing_bytes(*found) + by_count, ""
+    missing, problem = hub.missing_bytes(*listed) + by_count, ""
     try:
         check_disk({ref: one for ref, one in listings.items() if isinstance(one, Listing)}, limits, hub)
     except InputError as error:
         problem = str(error)
-    largest = max((hub.missing_bytes(one) for one in found), default=0)
+    largest = max((hub.missing_bytes(one) for one in listed), default=0)
     at_once = missing if limits.keep_downloads else max(largest, by_count and max(item.missing or 0 for item in items))
-    return Plan(items, hub.cache, hub.free_bytes(), missing, at_once, problem, _download_rate(found, hub))
+    return Plan(items, hub.cache, hub.free_bytes(), missing, at_once, problem, _download_rate(listed, hub))
 
 
-def _item(ref: CheckpointRef, found: Listing | InputError | None, hub: Hub, works: "_Works") -> PlannedCheckpoint:
-    if isinstance(found, InputError):
+def _item(ref: CheckpointRef, listing: Listing | InputError | None, hub: Hub, works: "_Works") -> PlannedCheckpoint:
+    if isinstance(listing, InputError):
         suite = next(iter(suites_at(ref.source.repo)), None) if isinstance(ref.source, HubSource) else None
-        if isinstance(found, UnreachableError) and suite and suite.weight_bytes:
+        if isinstance(listing, UnreachableError) and suite and suite.weight_bytes:
             note = "; ".join(filter(None, (ref.warning, "size by parameter count")))
             return PlannedCheckpoint(ref, suite.weight_bytes, suite.weight_bytes, note)
-        return PlannedCheckpoint(ref, note=str(found), fails=True)
-    size, missing = (found.size, hub.missing_bytes(found)) if found else (_folder_bytes(Path(str(ref.source))), 0)
+        return PlannedCheckpoint(ref, note=str(listing), fails=True)
+    size, missing = (listing.size, hub.missing_bytes(listing)) if listing else (_folder_bytes(Path(str(ref.source))), 0)
     try:
-        return PlannedCheckpoint(ref, size, missing, ref.warning, work=works.of(ref, found))
+        return PlannedCheckpoint(ref, size, missing, ref.warning, work=works.cost(ref, listing))
     except InputError as error:
         return PlannedCheckpoint(ref, size, missing, str(error), fails=True)
 
@@ -177,7 +178,7 @@ class _Works:
         self._packer = Packer(sets, config.special_tokens)
         self._known: dict[str, CostEstimate] = {}
 
-    def of(self, ref: CheckpointRef, listing: Listing | None) -> CostEstimate:
+    def cost(self, ref: CheckpointRef, listing: Listing | None) -> CostEstimate:
         """The work of one checkpoint.
 
         Raises:
@@ -196,7 +197,7 @@ class _Works:
         dtype, layout = jnp.dtype(self._config.dtype), self._layout
         if layout is not None:
             check_fits(layout, read, ref.name)
-        held = statistics_memory(read, self._sets, dtype, layout)
+        held = statistics_memory(read, self._sets, dtype, layout, self._config.most_in_matrices)
         check_memory(ref.name, held)
         rate = _matmul_rate(read, dtype, layout)
         memory = None
@@ -206,9 +207,9 @@ class _Works:
         return self._known.setdefault(ref.model, work)
 
 
-def _download_rate(found: Sequence[Listing], hub: Hub) -> float | None:
+def _download_rate(listings: Sequence[Listing], hub: Hub) -> float | None:
     """Bytes per second, if there is something to download and the hub lets it be measured."""
-    absent = next((listing for listing in found if hub.missing_bytes(listing)), None)
+    absent = next((listing for listing in listings if hub.missing_bytes(listing)), None)
     try:
         return hub.measured_rate(absent) if absent else None
     except InputError:

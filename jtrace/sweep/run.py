@@ -1,4 +1,4 @@
-"""A sweep: what can be refused before anything moves, then the pipeline over all checkpoints."""
+"""A sweep: checks before anything moves, then the pipeline over all checkpoints."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.hub.client import Hub, UnreachableError
 from jtrace.hub.files import Listing
-from jtrace.probing.memory import check_memory, statistics_memory
 from jtrace.probing.paper import check_paper_rows
 from jtrace.probing.sound_set import sound_set
 from jtrace.runs.run_directory import RunDirectory
@@ -17,14 +16,21 @@ from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar
 from jtrace.sweep.check import check_checkpoint
 from jtrace.sweep.config import SweepConfig
+from jtrace.sweep.coordinator import coordinator_of
 from jtrace.sweep.pipeline import Pipeline
 from jtrace.sweep.work import Limits, Work, check_room
 
 LOOKS_AT_ONCE = 8
 
 
-def sweep(work: Work, limits: Limits, run: RunDirectory, hub: Hub, *, quiet: bool = False) -> dict[str, str]:
+def sweep(
+    work: Work, limits: Limits, run: RunDirectory, hub: Hub, *, quiet: bool = False, lines: bool = True
+) -> dict[str, str]:
     """Trace every checkpoint that the run directory does not hold yet.
+
+    Args:
+        quiet: show no bars and print no lines.
+        lines: print a line per checkpoint on standard output.
 
     Returns:
         The reason for each checkpoint that this process could not trace, by name; empty if there is none.
@@ -32,14 +38,13 @@ def sweep(work: Work, limits: Limits, run: RunDirectory, hub: Hub, *, quiet: boo
     Raises:
         InputError: the sweep was given up.
     """
-    pipeline = Pipeline(work, limits, run, hub, quiet)
+    pipeline = Pipeline(work, limits, run, hub, coordinator_of(work, run), quiet, lines)
     pipeline.go()
     return pipeline.failures
 
 
 def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | InputError | None]:
-    """What the hub lists for each checkpoint, or why it does not; None for local folders."""
-
+    """Ask the hub for the files of each checkpoint: a listing, or why there is none; None for local folders."""
     asked = hub
 
     def look(ref: CheckpointRef) -> Listing | InputError | None:
@@ -61,15 +66,15 @@ def look_at_all(refs: Sequence[CheckpointRef], hub: Hub) -> list[Listing | Input
 
 
 def list_remote(left: Sequence[CheckpointRef], hub: Hub) -> dict[CheckpointRef, Listing]:
-    """What the hub lists for each checkpoint that is to be traced; those that it does not list will fail by name."""
+    """Ask the hub for the files of checkpoints that are to be traced; those that it does not list will fail by name."""
     remote = [ref for ref in left if isinstance(ref.source, HubSource)]
     # A single one is looked at when its turn comes.
-    found = look_at_all(remote, hub) if len(remote) > 1 else []
-    return {ref: listing for ref, listing in zip(remote, found, strict=False) if isinstance(listing, Listing)}
+    listings = look_at_all(remote, hub) if len(remote) > 1 else []
+    return {ref: listing for ref, listing in zip(remote, listings, strict=False) if isinstance(listing, Listing)}
 
 
 def check_disk(listings: Mapping[CheckpointRef, Listing], limits: Limits, hub: Hub) -> None:
-    """Whether the downloads fit, one after another.
+    """Refuse downloads that do not fit, one after another.
 
     Raises:
         InputError: the disk, or its budget, cannot hold the largest checkpoint, or all of them if they are to stay.
@@ -104,11 +109,10 @@ def check_models(left: Sequence[CheckpointRef], work: Work, limits: Limits, hub:
         except InputError:
             continue
         check_room(checked, work, limits)
-        check_memory(checked.ref.name, statistics_memory(checked.read, work.sets, work.config.dtype, work.layout))
 
 
 def check_sets(sets: Sequence[Statements], config: SweepConfig) -> None:
-    """Whether every set can be split as the protocols ask.
+    """Refuse a set that cannot be split as the protocols ask.
 
     Raises:
         InputError: too few rows or groups, or a label that a part of a split would lack.

@@ -1,17 +1,16 @@
-"""What a sweep is to do, what it may use, and one checkpoint on its way through it."""
+"""The work of a sweep and its limits: checkpoints, statements and settings, bytes that may be held at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jtrace.checkpoints.load import Staged, params_bytes
+from jtrace.checkpoints.load import params_bytes
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.evaluation.task import Task
 from jtrace.hub.files import Listing
-from jtrace.inference.residuals import PackedSets
 from jtrace.models.sharding import Layout, check_fits
-from jtrace.runs.log import Span
+from jtrace.probing.memory import check_memory, statistics_memory
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import bytes_text, most_memory
 from jtrace.sweep.check import Checked, is_traced
@@ -20,7 +19,7 @@ from jtrace.sweep.config import SweepConfig
 
 @dataclass(frozen=True)
 class Work:
-    """What a sweep is to do, the same in every process that takes part.
+    """Checkpoints to trace and how, the same in every process that takes part.
 
     Attributes:
         refs: all checkpoints of the command, traced ones among them.
@@ -40,7 +39,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a sweep may use.
+    """Most of disk, memory and failures that a sweep may come to.
 
     Attributes:
         disk_budget: bytes of downloads at once, beside what the cache holds already; None for as many as fit.
@@ -55,33 +54,8 @@ class Limits:
     max_failures: int | None = None
 
 
-@dataclass(eq=False)
-class Item:
-    """A checkpoint on its way through the stages.
-
-    Attributes:
-        done: traced by another process meanwhile.
-        told: its error is on record already, by another process.
-        disk, memory: bytes that it holds of the budgets.
-    """
-
-    ref: CheckpointRef
-    label: str
-    checked: Checked | None = None
-    packed: PackedSets | None = None
-    staged: Staged | None = None
-    fetch: Span | None = None
-    read: Span | None = None
-    fetched_bytes: int = 0
-    disk: int = 0
-    memory: int = 0
-    done: bool = False
-    told: bool = False
-    error: Exception | None = None
-
-
 def untraced(work: Work, run: RunDirectory) -> list[CheckpointRef]:
-    """Those that the run does not hold; one whose table is another checkpoint's is among them, and fails by name."""
+    """List what the run does not hold; one whose table is another checkpoint's is among it, and fails by name."""
     left = []
     for ref in work.refs:
         try:
@@ -94,10 +68,11 @@ def untraced(work: Work, run: RunDirectory) -> list[CheckpointRef]:
 
 
 def check_room(checked: Checked, work: Work, limits: Limits) -> None:
-    """Whether the params of a checkpoint can be held, before they move.
+    """Refuse a checkpoint whose params or statistics cannot be held, before they move.
 
     Raises:
-        InputError: the mesh does not divide the model, or the memory budget is less than its params on this host.
+        InputError: the mesh does not divide the model, the memory budget is less than its params on this host, or
+            residuals and statistics take more memory than there is.
     """
     if work.layout is not None:
         check_fits(work.layout, checked.read, checked.ref.name)
@@ -106,3 +81,8 @@ def check_room(checked: Checked, work: Work, limits: Limits) -> None:
             f"--memory_budget={bytes_text(limits.memory_budget)}: less than the params of {checked.ref.name}, "
             f"{bytes_text(count)}; give at least that, or spread them over more hosts with --one_mesh"
         )
+    config = work.config
+    check_memory(
+        checked.ref.name,
+        statistics_memory(checked.read, work.sets, config.dtype, work.layout, config.most_in_matrices),
+    )

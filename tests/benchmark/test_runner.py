@@ -77,7 +77,7 @@ def test_a_bar_that_does_not_hold_is_an_error() -> None:
     case = Halves(difference=0.5)
     report = run_all(SETTING, (case,), here(case))
     assert any("NOT HELD" in line for line in lines(report))
-    with pytest.raises(InputError, match=r"halves: x is 5.00e-01, over its bar of 1e-01; see out.json"):
+    with pytest.raises(InputError, match=r"halves: x is 0.5, over its bar of 0.1; see out.json"):
         check(report, Path("out.json"))
 
 

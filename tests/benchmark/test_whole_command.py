@@ -14,6 +14,7 @@ from tests.conftest import ROOT, letter_tokenizer
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_every_case_is_measured_and_every_bar_holds(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     letter_tokenizer(tmp_path)

@@ -53,6 +53,7 @@ def test_norms_are_those_of_the_embedding_and_the_first_block():
     assert norms["mlp/up/weight"] == pytest.approx(np.linalg.norm(params["blocks"]["mlp"]["up"]["weight"][0]), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama-full", "gpt_neox-full", "olmo-full", "olmo2-full", "qwen3-full"])
 def test_every_family_has_one_and_the_depth_that_is_read_does_not_change_it(name):
     prints = {fingerprint(load_params(GOLDENS / name, jnp.float32, depth)[1]).digest for depth in (None, 1)}

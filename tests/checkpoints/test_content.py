@@ -139,7 +139,7 @@ def test_a_float16_copy_is_another_content(folder, tmp_path):
     assert "weights" in read_content(tmp_path / "half").differences(read_content(folder))
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_thirteen_gigabytes_are_sampled_in_less_than_a_second(tmp_path, folder):
     """The 291 tensors of a Llama of 6.7 billion parameters in bfloat16, in a sparse file."""
     width, mlp, vocabulary, depth = 4096, 11008, 32000, 32

@@ -24,6 +24,7 @@ def weights(folder) -> dict[str, np.ndarray]:
     return {name: np.array(file.read(name)) for file in iter_weight_files(folder) for name in file.tensors}
 
 
+@pytest.mark.slow
 def test_every_family_s_weights_return_unchanged(tmp_path, golden):
     convert_folder(golden, tmp_path / "orbax", "orbax")
     convert_folder(tmp_path / "orbax", tmp_path / "back", "hf")
@@ -97,6 +98,7 @@ def test_an_output_folder_that_holds_something_is_refused(tmp_path):
         convert_folder(SOURCE, tmp_path, "hf")
 
 
+@pytest.mark.slow
 def test_the_launch_script_goes_there_and_back(tmp_path):
     source = shutil.copytree(SOURCE, tmp_path / "source")
     (source / "tokenizer.json").write_text("{}")

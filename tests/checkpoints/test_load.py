@@ -20,6 +20,7 @@ from jtrace.checkpoints.load import destinations, load_params, params_bytes, sta
 from jtrace.errors import InputError
 from jtrace.models.families import FAMILIES, read_model_config
 from jtrace.models.sharding import DATA, MODEL, Layout, parse_mesh
+from tests.cases import few
 from tests.conftest import GOLDENS, ROOT
 
 Q = "model.layers.1.self_attn.q_proj.weight"
@@ -303,7 +304,7 @@ def test_a_config_that_cannot_be_opened_is_not_to_be_downloaded(folder):
 
 
 @pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "net.lm."])
-@pytest.mark.parametrize("name", ["llama-full", "gpt_neox-sequential-tied", "qwen2-window-grouped-tied"])
+@pytest.mark.parametrize("name", few(["llama-full", "gpt_neox-sequential-tied", "qwen2-window-grouped-tied"]))
 def test_what_wrapped_the_model_in_training_is_no_part_of_the_names(tmp_path, name, wrapper):
     folder = Path(shutil.copytree(GOLDENS / name, tmp_path / "model"))
     _, expected = load_params(folder, jnp.float32)
@@ -387,7 +388,7 @@ def test_pieces_of_a_fused_tensor_are_whole_heads_of_their_part():
             rest = tuple(slice(0, size) for size in tensors[name].shape[1:])
             for first, last in ((0, config.heads), (0, 1), (1, 3)):
                 rows = slice(first * config.head_dim, last * config.head_dim)
-                found = target.of(tensors[name], (slice(0, 3), rows, *rest))
+                found = target.cut(tensors[name], (slice(0, 3), rows, *rest))
                 np.testing.assert_array_equal(found.ravel(), expected[first:last].ravel())
 
 
@@ -413,6 +414,7 @@ print(peak() - before, sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak resident memory is read as Linux counts it")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_reading_needs_no_more_host_memory_than_params_one_shard_and_a_constant(tmp_path, dtype):

@@ -21,6 +21,7 @@ from jtrace.checkpoints.orbax import (
 )
 from jtrace.errors import InputError
 from jtrace.models.sharding import DATA, MODEL, Layout, parse_mesh
+from tests.cases import few
 from tests.conftest import GOLDENS
 
 SOURCE = GOLDENS / "gpt_neox-full"
@@ -38,7 +39,7 @@ def assert_equal(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), found, expected)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", few([jnp.bfloat16, jnp.float32]))
 @pytest.mark.parametrize("depth", [None, 1])
 def test_a_store_reads_as_the_folder_it_was_made_from(store, dtype, depth):
     config, params = read_checkpoint(store, dtype, depth)
@@ -92,7 +93,7 @@ def test_a_store_is_not_written_over_something(store):
 
 
 @pytest.mark.parametrize("depth", [None, 1])
-@pytest.mark.parametrize("mesh", [None, "data:1,model:1"])
+@pytest.mark.parametrize("mesh", few([None, "data:1,model:1"]))
 def test_params_staged_by_a_thread_are_those_of_the_folder_it_was_made_from(store, depth, mesh):
     layout = parse_mesh(mesh, jax.devices()[:1]) if mesh else None
     _, expected = read_checkpoint(SOURCE, jnp.bfloat16, depth)

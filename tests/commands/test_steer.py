@@ -13,16 +13,19 @@ from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.refs import parse_specs
 from jtrace.commands import steer as commands_steer
-from jtrace.commands.steer import VectorChoice, steer_into, vector_files
+from jtrace.commands.steer import SteerCommand, steer_into
 from jtrace.commands.trace import trace_into
 from jtrace.data.loading import read_all, read_statements
 from jtrace.errors import InputError
 from jtrace.evaluation import answers
 from jtrace.evaluation.registry import Judges, TaskSources
-from jtrace.probing.vectors import read_vectors
+from jtrace.probing.vector_export import write_vector
+from jtrace.probing.vector_files import read_vectors
 from jtrace.report.build import write_report
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.steering.experiment import SteerConfig
+from jtrace.steering.chosen_vector import chosen_vector
+from jtrace.steering.conditions import SteerConfig
+from jtrace.steering.target_vectors import VectorChoice
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import ROOT
 from tests.tiny_chat import ROWS, write_chat, write_set, write_vectors
@@ -31,12 +34,6 @@ COLUMNS = ["target", "vector_from", "vector_set", "layer", "strength", "position
            "ci_low", "ci_high", "n", "protocol", "seed"]  # fmt: skip
 EVALUATED = range(ROWS // 2, ROWS)
 KEY = ["vector_from", "vector_set", "protocol", "task", "metric", "layer", "strength"]
-
-
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Drawing takes longer than steering so small a model."""
-    monkeypatch.setattr(commands_steer, "draw_all", lambda run, metrics: [])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +59,7 @@ def steer(place, out, strengths=(-1.0, 0.0, 1.0), layers=((1,),), names=("stereo
         name: others.pop(name) for name in ("limit", "statements", "data_dir") if name in others
     }
     judges, tokenizer = others.pop("judges", Judges()), others.pop("tokenizer", None)
-    return steer_into(
+    command = SteerCommand(
         out,
         target,
         VectorChoice(files, sets, **choice),
@@ -73,6 +70,7 @@ def steer(place, out, strengths=(-1.0, 0.0, 1.0), layers=((1,),), names=("stereo
         dtype="float32",
         tokenizer=tokenizer,
     )
+    return steer_into(command)
 
 
 def rows(out):
@@ -109,6 +107,8 @@ def command(*flags, cwd=ROOT):
     return subprocess.run(line, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
 
 
+@pytest.mark.slow
+@pytest.mark.draws
 def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
     out = tmp_path / "run"
     flags = (
@@ -134,13 +134,14 @@ def test_the_command_leaves_tables_completions_and_figures(place, tmp_path):
         assert (line["task"], line["max_new_tokens"]) == ("stereoset", 2)
     assert len({line["completion"] for line in lines(out)}) > 1
     for expected in ("unsteered", "stereoset    paper base_step7 stereoset accuracy", "figures/steering_comparison",
-                     f"report       python launch/report.py --run={out}"):  # fmt: skip
+                     f"report       jtrace report --run={out}"):  # fmt: skip
         assert expected in done.stdout
     record = RunDirectory(out).record()
     assert "launch/steer.py" in record["steering_commands"][0]["command"]
 
 
-def test_statements_may_be_given_themselves(place, tmp_path, no_figures):
+@pytest.mark.slow
+def test_statements_may_be_given_themselves(place, tmp_path):
     steer(place, tmp_path / "run")
     before = files(tmp_path / "run")
     sets = read_all([str(place / "stereoset.csv")])
@@ -148,7 +149,8 @@ def test_statements_may_be_given_themselves(place, tmp_path, no_figures):
     assert files(tmp_path / "run") == before
 
 
-def test_a_target_of_the_same_name_and_first_block_is_not_given_another_s_numbers(place, tmp_path, no_figures):
+@pytest.mark.slow
+def test_a_target_of_the_same_name_and_first_block_is_not_given_another_s_numbers(place, tmp_path):
     for name in ("A", "B"):
         write_chat(tmp_path / name / "base")
     weights = load_file(tmp_path / "B/base/model.safetensors")
@@ -166,7 +168,7 @@ def test_a_target_of_the_same_name_and_first_block_is_not_given_another_s_number
     pd.testing.assert_frame_equal(rows(tmp_path / "both"), rows(tmp_path / "alone"))
 
 
-def test_a_copy_of_the_target_has_the_answers_that_are_there(place, tmp_path, no_figures):
+def test_a_copy_of_the_target_has_the_answers_that_are_there(place, tmp_path):
     steer(place, tmp_path / "run")
     before = files(tmp_path / "run")
     shutil.copytree(place / "chat", tmp_path / "moved/chat", copy_function=shutil.copyfile)
@@ -174,6 +176,7 @@ def test_a_copy_of_the_target_has_the_answers_that_are_there(place, tmp_path, no
     assert files(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_the_command_refuses_in_one_line_and_writes_nothing(place, tmp_path):
     for step in (1, 2):
         write_chat(tmp_path / f"base/step{step}")
@@ -193,11 +196,12 @@ def both(place, tmp_path_factory):
     out = tmp_path_factory.mktemp("both") / "run"
     names, layers = ("stereoset", "perplexity"), ((0,), (1,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands_steer, "draw_all", lambda run, metrics: [])
+        patch.setattr(commands_steer, "draw_steered", lambda run, metrics: [])
         assert steer(place, out, names=names, layers=layers, protocols=("paper", "sound"), random=(3,)) == 0
     return out
 
 
+@pytest.mark.slow
 def test_both_protocols_stand_beside_each_other(both):
     table = rows(both)
     assert set(table["protocol"]) == {"paper", "sound"}
@@ -254,13 +258,15 @@ def test_without_steering_nothing_depends_on_vector_or_layer(both):
     assert said[: len(EVALUATED)] * 4 == said
 
 
-def test_a_limit_takes_the_first_rows_to_evaluate(place, tmp_path, no_figures):
+@pytest.mark.slow
+def test_a_limit_takes_the_first_rows_to_evaluate(place, tmp_path):
     steer(place, tmp_path / "run", limit=5)
     assert set(rows(tmp_path / "run")["n"]) == {5}
     assert {line["index"] for line in lines(tmp_path / "run")} == set(EVALUATED[:5])
 
 
-def test_sums_of_sets_and_layers_at_once(place, both, tmp_path, no_figures):
+@pytest.mark.slow
+def test_sums_of_sets_and_layers_at_once(place, both, tmp_path):
     sets = ("stereoset+-0.5*toxigen", "stereoset+0*toxigen")
     steer(place, tmp_path / "run", sets=sets, layers=((1,), (1, 2)), protocols=("sound",))
     table = rows(tmp_path / "run")
@@ -272,7 +278,7 @@ def test_sums_of_sets_and_layers_at_once(place, both, tmp_path, no_figures):
     assert len({round(value, 3) for (value,) in by_set.values()}) == 4
 
 
-def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path, no_figures):
+def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path):
     steer(place, tmp_path / "as_is", sets=("toxigen",), protocols=("sound",))
     steer(place, tmp_path / "good", sets=("toxigen", "stereoset"), protocols=("sound",), towards_good=True)
     as_is, good = rows(tmp_path / "as_is"), rows(tmp_path / "good")
@@ -283,7 +289,7 @@ def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path, no_fig
     assert values(turned, "margin", 1.0) != pytest.approx(values(turned, "margin", -1.0), rel=1e-2)
 
 
-def test_the_model_as_it_is_needs_no_vector_and_is_one_row_whatever_the_layers(place, tmp_path, no_figures, capsys):
+def test_the_model_as_it_is_needs_no_vector_and_is_one_row_whatever_the_layers(place, tmp_path, capsys):
     steer(place, tmp_path / "run", strengths=(0.0,), layers=None, files=(), sets=(), random=(0,))
     table = rows(tmp_path / "run")
     assert table["metric"].tolist() == ["accuracy", "unparsable"]
@@ -296,7 +302,7 @@ def test_the_model_as_it_is_needs_no_vector_and_is_one_row_whatever_the_layers(p
 # Runs
 
 
-def test_a_rerun_computes_nothing_and_more_strengths_go_into_the_same_files(place, tmp_path, no_figures):
+def test_a_rerun_computes_nothing_and_more_strengths_go_into_the_same_files(place, tmp_path):
     out = tmp_path / "run"
     steer(place, out)
     before, times = files(out), [path.stat().st_mtime_ns for path in sorted((out / "steering").iterdir())]
@@ -309,9 +315,8 @@ def test_a_rerun_computes_nothing_and_more_strengths_go_into_the_same_files(plac
     assert len(RunDirectory(out).record()["steering_commands"]) == 3
 
 
-def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_one(
-    place, tmp_path, no_figures, monkeypatch
-):
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_one(place, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "run"
     steer(place, whole)
     original, asked = answers.generate, []
@@ -342,8 +347,8 @@ def test_a_killed_run_goes_on_with_its_completions_and_ends_as_an_uninterrupted_
     assert lines(out) == lines(whole)
 
 
-def test_a_traced_run_is_steered_by_its_own_vectors_and_told_of_as_one(place, tmp_path, no_figures, monkeypatch):
-    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
+@pytest.mark.slow
+def test_a_traced_run_is_steered_by_its_own_vectors_and_told_of_as_one(place, tmp_path):
     out, sets = tmp_path / "run", read_all([str(place / "stereoset.csv")])
     ref, config = reference(place / "chat"), SweepConfig(dtype="float32")
     assert trace_into(out, [ref], sets, config) == 0
@@ -359,6 +364,7 @@ def test_a_traced_run_is_steered_by_its_own_vectors_and_told_of_as_one(place, tm
         assert section in words
 
 
+@pytest.mark.slow
 def test_a_report_of_a_run_that_was_only_steered_tells_what_was_run(both):
     words = write_report(both).read_text(encoding="utf-8")
     assert "Steering" in words
@@ -386,7 +392,7 @@ def refused(place, tmp_path):
     return refuse
 
 
-def test_vectors_of_another_model_are_refused(place, tmp_path, refused, no_figures):
+def test_vectors_of_another_model_are_refused(place, tmp_path, refused):
     narrow = write_vectors(tmp_path / "narrow.safetensors", width=12)
     assert "vectors of width 12; chat has width 24" in refused(files=(str(narrow),))
     other = {"model_type": "olmo2", "width": 24, "depth": 5}
@@ -444,7 +450,7 @@ def test_a_target_that_is_no_model_is_refused(tmp_path, refused):
     assert "config.json" in refused(target=tmp_path / "empty")
 
 
-def test_plain_vectors_are_longer_as_their_norms_say_and_told_apart(place, tmp_path, no_figures):
+def test_plain_vectors_are_longer_as_their_norms_say_and_told_apart(place, tmp_path):
     twice = write_vectors(tmp_path / "twice.safetensors", scale=6.0)
     norms = {name: np.linalg.norm(array, axis=1).tolist() for name, array in read_vectors(twice).arrays.items()}
     path = write_vectors(tmp_path / "v.safetensors", plain_norm=norms)
@@ -456,16 +462,13 @@ def test_plain_vectors_are_longer_as_their_norms_say_and_told_apart(place, tmp_p
     np.testing.assert_allclose(plain["value"], found["value"], rtol=1e-5)
 
 
-def test_a_file_that_exists_is_taken_as_it_is_brackets_and_all(tmp_path):
-    folder = tmp_path / "x [y]/vectors"
-    written = [write_vectors(folder / f"{name}.safetensors") for name in "ab"]
-    assert vector_files([str(written[0])]) == written[:1]
-    assert vector_files([f"{folder}/*.safetensors"]) == written
-
-
-def test_vectors_of_a_glob_come_in_the_order_of_their_numbers(tmp_path):
-    for step in (10, 9, 100):
-        write_vectors(tmp_path / f"step{step}.safetensors")
-    found = vector_files([f"{tmp_path}/*.safetensors", f"{tmp_path}/step9.safetensors"])
-    assert [path.stem for path in found] == ["step9", "step10", "step100"]
-    assert vector_files([]) == []
+@pytest.mark.parametrize("suffix", ["gguf", "pt", "npz"])
+def test_an_exported_vector_does_what_it_did_at_its_strength(place, tmp_path, suffix):
+    path = place / "vectors/base_step7.safetensors"
+    write_vector(tmp_path / f"v.{suffix}", chosen_vector(read_vectors(path), path, "stereoset", (1, 2)), strength=2.0)
+    steer(place, tmp_path / "run", strengths=(0.0, 2.0), layers=((1,), (2,)))
+    exported = (str(tmp_path / f"v.{suffix}"),)
+    steer(place, tmp_path / "exported", strengths=(0.0, 1.0), layers=((1,), (2,)), files=exported, sets=())
+    found, back = (rows(tmp_path / name) for name in ("run", "exported"))
+    assert (set(back["vector_from"]), set(back["vector_set"])) == ({"base_step7"}, {"2*stereoset"})
+    assert back["value"].tolist() == found["value"].tolist()

@@ -30,7 +30,12 @@ def partition(groups: np.ndarray) -> set[frozenset[int]]:
 def statements_of(texts: list[str], groups: list[str] | None) -> Statements:
     labels = np.arange(len(texts)) % 2
     return Statements(
-        "toy", tuple(texts), labels, tuple(groups) if groups else None, "toy.csv", tuple(range(len(texts)))
+        tuple(texts),
+        labels,
+        tuple(groups) if groups else None,
+        name="toy",
+        source="toy.csv",
+        rows=tuple(range(len(texts))),
     )
 
 

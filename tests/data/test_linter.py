@@ -20,7 +20,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def set_of(texts: list[str], labels, groups: list[str] | None = None) -> Statements:
     rows = tuple(range(2, len(texts) + 2))
-    return Statements("toy", tuple(texts), np.array(labels), tuple(groups) if groups else None, "data/toy.csv", rows)
+    return Statements(
+        tuple(texts), np.array(labels), tuple(groups) if groups else None, name="toy", source="data/toy.csv", rows=rows
+    )
 
 
 def clean(seed: int, count: int = 200) -> tuple[list[str], np.ndarray]:
@@ -328,8 +330,9 @@ def test_naive_bayes_by_hand():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=8), st.integers(0, 1)), min_size=1, max_size=20))
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=8).filter(str.strip), st.integers(0, 1)), max_size=20))
 def test_any_texts_can_be_linted(rows):
+    rows = [("Fire is cold.", 0), *rows, ("Ice is cold.", 1)]
     statements = set_of([text for text, _ in rows], [label for _, label in rows])
 
     findings = lint(statements)

@@ -262,7 +262,7 @@ BAD_ROWS = {
         '{"statement": "x", "label": 1, "label": 0}',
         "a.jsonl, row 1: damaged JSON (one key twice)",
     ),
-    "endless nesting": ("a.jsonl", "[" * 100_000, "a.jsonl, row 1: damaged JSON (maximum recursion"),
+    "endless nesting": ("a.jsonl", "[" * 100_000, "a.jsonl, row 1: damaged JSON (nested too deeply"),
     "not an object": ("a.jsonl", '["x", 1]', "a.jsonl, row 1: ['x', 1] is not a JSON object"),
 }
 
@@ -371,7 +371,7 @@ def test_read_all_keeps_the_order_and_refuses_one_name_for_two_sets(tmp_path):
 
 
 def statements_with(name="any", texts=("x", "y"), labels=(0, 1), groups=None) -> Statements:
-    return Statements(name, texts, np.array(labels), groups, f"{name}.csv", (2, 3))
+    return Statements(texts, np.array(labels), groups, name=name, source=f"{name}.csv", rows=(2, 3))
 
 
 @pytest.mark.parametrize("name", [*BUILTIN, "toxigen_small", "truthfulqa_train", "world-fairness"])
@@ -415,7 +415,8 @@ def test_the_fingerprint_follows_the_content_and_nothing_else():
         base,
         statements_with(texts=("y", "x")),
         statements_with(texts=("x", "y ")),
-        statements_with(texts=('x", "y',), labels=(0,)),
+        statements_with(texts=('x", "y', "z")),
+        statements_with(texts=("x", 'y", "z')),
         statements_with(labels=(1, 0)),
         statements_with(groups=("x", "y")),
         statements_with(groups=("xy", "")),

@@ -125,6 +125,7 @@ def test_ids_are_those_of_the_file_whatever_class_is_declared(kind, tmp_path):
     assert [row.tolist() for row in encode(read_tokenizer(tmp_path), TEXTS)] == [own.encode(text).ids for text in TEXTS]
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("kind", KINDS)
 def test_ids_are_those_of_the_file_on_the_authors_texts(kind, shared, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from jtrace.dynamics.angles import ANGLES, MOST_COMPARED, SUBSPACES, angles, cosine, principal_angles, subspaces
 from jtrace.dynamics.trajectory import shared_layer, trajectories
-from jtrace.probing.vectors import ModelFacts, Vectors
+from jtrace.probing.vector_files import ModelFacts, Vectors
 from tests.tables import metrics_table
 
 

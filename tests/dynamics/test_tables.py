@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from jtrace.dynamics.tables import dynamics
-from jtrace.probing.vectors import Vectors
-from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS
+from jtrace.probing.vector_files import Vectors
+from jtrace.runs.metrics_files import SCHEMA
+from jtrace.runs.steering_files import COLUMNS as STEERING_COLUMNS
 
 COLUMNS = {
     "onsets": "model axis protocol dataset dimension layer metric line checkpoint at ci_low ci_high",

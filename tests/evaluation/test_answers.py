@@ -47,7 +47,7 @@ def merging(model):
 
 
 def task_of(*items, new=0):
-    return Task("mine", "", ("paper",), items, lambda answers: {}, main="accuracy", max_new_tokens=new)
+    return Task("mine", ("paper",), items, lambda answers: {}, main="accuracy", max_new_tokens=new)
 
 
 def pieces(model, context, *continuations):
@@ -112,7 +112,8 @@ def test_what_is_longer_than_the_context_is_refused(model, task, what):
     with pytest.raises(InputError) as caught:
         ask(model, task, None, (0,), Decoding())
     assert str(caught.value) == (
-        f"mine, row 4: {what} are longer than the context of tiny, 128; shorten it, or ask for fewer examples"
+        f"mine, row 4: {what} are longer than the context of tiny, 128; shorten it, or ask for fewer examples or new "
+        "tokens"
     )
 
 

@@ -21,7 +21,7 @@ def test_arc_and_mathqa_score_the_answers_texts_after_the_question():
         assert item.context == "Question: Why is the sky blue?\nAnswer:"
         assert item.continuations == (" scattering", " paint")
         assert (item.index, item.group) == (4, "")
-        assert (task.name, task.dimension, task.main, task.higher_is_better) == (name, "", "accuracy", True)
+        assert (task.name, task.main, task.higher_is_better) == (name, "accuracy", True)
         assert task.protocols == ("paper", "sound")
 
 

@@ -26,7 +26,7 @@ def test_documents_are_numbered_or_kept_as_they_are():
     task = perplexity_task(["one", Text(7, "two", "group")], name="held-out")
 
     assert task.items == (Text(0, "one"), Text(7, "two", "group"))
-    assert (task.name, task.dimension, task.protocols) == ("held-out", "", ("paper", "sound"))
+    assert (task.name, task.protocols) == ("held-out", ("paper", "sound"))
     assert (task.main, task.higher_is_better, task.max_new_tokens) == ("perplexity", False, 0)
 
 

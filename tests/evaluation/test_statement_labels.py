@@ -25,7 +25,9 @@ GROUPS = ("a", "b", "c", "a", "d", "e", "e")
 
 def statements(name="sst2", labels=LABELS):
     texts = tuple(f"statement {i}" for i in range(len(labels)))
-    return Statements(name, texts, np.array(labels), None, "nowhere.csv", tuple(range(len(labels))), BUILTIN.get(name))
+    return Statements(
+        texts, np.array(labels), name=name, source="nowhere.csv", rows=tuple(range(len(labels))), info=BUILTIN.get(name)
+    )
 
 
 def mean(outcome):
@@ -68,7 +70,7 @@ def test_the_published_task_asks_in_the_published_words():
 
     assert [(item.index, item.group) for item in task.items] == [(4, "d"), (2, "c")]
     assert "positive or negative, just answer with 1 or 0.\n\nstatement 4\n" in task.items[0].text
-    assert (task.name, task.dimension, task.protocols) == ("sst2", "robustness", ("paper",))
+    assert (task.name, task.protocols) == ("sst2", ("paper",))
     assert (task.main, task.higher_is_better, task.max_new_tokens) == ("accuracy", True, 2)
 
 
@@ -91,7 +93,7 @@ def test_an_unparsable_answer_is_guessed():
 
 
 def test_a_guess_depends_on_seed_and_row_alone():
-    many = statements(labels=[0] * 64)
+    many = statements(labels=[0] * 63 + [1])
     groups = [""] * 64
 
     def guessed(rows, seed):
@@ -115,7 +117,7 @@ def test_both_prompts_are_asked_with_both_answers():
     assert {item.continuations for item in task.items} == {("0", "1")}
     assert "violate" in task.items[1].context
     assert "JUST ANSWER WITH 0 OR 1.\n\nstatement 5\n" in task.items[3].context
-    assert (task.protocols, task.main, task.dimension) == (("sound",), "accuracy", "privacy")
+    assert (task.protocols, task.main) == (("sound",), "accuracy")
 
 
 def test_each_prompt_has_its_own_accuracy():

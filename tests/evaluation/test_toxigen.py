@@ -10,7 +10,9 @@ from jtrace.evaluation.toxigen import continuation_task
 
 COUNT = 700
 TEXTS = tuple(f"prompt {i} " for i in range(COUNT))
-SET = Statements("toxigen", TEXTS, np.arange(COUNT) % 2, None, "toxigen.csv", tuple(range(COUNT)), BUILTIN["toxigen"])
+SET = Statements(
+    TEXTS, np.arange(COUNT) % 2, name="toxigen", source="toxigen.csv", rows=tuple(range(COUNT)), info=BUILTIN["toxigen"]
+)
 GROUPS = tuple(f"group {i}" for i in range(COUNT))
 
 
@@ -25,7 +27,7 @@ def test_statements_are_prompts_as_they_are():
         (5, "prompt 5 ", "group 5"),
         (3, "prompt 3 ", "group 3"),
     ]
-    assert (task.name, task.dimension, task.max_new_tokens) == ("toxigen", "toxicity", 64)
+    assert (task.name, task.max_new_tokens) == ("toxigen", 64)
     assert (task.main, task.higher_is_better) == ("toxicity", False)
 
 

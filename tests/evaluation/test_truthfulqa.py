@@ -87,7 +87,6 @@ def test_both_verdicts_and_their_conjunction():
         (has("a"), has("b"), {"true", "info", "true_and_info", "no_comment"}, "true_and_info"),
         (has("a"), None, {"true", "no_comment"}, "true"),
         (None, has("b"), {"info", "no_comment"}, "info"),
-        (None, None, {"no_comment"}, "no_comment"),
     ],
 )
 def test_what_nobody_judges_is_left_out(truth, info, metrics, main):
@@ -95,17 +94,17 @@ def test_what_nobody_judges_is_left_out(truth, info, metrics, main):
 
     assert set(task.measure(said("a", "b", "ab"))) == metrics
     assert task.main == main
-    assert task.higher_is_better == (main != "no_comment")
+    assert task.higher_is_better
 
 
 def test_each_primer_belongs_to_its_protocol():
-    published, canonical = (generation_task(QUESTIONS, name, None, None) for name in ("published", "canonical"))
+    published, canonical = (generation_task(QUESTIONS, name, has("a"), None) for name in ("published", "canonical"))
 
     assert (published.protocols, canonical.protocols) == (("paper",), ("sound",))
     assert published.items[1].text.endswith("California, USA.\n\nQ: When?")
     assert canonical.items[1].text.endswith("Barcelona, Spain.\n\nQ: When?\nA:")
     assert [item.index for item in canonical.items] == [0, 1, 2]
-    assert (canonical.dimension, canonical.max_new_tokens) == ("reliability", 50)
+    assert canonical.max_new_tokens == 50
 
 
 # Multiple choice
@@ -118,7 +117,7 @@ def test_answers_follow_the_canonical_primer():
 
     assert task.items[0].context.endswith("Barcelona, Spain.\n\nQ: Which?\nA:")
     assert task.items[0].continuations == (" one", " two", " three", " four")
-    assert (task.protocols, task.main, task.dimension) == (("sound",), "mc2", "reliability")
+    assert (task.protocols, task.main) == (("sound",), "mc2")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +168,9 @@ def test_a_best_answer_spelled_otherwise_is_scored_too_but_has_no_share():
 
 def statements(*rows):
     texts, labels = zip(*rows, strict=True)
-    return Statements("truthfulqa", texts, np.array(labels), None, "a/mine.csv", tuple(range(2, 2 + len(rows))))
+    return Statements(
+        texts, np.array(labels), name="truthfulqa", source="a/mine.csv", rows=tuple(range(2, 2 + len(rows)))
+    )
 
 
 def test_statements_are_gathered_by_question():

@@ -157,3 +157,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "rope_parameters": {**PLAIN, "rope_theta": 50.0},
     },
 }
+
+# Between them every family, norm, attention, rotary scaling and kind of layer: what runs by default.
+COVERING = (
+    "llama-rope-llama3",
+    "mistral-window",
+    "gpt_neox-sequential-tied",
+    "gpt_neox-rope-linear",
+    "olmo-clipped-grouped-tied",
+    "olmo2-multiquery-bias",
+    "olmo3-yarn",
+    "qwen2-multiquery-layer-types",
+    "qwen3-window-grouped-tied",
+    "smollm3-multiquery-biases",
+)

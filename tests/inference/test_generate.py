@@ -73,6 +73,7 @@ def test_each_token_is_the_most_probable_one_of_a_plain_forward(llama, positions
 
 
 @pytest.mark.parametrize("positions", ["last", "generated"])
+@pytest.mark.slow
 def test_sliding_windows_move_on_over_what_is_generated(windowed, positions):
     assert_each_token_is_the_most_probable(windowed, positions)
 
@@ -123,6 +124,7 @@ def test_the_order_of_prompts_changes_nothing(llama, positions, sampling):
     assert completions(llama, shuffled, sampling, numbers=order, positions=positions) == whole
 
 
+@pytest.mark.slow
 def test_prompts_that_are_left_out_change_nothing_and_one_given_twice_is_drawn_twice(llama):
     whole = completions(llama, sampling=NOISY, positions="all")
     some = [PROMPTS[i] for i in (4, 2, 4)]
@@ -164,6 +166,7 @@ def test_vectors_layers_strengths_and_operators_share_one_compilation(llama, pos
     assert (inference_generate._decode._cache_size(), inference_generate._place_keys._cache_size()) == traced
 
 
+@pytest.mark.slow
 def test_noise_repeats_itself_and_is_shared_by_conditions_but_not_by_prompts_steps_or_seeds(llama):
     hot = Sampling(8, temperature=1e6)  # nothing but noise
     found = completions(llama, sampling=hot)
@@ -176,6 +179,7 @@ def test_noise_repeats_itself_and_is_shared_by_conditions_but_not_by_prompts_ste
     assert all(other[i] != found[i] for i in found)
 
 
+@pytest.mark.slow
 def test_tokens_are_drawn_as_often_as_the_softmax_says(llama):
     draws, temperature = 4096, 0.5
     found = completions(llama, [PROMPTS[3]] * draws, Sampling(1, temperature=temperature), edit=None)
@@ -185,3 +189,22 @@ def test_tokens_are_drawn_as_often_as_the_softmax_says(llama):
     error = np.sqrt(probability * (1 - probability) / draws)
     assert probability.max() < 0.9
     assert (np.abs(frequency - probability) <= 4 * error).all()
+
+
+def test_completions_that_have_ended_are_as_long_as_when_that_was_seen_whatever_is_beside_them(llama, monkeypatch):
+    monkeypatch.setattr(inference_generate, "LOOK_EVERY", 3)
+    whole = completions(llama)
+    looks = []
+
+    def has_ended(tokens):
+        looks.append(len(tokens))
+        return bool(tokens[1] % 2)
+
+    found = completions(llama, has_ended=has_ended)
+    for i, of_prompt in whole.items():
+        assert found[i] == [tokens[:3] if tokens[1] % 2 else tokens for tokens in of_prompt]
+    assert set(looks) == {3, 6}
+    assert {len(tokens) for of_prompt in found.values() for tokens in of_prompt} == {3, 8}
+    assert completions(llama, has_ended=lambda tokens: True, batch_tokens=1) == {
+        i: [tokens[:3] for tokens in of_prompt] for i, of_prompt in whole.items()
+    }

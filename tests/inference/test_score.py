@@ -6,7 +6,8 @@ import pytest
 
 from jtrace.checkpoints.load import load_params
 from jtrace.inference import score as inference_score
-from jtrace.inference.score import score
+from jtrace.inference.generate import Sampling, generate
+from jtrace.inference.score import score, score_and_compare
 from jtrace.models.intervention import POSITIONS, steered_from
 from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, edit_of
 from tests.bars import within
@@ -150,3 +151,15 @@ def test_vectors_layers_strengths_and_operators_share_one_compilation(llama):
         alphas = [Condition((seed % 3,), 0.3 * seed), Condition((0, 1), -1.0), Condition((0, 1, 2), 0.0)]
         score(*llama, PAIRS, edit_of(SteeringVector(values, (0, 1, 2), "s", "d"), alphas, how))
     assert inference_score._log_probabilities._cache_size() == traced
+
+
+def test_greedy_continuations_are_known_as_such_from_the_same_forward(llama):
+    contexts = [before for before, _ in PAIRS[:9:3]]
+    greedy = [tokens for _, tokens in sorted(generate(*llama, contexts, Sampling(3), EDIT, conditions=(0, 2)))]
+    pairs = [(context, of_one[at]) for context, of_one in zip(contexts, greedy, strict=True) for at in (0, 1)]
+    others = [(before, np.append(after[:-1], (after[-1] + 1) % 61)) for before, after in pairs]
+    sums, found = score_and_compare(*llama, [*pairs, *others], EDIT, conditions=(0, 2))
+    np.testing.assert_array_equal(sums, score(*llama, [*pairs, *others], EDIT, conditions=(0, 2)))
+    assert [found[at, i] for i in range(len(pairs)) for at in (i % 2,)] == [True] * len(pairs)
+    assert not found[:, len(pairs) :].all(axis=0).any()
+    assert not any(found[i % 2, len(pairs) + i] for i in range(len(pairs)))

@@ -23,6 +23,7 @@ def plain(hidden, head, targets, learnt):
 
 
 @pytest.mark.parametrize("tokens_at_once", [1, 7, 12, 1000])
+@pytest.mark.slow
 def test_loss_and_gradients_are_those_of_the_whole_batch_at_once(tokens_at_once):
     hidden, head, targets, learnt = inputs()
 

@@ -11,6 +11,7 @@ from jtrace.kernels.logistic import decision, fit_logistic, logistic_solver
 from jtrace.kernels.spd_inverse import factor_at_once, factor_by_halves
 from jtrace.kernels.standardise import standardise
 from tests.bars import within
+from tests.cases import few
 from tests.optima import at_optimum
 
 fit_jitted = jax.jit(fit_logistic)
@@ -39,7 +40,7 @@ def sklearn_fit(x, labels, c=1.0):
         pytest.param(400, 3, 0.0, id="nothing to find"),
     ],
 )
-@pytest.mark.parametrize("c", [1.0, 0.01, 10.0])
+@pytest.mark.parametrize("c", few([1.0, 0.01, 10.0]))
 def test_equals_sklearn_at_convergence(n, d, separation, c):
     x, labels, unseen = problem(n, d, separation)
     fit, expected = fit_jitted(x, labels, c), sklearn_fit(x, labels, c)
@@ -97,6 +98,7 @@ def standardised(n, d, spectrum, outliers=1.0, seed=0):
 SHAPES = [pytest.param(600, 200, id="n > d"), pytest.param(200, 200, id="n = d"), pytest.param(120, 200, id="n < d")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d"), SHAPES)
 @pytest.mark.parametrize("condition", [1e1, 1e3, 1e5, 1e7])
 @pytest.mark.parametrize("outliers", [1.0, 1000.0])

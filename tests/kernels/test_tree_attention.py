@@ -11,6 +11,7 @@ from jtrace.inference.packing import pack
 from jtrace.kernels.attention import attend, visible_slots
 from jtrace.kernels.tree_attention import TILE, seen_tiles, tree_attend
 from tests.bars import within
+from tests.cases import few
 from tests.conftest import relative_error
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -49,7 +50,7 @@ def by_xla(q, k, v, ends, positions, window=None):
     return whole(q, k, v, visible_slots(ends, positions, window), precision=HIGHEST)
 
 
-@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 2, 64), (2, 2, 128), (3, 1, 20)])
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), few([(4, 2, 64), (2, 2, 128), (3, 1, 20)]))
 @property_based
 @given(drawn=sequences, window=windows)
 def test_float32_is_attention_over_visible_slots(heads, kv_heads, head_dim, drawn, window):

@@ -163,6 +163,7 @@ def test_logits_equal_torch_s(tmp_path, values, kind):
     np.testing.assert_allclose(probabilities(ours, TEXTS), likely, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_text_s_result_does_not_depend_on_the_others(folder):
     ours = load_classifier(folder)
     together = probabilities(ours, TEXTS)
@@ -201,6 +202,7 @@ def test_few_shapes_are_compiled_whatever_the_texts(usual, monkeypatch):
     assert set(shapes) == {(128, 16), (64, 32), (32, 64), (16, 128), (8, 256), (4, 512)}
 
 
+@pytest.mark.slow
 def test_in_bfloat16_params_are_half_as_large_and_results_near(usual):
     exact, rough = load_classifier(usual), load_classifier(usual, jnp.bfloat16)
     assert {leaf.dtype for leaf in jax.tree.leaves(rough.params)} == {jnp.dtype(jnp.bfloat16)}

@@ -1,5 +1,6 @@
 """The decoder against transformers' torch model, and what packing and intervening must not change."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,7 @@ def test_residuals_and_logits_equal_torch_in_every_layer(golden):
     within("logits, goldens of torch", relative_error(logits, expected["logits"]), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_float32_to_its_own_precision(golden):
     expected = np.load(golden / "expected.npz")
     config, params = load_params(golden, jnp.bfloat16)
@@ -112,6 +114,18 @@ def test_an_intervention_of_other_layers_positions_strengths_or_operators_compil
         for operator in (edit, edit._replace(push=edit.shrink, shrink=edit.push)):
             run(Intervention(operator, jnp.full((2, 12), layer % 2)))
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("unroll", [False, True])
+def test_no_class_is_made_while_a_model_is_traced(tiny, monkeypatch, remat, unroll):
+    """Flax changes a class's fields while it makes another of it, and sweeps trace models in several threads."""
+    made = []
+    monkeypatch.setattr(nn.Module, "__init_subclass__", classmethod(lambda cls, **_: made.append(cls.__name__)))
+    config, one = tiny[0], jnp.zeros((1, 4), jnp.int32)
+    decoder = Decoder(config, remat=remat, unroll=unroll)
+    jax.eval_shape(decoder.init, jax.random.key(0), Slots(one, one, one + 4), one)
+    assert made == []
 
 
 def test_compile_time_does_not_grow_with_depth():

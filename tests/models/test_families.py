@@ -4,6 +4,7 @@ import pytest
 from transformers import AutoConfig
 
 from jtrace.models.families import FAMILIES, read_model_config
+from tests.goldens.variants import COVERING, VARIANTS
 
 SIZES = {
     "vocab_size": 500,
@@ -71,3 +72,8 @@ GENERATION = {
 def test_how_to_generate_says_nothing_of_the_forward(model_type):
     values = SIZES | {"model_type": model_type}
     assert read_model_config(values | GENERATION, "dumped")[0] == read_model_config(values, "plain")[0]
+
+
+def test_a_variant_of_every_family_is_tested_by_default():
+    assert {name.split("-")[0] for name in COVERING} == {values["model_type"] for values in VARIANTS.values()}
+    assert set(COVERING) <= VARIANTS.keys()

@@ -110,7 +110,7 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted, monkeypatch):
     pretrain(uninterrupted, DOCUMENTS, CONFIG, quiet=True)
 
 
-@pytest.mark.parametrize("stop", [2, 7, 12])
+@pytest.mark.parametrize("stop", [2, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 12))])
 def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, uninterrupted, monkeypatch, stop):
     real = loop.to_batch
     calls = iter(range(10**6))
@@ -146,7 +146,8 @@ def in_a_process(out: Path, body: str, compiled: Path | str = "") -> subprocess.
     )
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, pytest.param(25, marks=pytest.mark.long)])
 def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path, uninterrupted, compiled, kills):
     body = "t.pretrain(Path(sys.argv[1]), t.DOCUMENTS, t.CONFIG, quiet=True)"
     out, moments = tmp_path / "run", random.Random(kills)
@@ -166,6 +167,7 @@ def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(tmp_path, u
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_the_last_state_and_what_was_kept(tmp_path, uninterrupted):
     body = """
 import resource
@@ -192,6 +194,7 @@ cli.run(lambda: t.pretrain(out, t.DOCUMENTS, t.CONFIG, quiet=True))
     assert_same_run(out, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_neither_tokenises_again_nor_holds_params_twice(tmp_path, monkeypatch):
     out, real = tmp_path / "run", loop.to_batch
     calls = iter(range(10**6))
@@ -259,6 +262,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, fields, messa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint_with_conversations(tmp_path, uninterrupted):
     start = kept_steps(uninterrupted)[8]
     chats = [(Message("user", f"{a}{b}?"), Message("assistant", a)) for a in "abcdef" for b in "uvwxyz"]
@@ -335,6 +339,7 @@ def test_an_exported_kept_step_has_torch_s_logits(tmp_path, uninterrupted):
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_the_launch_script_trains_and_refuses_in_one_line(tmp_path):
     (tmp_path / "text.txt").write_text("\n".join(DOCUMENTS * 4))
 

@@ -76,6 +76,7 @@ def assert_close(found, expected, tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance), found, expected)
 
 
+@pytest.mark.slow
 def test_training_learns():
     _, losses = after(40, some_rows())
     # Logits of unit deviation cost half a nat beyond an even guess, and a tied head's own token some more.
@@ -83,6 +84,7 @@ def test_training_learns():
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_each_document_alone():
     params = jax.tree.map(lambda leaf: 5 * leaf, first_params())
     mesh, evaluate = local_mesh(), evaluation(Decoder(CONFIG))
@@ -99,6 +101,7 @@ def test_the_loss_is_that_of_each_document_alone():
     assert int(count) == sum(len(document.ids) - 1 for document in documents(4))
 
 
+@pytest.mark.slow
 def test_only_learnt_tokens_count():
     rows = some_rows()
     silent = dataclasses.replace(rows, learnt=np.zeros_like(rows.learnt))
@@ -112,6 +115,7 @@ def test_only_learnt_tokens_count():
     )
 
 
+@pytest.mark.slow
 def test_micro_batches_recomputed_blocks_and_blocks_laid_out_make_the_same_update():
     expected, _ = after(3, some_rows())
     assert_close(after(3, some_rows(), decoder=Decoder(CONFIG, unroll=True))[0], expected, 1e-5)
@@ -119,6 +123,7 @@ def test_micro_batches_recomputed_blocks_and_blocks_laid_out_make_the_same_updat
     assert_close(after(3, some_rows(), decoder=Decoder(CONFIG, remat=True))[0], expected, 1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_while_params_stay_float32():
     params, losses = after(40, some_rows(), decoder=Decoder(CONFIG, jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
@@ -165,6 +170,7 @@ def test_what_writes_to_the_residual_begins_smaller():
     assert scales["down"] == pytest.approx(1 / 32, rel=0.03)
 
 
+@pytest.mark.slow
 def test_two_devices_compute_what_one_does(tmp_path):
     script = (
         "import sys, jax, numpy as np; from tests.pretraining.test_step import after, some_rows; "

@@ -56,6 +56,7 @@ def by_sklearn(x, labels, fold):
 
 @pytest.mark.parametrize(("n", "d"), [pytest.param(200, 20, id="n > d"), pytest.param(60, 100, id="n < d")])
 @pytest.mark.parametrize("inner_folds", [1, 3])
+@pytest.mark.slow
 def test_each_fit_is_scikit_learns(n, d, inner_folds):
     x, labels, groups = pairs(n, d)
     folds = repeated_folds(labels, groups, folds=4, inner_folds=inner_folds)
@@ -69,6 +70,7 @@ def test_each_fit_is_scikit_learns(n, d, inner_folds):
         np.testing.assert_array_equal(found.scores[at] > 0, scores > 0)
 
 
+@pytest.mark.slow
 def test_rows_that_are_held_out_change_nothing_but_their_own_scores():
     x, labels, groups = pairs()
     folds = repeated_folds(labels, groups, folds=4)
@@ -92,6 +94,7 @@ def test_held_out_scores_are_those_of_the_fit_that_has_not_seen_the_row():
         np.testing.assert_array_equal(held_out[fold.repeat, fold.test], found.scores[at, fold.test])
 
 
+@pytest.mark.slow
 def test_shuffled_labels_cannot_be_told_on_rows_held_out():
     x, labels, groups = pairs(400)
     found, rows = run(x, labels, repeated_folds(labels, groups))
@@ -100,6 +103,7 @@ def test_shuffled_labels_cannot_be_told_on_rows_held_out():
     assert np.mean((own(found.scores, rows) > 0) == labels) > 0.8
 
 
+@pytest.mark.slow
 def test_the_mass_mean_probe_cuts_half_way_between_the_class_means():
     x, labels, groups = pairs()
     folds = repeated_folds(labels, groups)
@@ -110,6 +114,7 @@ def test_the_mass_mean_probe_cuts_half_way_between_the_class_means():
     np.testing.assert_allclose(found.mass_mean[0], (z - (one + zero) / 2) @ (one - zero), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_constant_and_duplicated_features_are_harmless():
     x, labels, groups = pairs()
     folds = repeated_folds(labels, groups)
@@ -119,6 +124,7 @@ def test_constant_and_duplicated_features_are_harmless():
     assert (found.weights[:, -5:] == 0).all()
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_to_find_weak_probes_are_chosen():
     random = np.random.default_rng(0)
     labels = np.tile([0, 1], 100)

@@ -22,9 +22,9 @@ from jtrace.probing.information import (
     permutations,
     sound_information,
     sound_input,
-    student_95,
     summarise,
 )
+from jtrace.stats.quantiles import student_95
 
 published_ridge = jax.jit(lambda gram: smoother(gram, PAPER_EPSILON))
 tied_ridge = jax.jit(lambda gram: tied_smoother(gram, RIDGE_SHARE))
@@ -94,6 +94,7 @@ def test_estimates_of_all_rows_and_of_halves_meet_float64():
         assert (xt, yt) == pytest.approx(exact(of), rel=5e-4)
 
 
+@pytest.mark.slow
 def test_under_independence_p_values_are_uniform():
     p = np.array([[side.p for side in summaries(informed(sample(60, i, False), halves=2, seed=i))] for i in range(300)])
     below = stats.binom.interval(0.99, 300, 0.05)
@@ -125,6 +126,7 @@ def test_the_null_is_centred_where_all_permutations_together_are(related):
         assert abs(np.mean(null) - exact) < 4 * np.std(null) / np.sqrt(500)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("related", [False, True])
 def test_intervals_cover_the_expectation_at_as_many_rows(related):
     """Measured on 2,000 draws, I(X;T) and I(Y;T): 0.965 and 0.946 of dependent data; too wide, 0.996 and 0.994, of
@@ -137,6 +139,7 @@ def test_intervals_cover_the_expectation_at_as_many_rows(related):
         assert covered >= 0.89
 
 
+@pytest.mark.slow
 def test_excess_is_zero_under_independence_at_any_number_of_rows_while_the_value_itself_falls():
     values = []
     for rows in (100, 200, 400):
@@ -148,6 +151,7 @@ def test_excess_is_zero_under_independence_at_any_number_of_rows_while_the_value
     assert values[0] > 1.6 * values[1] > 1.6**2 * values[2]
 
 
+@pytest.mark.slow
 def test_cka_of_200_and_of_400_rows_is_one_number():
     few, many = ([informed(sample(rows, i, True), count=2) for i in range(20)] for rows in (200, 400))
     for name in ("hsic_xt", "hsic_yt", "cka_xt", "cka_yt"):
@@ -222,11 +226,6 @@ def test_a_summary_says_value_interval_null_excess_and_p():
     assert (found.null_mean, found.null_low, found.null_high) == pytest.approx((2, 1.075, 2.925))
     assert (found.excess, found.excess_low, found.excess_high) == pytest.approx((1, 1 - margin, 1 + margin))
     assert found.p == pytest.approx(2 / 5)
-
-
-@pytest.mark.parametrize("degrees", [5, 15, 63])
-def test_student_s_t(degrees):
-    assert student_95(degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=0.01)
 
 
 def test_too_few_rows_are_refused():

@@ -12,6 +12,8 @@ from jtrace.models.families import read_model_config
 from jtrace.probing import memory
 from jtrace.probing.memory import StatisticsMemory, check_memory, statistics_memory
 from jtrace.probing.paper import _input_smoother, _paper_layer, _Rows
+from jtrace.probing.sound_set import SoundConfig
+from jtrace.sweep.config import SweepConfig
 from tests.conftest import GOLDENS
 
 
@@ -41,19 +43,27 @@ def test_the_matrices_are_those_that_are_planned():
 def test_residuals_of_distinct_statements_and_the_largest_set_count():
     config, _ = read_model_config(read_config_json(GOLDENS / "llama-full"), "config.json")
     sets = [
-        Statements(name, tuple(f"text {i % (count - 1)}" for i in range(count)), np.arange(count) % 2, None, "", ())
+        Statements(tuple(f"text {i % (count - 1)}" for i in range(count)), np.arange(count) % 2, name=name)
         for name, count in (("small", 10), ("large", 20))
     ]
     found = statistics_memory(config, sets, "bfloat16")
     assert found == StatisticsMemory(statements=19, rows=20, row_bytes=2 * config.depth * config.width)
 
 
+@pytest.mark.parametrize("most_in_matrices", [None, 400])
 @pytest.mark.parametrize("copies", [1, 4])
-def test_as_many_rows_fit_as_it_says(copies):
+def test_as_many_rows_fit_as_it_says(copies, most_in_matrices):
     there = 24_000_000_000
-    rows = StatisticsMemory(1, 1, 30 * 576 * 4, copies).fitting_rows(there)
-    fits, does_not = (StatisticsMemory(n, n, 30 * 576 * 4, copies).bytes for n in (rows, rows + 1))
+    rows = StatisticsMemory(1, 1, 30 * 576 * 4, copies, most_in_matrices).fitting_rows(there)
+    fits, does_not = (StatisticsMemory(n, n, 30 * 576 * 4, copies, most_in_matrices).bytes for n in (rows, rows + 1))
     assert fits <= there < does_not
+
+
+def test_sound_alone_has_no_matrix_of_all_rows():
+    assert SweepConfig(protocols=("sound",)).most_in_matrices == SoundConfig().information_rows
+    assert SweepConfig(protocols=("paper", "sound")).most_in_matrices is None
+    alone, both = (StatisticsMemory(50_000, 50_000, 30 * 576 * 4, 1, most).bytes for most in (400, None))
+    assert alone < 4e9 < 20e9 < both
 
 
 def test_more_rows_than_memory_holds_are_refused_with_the_number_that_fit(monkeypatch):

@@ -1,6 +1,6 @@
 """Probes of real residuals beside float64: every layer of both protocols, on the authors' sets.
 
-All thirty layers: `python -m pytest -m slow tests/probing/test_optimum.py -s` (some forty minutes on two cores).
+All thirty layers: `python -m pytest -m long tests/probing/test_optimum.py -s` (some forty minutes on two cores).
 """
 
 from types import SimpleNamespace
@@ -97,17 +97,20 @@ def check_layers(traced, name, protocol, layers):
         CHECKS[protocol](statements, residuals[layer][members[name]].astype(jnp.float32), layer)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("name", SETS)
 def test_the_first_layer_is_at_its_optimum(first_layers, name):
     check_layers(first_layers, name, "paper", [0])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_folds_of_the_first_layer_are_at_their_optimum(first_layers):
     check_layers(first_layers, "confaide", "sound", [0])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_tables_do_not_depend_on_what_else_is_listed(first_layers):
     sets, members, residuals = first_layers
@@ -120,7 +123,7 @@ def test_tables_do_not_depend_on_what_else_is_listed(first_layers):
     np.testing.assert_allclose(alone.vectors["probe"][0], both.vectors["probe"][0], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", CHECKS)
 @pytest.mark.parametrize("name", SETS)
 def test_every_layer_is_at_its_optimum(all_layers, name, protocol):

@@ -23,7 +23,7 @@ def made_up(n=60, d=12, name="mine", seed=0):
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(n) % 2)
     texts = tuple(f"statement {i}" for i in range(n))
-    statements = Statements(name, texts, labels, None, f"{name}.csv", tuple(range(2, n + 2)))
+    statements = Statements(texts, labels, name=name, source=f"{name}.csv", rows=tuple(range(2, n + 2)))
     noise = random.normal(size=(2, n, d)).astype(np.float32)
     noise[1] += 3 * labels[:, None]
     return statements, jnp.asarray(noise)
@@ -51,6 +51,27 @@ def test_every_layer_gets_every_metric_with_its_n():
     assert {kind: vectors.shape for kind, vectors in trace.vectors.items()} == {"mass_mean": (2, 12)}
 
 
+def test_without_metrics_vectors_and_projections_are_the_same_bit_for_bit():
+    statements, residuals = made_up()
+    whole, part = (paper_trace(residuals, np.arange(60), statements, [0, 1], metrics=asked) for asked in (True, False))
+    assert (part.metrics, part.held_out) == ((), None)
+    np.testing.assert_array_equal(part.vectors["mass_mean"], whole.vectors["mass_mean"])
+    np.testing.assert_array_equal(part.distances, whole.distances)
+    np.testing.assert_array_equal(part.projection.points, whole.projection.points)
+
+
+def test_held_out_scores_are_of_the_test_rows_at_the_best_layer():
+    """They are the scores that the accuracy counts."""
+    statements, residuals = made_up()
+    trace = paper_trace(residuals, np.arange(60), statements, [0, 1])
+    found = trace.held_out
+    np.testing.assert_array_equal(found.rows, np.arange(48, 60))
+    np.testing.assert_array_equal(found.labels, statements.labels[48:])
+    assert (found.dataset, found.protocol, found.layer) == (statements.name, "paper", 1)
+    assert ((found.scores > 0) == found.labels).mean() == pytest.approx(max(values(trace, "probe_accuracy")))
+
+
+@pytest.mark.slow
 def test_projections_show_rows_of_all_the_set_in_order():
     statements, residuals = made_up(n=1000)
     shown = paper_trace(residuals, np.arange(1000), statements, [1]).projection
@@ -84,6 +105,7 @@ def test_distances_of_the_classes_are_those_of_each_layer_s_leading_rows():
         assert far == pytest.approx(np.linalg.norm(rows[labels == 1].mean(0) - rows[labels == 0].mean(0)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_more_kinds_of_vectors_leave_all_else_as_it_is():
     statements, residuals = made_up()
     plain = paper_trace(residuals, np.arange(60), statements, [0, 1])
@@ -97,6 +119,7 @@ def test_more_kinds_of_vectors_leave_all_else_as_it_is():
         np.testing.assert_allclose(vectors[1], alone, rtol=1e-4, atol=1e-4, err_msg=kind)
 
 
+@pytest.mark.slow
 def test_rows_that_share_a_statement_read_the_same_residual():
     statements, residuals = made_up()
     members = np.arange(60) // 2
@@ -108,7 +131,7 @@ def test_rows_that_share_a_statement_read_the_same_residual():
 def test_a_test_part_of_one_class_has_no_auroc():
     statements, residuals = made_up()
     labels = np.concatenate([np.arange(48) % 2, np.ones(12, int)])
-    statements = Statements("mine", statements.texts, labels, None, "mine.csv", statements.rows)
+    statements = Statements(statements.texts, labels, name="mine", source="mine.csv", rows=statements.rows)
     trace = paper_trace(residuals, np.arange(60), statements, [0])
     assert values(trace, "probe_auroc") == []
     assert len(values(trace, "probe_accuracy")) == 1
@@ -120,6 +143,7 @@ def test_too_few_rows_name_the_set():
         paper_trace(residuals, np.arange(3), statements, [0])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_smollm2_on_stereoset_equals_the_float64_reference(shared, smollm2):
     """Every bar of the design that one checkpoint can show, on all 30 layers; about a minute on two cores."""

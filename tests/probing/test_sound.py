@@ -22,7 +22,7 @@ def statements(n=N, groups=None, labels=None):
     labels = np.tile([0, 1], n // 2) if labels is None else np.asarray(labels)
     groups = tuple(f"g{i // 2}" for i in range(n)) if groups is None else groups
     texts = tuple(f"statement {i // 2} of colour {'abcdefg'[i % 7]}" for i in range(n))
-    return Statements("made", texts, labels, groups, "made.csv", tuple(range(2, n + 2)))
+    return Statements(texts, labels, groups, name="made", source="made.csv", rows=tuple(range(2, n + 2)))
 
 
 def residuals(labels, seed=0, strength=(0.0, 0.6, 3.0)):
@@ -48,6 +48,17 @@ def trace(x, of, config=CONFIG, layers=(0, 1, 2), random_init=None):
 def traced():
     of = statements()
     return trace(residuals(of.labels), of)
+
+
+@pytest.mark.slow
+def test_held_out_scores_are_of_all_rows_at_the_best_layer(traced):
+    found, table = traced
+    accuracies = table[table["metric"] == "probe_accuracy"].set_index("layer")["value"]
+    one = found.held_out
+    assert (one.protocol, one.layer) == ("sound", accuracies.idxmax())
+    np.testing.assert_array_equal(one.rows, np.arange(len(one.labels)))
+    # Those of each repeat are counted in the table, and their mean here.
+    assert ((one.scores > 0) == one.labels).mean() == pytest.approx(accuracies.max(), abs=0.1)
 
 
 def value(table, layer, metric, column="value"):
@@ -139,6 +150,7 @@ def test_a_seed_decides_everything(traced):
     assert value(other, 1, "probe_log_loss") != value(traced[1], 1, "probe_log_loss")
 
 
+@pytest.mark.slow
 def test_repeats_and_inner_folds_are_settings(traced):
     of = statements()
     _, table = trace(residuals(of.labels), of, dataclasses.replace(CONFIG, repeats=2, inner_folds=2, folds=3))
@@ -164,6 +176,7 @@ def test_a_random_network_that_knows_as_much_leaves_no_gain():
     assert value(table, 2, "gain_over_random_init", "ci_low") < 0 < value(table, 2, "gain_over_random_init", "ci_high")
 
 
+@pytest.mark.slow
 def test_initialisations_that_differ_widen_the_interval_of_what_is_gained_on_them():
     of = statements()
     x, made = residuals(of.labels), sound_set(of, CONFIG)

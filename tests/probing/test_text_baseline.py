@@ -21,7 +21,7 @@ def made_up(word, n=200, seed=0):
     noise = ["".join(random.choice(LETTERS, 2)) for _ in range(8 * n)]
     texts = tuple(" ".join([*noise[8 * i : 8 * i + 4], word(label), *noise[8 * i + 4 : 8 * i + 8]])
                   for i, label in enumerate(labels))  # fmt: skip
-    return Statements("mine", texts, labels, None, "mine.csv", tuple(range(2, n + 2)))
+    return Statements(texts, labels, name="mine", source="mine.csv", rows=tuple(range(2, n + 2)))
 
 
 @pytest.mark.parametrize("word", [lambda label: ("no", "yes")[label], lambda label: ("maybe", "Maybe")[label],
@@ -38,9 +38,11 @@ def test_texts_that_tell_nothing_stay_near_chance():
 
 def test_the_majority_is_that_of_the_training_rows():
     labels = np.array([1] * 6 + [0] * 2 + [0, 1])
-    statements = Statements("mine", tuple("abcdefghij"), labels, None, "mine.csv", tuple(range(10)))
+    statements = Statements(tuple("abcdefghij"), labels, name="mine", source="mine.csv", rows=tuple(range(10)))
     assert text_baseline(statements).majority_accuracy == 0.5
-    flipped = Statements("mine", tuple("abcdefghij"), np.array([1] * 6 + [0] * 4), None, "mine.csv", tuple(range(10)))
+    flipped = Statements(
+        tuple("abcdefghij"), np.array([1] * 6 + [0] * 4), name="mine", source="mine.csv", rows=tuple(range(10))
+    )
     assert text_baseline(flipped).majority_accuracy == 0
 
 
@@ -54,16 +56,16 @@ def test_rows_held_out_change_nothing_but_their_own_scores():
     test = folds[0].test
     texts = tuple("unseen " * 9 if i in test else text for i, text in enumerate(statements.texts))
     labels = np.where(np.isin(np.arange(200), test), 1 - statements.labels, statements.labels)
-    changed = Statements("mine", texts, labels, None, "mine.csv", statements.rows)
+    changed = Statements(texts, labels, name="mine", source="mine.csv", rows=statements.rows)
     own = text_scores(changed, folds[:1])[0, test]
     assert len(np.unique(own)) == 1  # what was learnt elsewhere, of texts that are all alike
-    kept = Statements("mine", statements.texts, labels, None, "mine.csv", statements.rows)
+    kept = Statements(statements.texts, labels, name="mine", source="mine.csv", rows=statements.rows)
     np.testing.assert_array_equal(text_scores(kept, folds[:1])[0, test], scores[0, test])
 
 
 def test_a_set_without_inner_rows_has_a_baseline_too():
     labels = np.array([0, 1, 0])
-    assert text_baseline(Statements("mine", ("a", "b", "?"), labels, None, "mine.csv", (2, 3, 4))).n == 1
+    assert text_baseline(Statements(("a", "b", "?"), labels, name="mine", source="mine.csv", rows=(2, 3, 4))).n == 1
 
 
 def test_the_table_s_rows_join_with_the_probe_s():
@@ -76,6 +78,7 @@ def test_the_table_s_rows_join_with_the_probe_s():
     assert len({row.value for row in rows if row.metric == "text_accuracy"}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_authors_sets_are_largely_told_by_their_texts(shared):
     started = time.process_time()
@@ -87,7 +90,7 @@ def test_the_authors_sets_are_largely_told_by_their_texts(shared):
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.long
 def test_on_grouped_folds_it_is_as_good_as_word_and_character_n_grams(shared):
     """Beside TF-IDF of word 1-2-grams and character 2-5-grams, logistic regression with C tried by hand."""
     peers = {"confaide": 0.802, "stereoset": 0.852, "toxigen": 0.788, "truthfulqa": 0.70, "sst2": 0.99}

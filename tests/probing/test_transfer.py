@@ -80,7 +80,7 @@ class Model(NamedTuple):
 
 
 def statements(name, texts, labels):
-    return Statements(name, tuple(texts), labels, None, f"{name}.csv", tuple(range(1, len(texts) + 1)))
+    return Statements(tuple(texts), labels, name=name, source=f"{name}.csv", rows=tuple(range(1, len(texts) + 1)))
 
 
 def model(directions, strength=5.0, groups_of=2, seed=0):
@@ -295,6 +295,7 @@ def value(table, trained_at, tested_at, column="accuracy", layer=2):
     return row[column].item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "offset"), [(jnp.float32, 0), (jnp.float32, 500), (jnp.bfloat16, 20)])
 def test_trained_and_tested_at_one_checkpoint_it_is_what_the_table_of_metrics_says(dtype, offset):
     run = kept_run({"step1": AXIS}, dtype=dtype, offset=offset)

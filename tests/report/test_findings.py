@@ -34,6 +34,7 @@ def test_words_weigh_the_gain_against_the_noise_of_the_test_rows(accuracy, words
     (finding,) = findings(table)
     assert finding.in_words() == f"{accuracy:.2f} (layer 0, 400 test rows): {words}."
     assert finding.clear == words.startswith("clearly above")
+    assert words.startswith(finding.verdict)
 
 
 def test_fewer_test_rows_make_less_clear():
@@ -119,6 +120,7 @@ def test_under_sound_the_words_rest_on_paired_intervals():
 def test_under_sound_one_baseline_that_is_not_left_behind_is_enough(metric, numbers, words):
     finding = sound(**{metric: numbers})
     assert not finding.clear
+    assert finding.verdict == ("below" if words.startswith("below") else "not clearly above")
     assert words in finding.in_words()
 
 
@@ -137,6 +139,7 @@ def test_a_probe_far_below_one_half_is_not_passed_over():
     table = metrics_table([0], datasets=["mine"])
     table.loc[table["metric"] == "probe_accuracy", "value"] = 0.3
     assert "(twins) have opposite labels" in findings(table)[0].in_words()
+    assert findings(table)[0].verdict == "far below one half"
 
 
 def test_the_normal_approximation_has_no_say_under_sound():

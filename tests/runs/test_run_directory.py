@@ -13,9 +13,11 @@ from jtrace.checkpoints.content import Content
 from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError, WriteError
 from jtrace.probing.raw_probes import KeptProbes
+from jtrace.runs.dynamics_files import COLUMNS
+from jtrace.runs.metrics_files import SCHEMA, Origin
+from jtrace.runs.open_run import open_run
 from jtrace.runs.projection_files import PROJECTION_SCHEMA
-from jtrace.runs.record import open_run
-from jtrace.runs.run_directory import SCHEMA, STEERING_COLUMNS, Origin
+from jtrace.runs.steering_files import COLUMNS as STEERING_COLUMNS
 from jtrace.runs.steering_files import SteeringTable
 from tests.tables import REF, steered, steering_table, write_traced
 
@@ -80,7 +82,7 @@ def test_a_write_that_fails_leaves_what_was_there_before(run, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jtrace.runs.run_directory.pq.write_table", full)
+    monkeypatch.setattr("jtrace.runs.metrics_files.pq.write_table", full)
     with pytest.raises(WriteError, match="No space left on device"):
         write_traced(run)
     assert run.is_done(REF)
@@ -147,7 +149,7 @@ def test_a_table_that_cannot_be_written_takes_its_vectors_and_probes_along(run, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jtrace.runs.run_directory.pq.write_table", full)
+    monkeypatch.setattr("jtrace.runs.metrics_files.pq.write_table", full)
     with pytest.raises(InputError, match=r"org--llama@step3\.parquet: cannot be written \(No space left on device\)"):
         write_traced(run)
     assert not list(run.path.rglob("*llama*"))
@@ -167,6 +169,9 @@ def test_failures_are_one_line_each_replaced_and_cleared(run):
     run.record_failure(REF, "second reason")
     lines = [json.loads(line) for line in (run.path / "failures.jsonl").read_text().splitlines()]
     assert [line["error"] for line in lines] == ["second reason", "another"]
+    assert not any("traceback" in line for line in lines)
+    run.record_failure(REF, "KeyError: 'x'", "Traceback (most recent call last):\n…")
+    assert run.failures()[REF.name]["traceback"].startswith("Traceback")
     run.clear_failures([REF])
     assert list(run.failures()) == [other.name]
 
@@ -334,14 +339,19 @@ def test_a_baseline_is_read_as_it_was_written_and_computed_anew_where_it_is_dama
 
 # Tables of dynamics
 
-TURNS = pd.DataFrame({"model": ["llama", "llama"], "layer": [1, 2], "at": [3.5, np.nan], "checkpoint": ["step3", ""]})
+NUMBERS = {name: [0.5, np.nan] for name in ("ci_low", "ci_high", "rise", "fall", "p")}
+TURNS = pd.DataFrame(
+    {name: ["a", "b"] for name in COLUMNS["turns"]}
+    | {"layer": [1, 2], "at": [3.5, np.nan], "checkpoint": ["step3", ""]}
+    | NUMBERS
+)
 
 
 def test_tables_of_dynamics_are_read_as_they_were_written(run):
     assert run.read_dynamics("turns") is None
-    run.write_dynamics({"turns": TURNS, "angles": TURNS[["model"]]})
+    run.write_dynamics({"turns": TURNS, "others": TURNS[["model"]]})
     pd.testing.assert_frame_equal(run.read_dynamics("turns"), TURNS)
-    pd.testing.assert_frame_equal(run.read_dynamics("angles"), TURNS[["model"]])
+    pd.testing.assert_frame_equal(run.read_dynamics("others"), TURNS[["model"]])
     assert not list(run.path.rglob(".*.tmp"))
 
 
@@ -365,7 +375,7 @@ def test_a_damaged_table_of_dynamics_is_named_in_one_line(run):
     at = whole.index(b"step3")
     for damage in (whole[:-1], whole[:at] + b"stepX" + whole[at + 5 :]):
         path.write_bytes(damage)
-        with pytest.raises(InputError, match=r"turns\.parquet: damaged; delete it, [^\n]*$"):
+        with pytest.raises(InputError, match=r"turns\.parquet: damaged \(.*\); delete it, [^\n]*$"):
             run.read_dynamics("turns")
 
 

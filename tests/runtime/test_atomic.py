@@ -90,6 +90,24 @@ with atomic_folder(here / "sub/folder") as folder, atomic_write(here / "file") a
     assert os.listdir(tmp_path / "sub") == []
 
 
+def test_the_next_writer_of_a_folder_removes_what_a_killed_one_left_of_it(tmp_path):
+    code = """
+import os, sys
+from pathlib import Path
+from jtrace.runtime.atomic import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as folder:
+    (folder / "part").write_text("half")
+    os._exit(9)
+"""
+    for name in ("a [1]", "b"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+    assert len(os.listdir(tmp_path)) == 2
+    with atomic_folder(tmp_path / "a [1]") as folder:
+        (folder / "part").write_text("whole")
+    assert [(tmp_path / name).is_dir() for name in ("a [1]", "b")] == [True, False]
+    assert len(os.listdir(tmp_path)) == 2  # what was left of b stays for its own writer
+
+
 def test_a_disk_that_takes_nothing_is_named_with_the_file(tmp_path):
     (tmp_path / "gone").mkdir()
 

@@ -65,6 +65,30 @@ def test_what_is_larger_than_the_limit_has_it_alone():
     assert budget.held == 15
 
 
+def test_a_lease_is_given_back_at_its_end_whatever_ends_it():
+    budget = Budget(10, threading.Event())
+    with budget.lease(4):
+        assert budget.held == 4
+
+    def fail() -> None:
+        with budget.lease(6):
+            raise InputError("damaged")
+
+    with pytest.raises(InputError):
+        fail()
+    assert (budget.held, budget.peak) == (0, 6)
+
+
+def test_a_lease_that_is_not_granted_gives_nothing_back():
+    stop = threading.Event()
+    budget = Budget(10, stop)
+    budget.take(8)
+    stop.set()
+    with pytest.raises(StoppedError), budget.lease(4):
+        pass
+    assert budget.held == 8
+
+
 @given(st.lists(st.integers(0, 10), max_size=20))
 def test_never_more_than_the_limit_is_held(counts):
     stop = threading.Event()

@@ -85,6 +85,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, cache: Path) -> dict[str, object]:
     return values
 
 
+@pytest.mark.alone
 def test_a_second_trace_compiles_nothing_and_its_tables_are_those_of_a_trace_without_a_cache(steps, start):
     def trace(out: str, **environment: str) -> subprocess.Popen[str]:
         flags = [f"--checkpoints={steps}/tiny/step2", f"--statements={steps}/mine.csv", f"--out={steps}/{out}"]
@@ -160,6 +161,7 @@ def test_so_has_another_cpu(monkeypatch):
     assert compilation.machine_digest() != digest
 
 
+@pytest.mark.alone
 def test_a_damaged_program_is_compiled_anew_once_and_nothing_is_said(three, start):
     counts, folder, _ = finish(start(three))
     assert counts == [3, 0]
@@ -169,6 +171,7 @@ def test_a_damaged_program_is_compiled_anew_once_and_nothing_is_said(three, star
     assert finish(start(three))[::2] == ([0, 3], "")
 
 
+@pytest.mark.alone
 def test_several_processes_at_once_and_a_killed_one_leave_a_whole_cache(three, start, cache):
     several = [start(three) for _ in range(3)]
     killed = start(three)

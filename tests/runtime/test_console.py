@@ -65,6 +65,7 @@ def test_streams_that_are_closed_cost_nothing_and_write_into_no_file(tmp_path):
     assert (found.returncode, (tmp_path / "work").read_text()) == (0, "done")
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_reader_goes_away_traces_every_checkpoint(steps):
     """As `trace … | head -1`, on an ASCII terminal that is full, with a set whose name is not ASCII."""
     (steps / "mine.csv").rename(steps / "größe.csv")

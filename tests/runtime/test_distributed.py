@@ -121,6 +121,7 @@ def test_a_single_process_waits_for_nobody():
     leave(1)
 
 
+@pytest.mark.slow
 def test_two_processes_agree_and_wait_and_each_ends_with_its_own_status(start):
     flags = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--then=skew"]
     ended = [finish(process) for process in [start(*flags, f"--process={process}") for process in range(2)]]
@@ -135,6 +136,7 @@ def test_two_processes_agree_and_wait_and_each_ends_with_its_own_status(start):
     assert "waited 3" in ended[1][1]
 
 
+@pytest.mark.slow
 def test_slurm_tells_who_takes_part(start):
     job = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
     job["JAX_COORDINATOR_PORT"] = str(free_port())
@@ -152,6 +154,7 @@ def test_sigterm_ends_all_that_get_it_in_order(two):
         assert (status, err) == (143, "terminated; the same command goes on with what is missing\n")
 
 
+@pytest.mark.slow
 def test_one_that_alone_gets_it_does_not_wait_for_the_others(two):
     two[1].send_signal(signal.SIGTERM)
     began = time.monotonic()
@@ -160,6 +163,7 @@ def test_one_that_alone_gets_it_does_not_wait_for_the_others(two):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_one_that_waits_for_the_others_need_not_wait_longer(start):
     flags = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--then=late"]
     _, waiting = [start(*flags, f"--process={process}") for process in range(2)]
@@ -173,6 +177,7 @@ def test_one_that_waits_for_the_others_need_not_wait_longer(start):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_neither_does_one_with_a_fault(start):
     flags = [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", "--then=fault"]
     _, second = [start(*flags, f"--process={process}") for process in range(2)]
@@ -180,6 +185,7 @@ def test_neither_does_one_with_a_fault(start):
     assert (status, err) == (1, "error: no such file\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [0, 1])
 def test_one_whose_others_do_not_come_says_so_and_ends(start, process):
     alone = start(f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", f"--process={process}", "--then=alone")

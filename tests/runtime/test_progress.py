@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from jtrace.runtime.progress import Bar, told
+from jtrace.runtime.progress import Bar, progress_lines
 
 
 def test_where_there_is_no_terminal_a_line_tells_of_all_bars_that_are_at_work(capsys):
-    with told(0.05), Bar(total=3, desc="sweep", unit=" checkpoints") as sweep:
+    with progress_lines(0.05), Bar(total=3, desc="sweep", unit=" checkpoints") as sweep:
         sweep.update()
         with Bar(total=30, desc="[2/3] tiny", unit=" layers") as layers:
             layers.update(12)
@@ -25,7 +25,7 @@ def test_where_there_is_no_terminal_a_line_tells_of_all_bars_that_are_at_work(ca
 
 
 def test_without_a_label_and_without_work_nothing_is_said(capsys):
-    with told(0.02):
+    with progress_lines(0.02):
         for _ in Bar([1, 2], None):
             time.sleep(0.05)
         assert list(Bar([1, 2], "done")) == [1, 2]

@@ -141,6 +141,7 @@ def coverage():
     return shares
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "auroc", "log_loss"])
 def test_intervals_of_grouped_rows_cover_the_truth(coverage, metric):
     """Skewed metrics cover in half a point less than they say."""
@@ -149,6 +150,7 @@ def test_intervals_of_grouped_rows_cover_the_truth(coverage, metric):
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "auroc", "log_loss"])
+@pytest.mark.slow
 def test_rows_drawn_for_themselves_would_be_trusted_too_much(coverage, metric):
     assert coverage[metric, "rows"] < 0.85
 
@@ -160,6 +162,7 @@ def test_the_metrics_tend_to_the_truth():
     assert found["auroc"].item() == pytest.approx(TRUTH["auroc"], abs=0.005)
 
 
+@pytest.mark.statistics
 def test_a_paired_difference_is_zero_as_often_as_its_interval_says():
     """Two probes as good as each other, whose errors are related: the interval of their difference holds 0."""
     random, held, apart, together = np.random.default_rng(3), 0, [], []

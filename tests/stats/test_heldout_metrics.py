@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.metrics import roc_auc_score
 
-from jtrace.stats.heldout_metrics import accuracy, auroc, label_entropy, log_loss
+from jtrace.stats.heldout_metrics import accuracy, auroc, label_entropy, linear_auroc, log_loss
 from tests.predictions import held_out
 
 
@@ -45,6 +45,15 @@ def test_auroc_of_a_long_set_keeps_its_digits():
     found, weights = some(1, count=6500, folds=1)
     expected = [roc_auc_score(found.labels, found.scores[0], sample_weight=w) for w in np.asarray(weights)]
     np.testing.assert_allclose(auroc(found.scores, found.folds, found.labels, weights), expected, atol=1e-6)
+
+
+def test_the_linear_auroc_is_exact_with_ties_where_rows_weigh_alike_and_near_it_under_draws():
+    found, weights = some(5, count=2000, folds=1)
+    exact = auroc(found.scores, found.folds, found.labels, weights)
+    near = linear_auroc(found.scores, found.labels, jnp.ones(2000, bool), weights)[0]
+    assert near[0] == pytest.approx(float(exact[0]), abs=1e-6)
+    np.testing.assert_allclose(near[1:], exact[1:], atol=1e-3)
+    assert np.ptp(exact) > 5e-3
 
 
 @settings(deadline=None, max_examples=20)

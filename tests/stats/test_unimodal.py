@@ -5,6 +5,7 @@ import pytest
 from scipy.optimize import isotonic_regression
 
 from jtrace.stats.unimodal import turn
+from tests.cases import few
 from tests.curves import wandering
 
 PLACES = np.arange(24) / 23
@@ -27,8 +28,8 @@ def turning(peak, height, count=24):
     return np.interp(np.arange(count), [0, peak, count - 1], [0, height, height / 3])
 
 
-@pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("name", NEVER)
+@pytest.mark.parametrize("known", [pytest.param(False, marks=pytest.mark.statistics), True])
+@pytest.mark.parametrize("name", few(NEVER, 2))
 def test_what_never_turns_seldom_has_a_small_p(name, known):
     se = np.ones(24) if known else None
     p = np.array([turn(value, se, draws=99).p for value in simulated(NEVER[name], 200)])

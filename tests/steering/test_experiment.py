@@ -1,24 +1,25 @@
 """Steering as bookkeeping: what is asked, what is kept, and which rows say what; the answers are made up here."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
 
 from jtrace.errors import InputError
 from jtrace.evaluation.outcomes import validation_part
 from jtrace.evaluation.task import Choice, Outcome, Prompt, Task
 from jtrace.inference.language_model import load_language_model
-from jtrace.probing.vectors import read_vectors
-from jtrace.runs.steering_files import SCHEMA
-from jtrace.steering import experiment
-from jtrace.steering.experiment import SteerConfig, check_steering, steer, vectors_for, with_controls
+from jtrace.runs.steering_files import SCHEMA, SteeringTable
+from jtrace.steering import asking, conditions, experiment
+from jtrace.steering.conditions import SteerConfig
+from jtrace.steering.experiment import check_steering, steer
+from jtrace.steering.target_vectors import with_controls
 from jtrace.steering.vector import SteeringVector
-from tests.tiny_chat import DEPTH, WIDTH, write_chat, write_vectors
+from tests.tiny_chat import DEPTH, WIDTH, write_chat
 
 VECTOR = SteeringVector(
     np.random.default_rng(0).normal(size=(DEPTH, WIDTH)).astype(np.float32), (0, 1, 2), "base_step7", "stereoset", True
@@ -63,7 +64,7 @@ def asked(monkeypatch):
                 answers[place] = float(completion[0]) - (ZERO if isinstance(item, Prompt) else 0)
         return [[answers[place] for place in range(len(task.items))] for answers in found]
 
-    monkeypatch.setattr(experiment, "ask", ask)
+    monkeypatch.setattr(asking, "ask", ask)
     return log
 
 
@@ -71,14 +72,14 @@ def score(answers):
     return {"accuracy": Outcome.of(answers), "squared": Outcome.of(np.square(answers))}
 
 
-def choices(groups="aabbccddeeff", protocols=("paper",), measure=score, **others):
+def choices(groups="aabbccddeeff", protocols=("paper",), measure=score, main="accuracy"):
     items = tuple(Choice(10 + i, "ba", ("0", "1"), group) for i, group in enumerate(groups))
-    return Task("stereoset", "fairness", protocols, items, measure, main="accuracy", **others)
+    return Task("stereoset", protocols, items, measure, main=main)
 
 
 def prompts(count=6, measure=score):
     items = tuple(Prompt(10 + i, f"ba be {i % 2}") for i in range(count))
-    return Task("open", "fairness", ("paper",), items, measure, main="accuracy", max_new_tokens=3)
+    return Task("open", ("paper",), items, measure, main="accuracy", max_new_tokens=3)
 
 
 def run(folder, model, tasks, strengths=THREE, vectors=(VECTOR,), layers=((1,),), **config):
@@ -110,99 +111,6 @@ def said_in(folder):
 def lines(folder):
     path = said_in(folder)
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-# Vectors
-
-
-@pytest.mark.parametrize(
-    ("about", "message"),
-    [
-        ({"width": 12}, "vectors of width 12; chat has width 24, take those of its base model"),
-        (
-            {"model": {"model_type": "olmo2", "width": 24, "depth": 3}},
-            "vectors of a olmo2 model of 3 layers; chat is a llama model of 3; pass --any_family if that is meant",
-        ),
-        (
-            {"model": {"model_type": "llama", "width": 24, "depth": 5}},
-            "vectors of a llama model of 5 layers; chat is a",
-        ),
-    ],
-)
-def test_vectors_of_another_model_are_refused(tmp_path, model, about, message):
-    path = write_vectors(tmp_path / "v.safetensors", **about)
-    with pytest.raises(InputError, match=message):
-        vectors_for(model, read_vectors(path), path, any_family=False)
-
-
-def test_any_family_takes_vectors_of_the_same_width_and_drops_layers_beyond_the_target_s(tmp_path, model):
-    about = {"model_type": "olmo2", "width": WIDTH, "depth": 5}
-    path = write_vectors(tmp_path / "v.safetensors", model=about, layers=[0, 2, 4])
-    found = read_vectors(path)
-    vector = vectors_for(model, found, path, any_family=True)["stereoset"]
-    assert (vector.layers, vector.values.shape) == ((0, 2), (DEPTH, WIDTH))
-    np.testing.assert_array_equal(vector.values[[0, 2]], found.arrays["stereoset"][:2])
-    assert not vector.values[1].any()
-    narrow = write_vectors(tmp_path / "narrow.safetensors", width=12)
-    with pytest.raises(InputError, match="width 12"):
-        vectors_for(model, read_vectors(narrow), narrow, any_family=True)
-
-
-def rows_of(path, count):
-    """A file as other tools write them: every row is its number, and nothing says which layer it is of."""
-    rows = np.repeat(np.arange(count, dtype=np.float32)[:, None], WIDTH, axis=1)
-    save_file({"stereoset": rows}, path)
-    return path
-
-
-def test_rows_that_are_not_said_to_be_of_layers_are_one_for_each(tmp_path, model):
-    path = rows_of(tmp_path / "depth.safetensors", DEPTH)
-    vector = vectors_for(model, read_vectors(path), path, any_family=False)["stereoset"]
-    assert (vector.layers, vector.values[:, 0].tolist()) == ((0, 1, 2), [0, 1, 2])
-    for count in (1, DEPTH + 1):
-        path = rows_of(tmp_path / f"{count}.safetensors", count)
-        with pytest.raises(InputError, match=f"{count} rows of unknown layers for the 3 of chat; name"):
-            vectors_for(model, read_vectors(path), path, any_family=True)
-
-
-@pytest.mark.parametrize(
-    ("layers", "kept", "values"),
-    [((None, 0, 1, 2), (0, 1, 2), [1, 2, 3]), ((1,), (1,), [0, 0, 0]), ((2, 0), (0, 2), [1, 0, 0])],
-)
-def test_vector_layers_say_which_layer_each_row_is_of(tmp_path, model, layers, kept, values):
-    path = rows_of(tmp_path / "v.safetensors", len(layers))
-    vector = vectors_for(model, read_vectors(path).of_layers(layers, path), path, any_family=False)["stereoset"]
-    assert (vector.layers, vector.values[:, 0].tolist()) == (kept, values)
-    with pytest.raises(InputError, match=f"names {len(layers) + 1} layers for {len(layers)} rows; name each"):
-        read_vectors(path).of_layers((*layers, 9), path)
-    traced = write_vectors(tmp_path / "traced.safetensors")
-    with pytest.raises(InputError, match="says itself which layers its rows are of; leave --vector_layers out"):
-        read_vectors(traced).of_layers((0, 1, None), traced)
-
-
-@pytest.mark.parametrize(("kind", "source"), [("mass_mean", "base_step7"), ("whitened", "base_step7:whitened")])
-def test_vectors_are_named_after_their_checkpoint_and_kind(tmp_path, model, kind, source):
-    path = write_vectors(tmp_path / "v.safetensors", kind=kind)
-    found = vectors_for(model, read_vectors(path), path, any_family=False)
-    assert {name: (one.source, one.dataset, one.one_is_good) for name, one in found.items()} == {
-        "stereoset": (source, "stereoset", True),
-        "toxigen": (source, "toxigen", False),
-    }
-
-
-def test_controls_are_random_directions_of_equal_norm_beside_each_vector():
-    whitened = replace(VECTOR, source="base_step7:whitened")
-    found = with_controls([VECTOR, whitened], [5, 6])
-    assert [(vector.source, vector.seed) for vector in found] == [
-        ("base_step7", None), ("base_step7:random", 5), ("base_step7:random", 6),
-        ("base_step7:whitened", None), ("base_step7:whitened-random", 5), ("base_step7:whitened-random", 6),
-    ]  # fmt: skip
-    for control in found[1:3]:
-        norms = np.linalg.norm(control.values, axis=1)
-        np.testing.assert_allclose(norms, np.linalg.norm(VECTOR.values, axis=1), rtol=1e-5)
-        assert np.abs((control.values * VECTOR.values).sum(axis=1)).max() < 0.9 * (norms**2).min()
-    assert not np.array_equal(found[1].values, found[2].values)
-    assert with_controls([VECTOR], []) == [VECTOR]
 
 
 # What is refused before anything is asked
@@ -337,13 +245,9 @@ def test_of_equals_the_weakest_is_chosen(tmp_path, model, asked, validated, sett
 
 
 def test_where_less_is_better_the_lowest_is_chosen(tmp_path, model, asked):
-    rows = run(
-        tmp_path / "steering",
-        model,
-        [choices(protocols=("sound",), higher_is_better=False)],
-        protocols=("sound",),
-    )
-    assert rows[rows["metric"] == "chosen_accuracy"]["strength"].tolist() == [-1.0]
+    task = choices(protocols=("sound",), measure=lambda answers: {"toxicity": Outcome.of(answers)}, main="toxicity")
+    rows = run(tmp_path / "steering", model, [task], protocols=("sound",))
+    assert rows[rows["metric"] == "chosen_toxicity"]["strength"].tolist() == [-1.0]
 
 
 def test_a_later_better_strength_takes_the_choice_over(tmp_path, model, asked):
@@ -436,7 +340,7 @@ def test_other_settings_have_files_of_their_own(tmp_path, model, asked, changed)
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_conditions_that_are_computed_in_parts_give_the_same(tmp_path, model, asked, monkeypatch, at_once):
     whole = run(tmp_path / "whole/steering", model, [prompts()], layers=None)
-    monkeypatch.setattr(experiment, "MOST_CONDITIONS", at_once)
+    monkeypatch.setattr(conditions, "MOST_CONDITIONS", at_once)
     parts = run(tmp_path / "parts/steering", model, [prompts()], layers=None)
     key = ["layer", "strength", "metric"]
     pd.testing.assert_frame_equal(
@@ -577,10 +481,36 @@ def test_progress_tells_ties_and_answers_that_cannot_be_judged(tmp_path, model, 
     assert "no accuracy: of 6 answers none can be judged, " in second
 
 
-def test_a_unit_s_summary_compares_numbers_of_one_protocol():
-    """Under `sound` a third of the rows chose the setting, so its numbers are of other rows than those of `paper`."""
-    columns = ["protocol", "metric", "strength", "layer", "value"]
-    rows = [("paper", "accuracy", 0, 0, 0.5), ("paper", "accuracy", 1, 2, 0.6), ("sound", "accuracy", 2, 2, 0.9)]
-    worker = SimpleNamespace(task=SimpleNamespace(main="accuracy", higher_is_better=True))
-    told = experiment._SteeringTableBuilder.summary(worker, pd.DataFrame(rows, columns=columns))
-    assert told == "accuracy 0.500 unsteered, best 0.600 (layer 2, strength 1)"
+# Several commands on one run
+
+
+def test_rows_that_another_command_adds_meanwhile_stay(tmp_path, model, asked, monkeypatch):
+    """The other one begins and ends between this one's reading of its table and its writing."""
+    folder, ask_batch = tmp_path / "steering", experiment.ask_batch
+
+    def ask_beside_another(*arguments):
+        monkeypatch.setattr(experiment, "ask_batch", ask_batch)
+        measured = ask_batch(*arguments)
+        run(folder, model, [choices()], strengths=(0.0, 2.0))
+        return measured
+
+    monkeypatch.setattr(experiment, "ask_batch", ask_beside_another)
+    run(folder, model, [choices()], strengths=(0.0, 1.0))
+    (path,) = folder.glob("*.parquet")
+    assert set(pd.read_parquet(path)["strength"]) == {0.0, 1.0, 2.0}
+
+
+def test_completions_of_commands_that_write_at_once_stay_whole(tmp_path):
+    table = SteeringTable(tmp_path / "run/steering", ("chat", "base", "stereoset", "open"), {})
+    table.folder.mkdir(parents=True)
+    commands, each = 4, 10
+    line = {"layer": 1, "strength": 1.0, "tokens": [1] * 5000}
+
+    def write(command):
+        for at in range(each):
+            table.append([line | {"index": command * each + at}])
+            table.read_completions()
+
+    with ThreadPoolExecutor(commands) as pool:
+        list(pool.map(write, range(commands)))
+    assert sorted(index for _, index in table.read_completions()) == list(range(commands * each))

@@ -5,37 +5,8 @@ import pytest
 
 from jtrace.checkpoints.names import in_order
 from jtrace.runs.steering_files import reported
-from jtrace.steering.results import Estimate, better_by, dimension_of, main_metric, vectors
+from jtrace.steering.results import Estimate, vectors
 from tests.tables import steered, steering_table
-
-
-@pytest.mark.parametrize(
-    ("task", "measured", "metric"),
-    [
-        ("stereoset", ["accuracy_published_prompt", "unparsable", "accuracy"], "accuracy"),
-        ("mmlu", ["accuracy_normalised", "accuracy"], "accuracy"),
-        ("truthfulqa", ["mc1", "mc2", "info", "true_and_info"], "true_and_info"),
-        ("truthfulqa", ["mc1", "mc2"], "mc2"),
-        ("toxigen", ["toxicity"], "toxicity"),
-        ("perplexity", ["perplexity"], "perplexity"),
-        ("world-privacy", ["accuracy"], "accuracy"),
-        ("world-privacy-prompts", ["trust", "unparsable"], "trust"),
-        ("world-privacy-prompts", ["unparsable"], None),
-    ],
-)
-def test_the_main_metric_speaks_for_a_task(task, measured, metric):
-    assert main_metric(task, measured) == metric
-
-
-def test_dimensions():
-    assert dimension_of("confaide") == "privacy"
-    assert dimension_of("world-fairness") == dimension_of("world-fairness-prompts") == "fairness"
-    assert dimension_of("mine") == ""
-
-
-def test_better_is_positive_whichever_way_the_metric_goes():
-    assert better_by("accuracy", 0.7, 0.5) == pytest.approx(0.2)
-    assert better_by("toxicity", 0.7, 0.5) == pytest.approx(-0.2)
 
 
 def test_names_are_ordered_by_their_numbers():

@@ -164,3 +164,13 @@ def test_a_damaged_note_is_none(downloads, hub):
     downloads.folder.mkdir(parents=True)
     (downloads.folder / "org--tiny@step2.json").write_text("{")
     assert downloads.note(ref("step2"), hub.look(REPO, "step2")) > 0
+
+
+def test_a_cache_that_cannot_be_read_holds_nothing(downloads, monkeypatch):
+    """As another user's home, which a sweep of local folders alone has no need of."""
+
+    def refused(path, pattern):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.glob", refused)
+    assert downloads.noted() == []

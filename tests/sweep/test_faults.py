@@ -27,6 +27,7 @@ from jtrace.runs import log
 from jtrace.sweep import fetch as sweep_fetch
 from jtrace.sweep import pipeline
 from jtrace.sweep.config import SweepConfig
+from tests.cases import few
 from tests.conftest import CHUNK
 from tests.hub_server import API, Fault, HubServer, serve
 from tests.tiny_sweep import REPO, WEIGHTS, results, served, strays, trace, traced, weights_in, write_steps
@@ -39,9 +40,8 @@ pytestmark = pytest.mark.usefixtures("hub_client", "quick")
 
 
 @pytest.fixture
-def quick(monkeypatch) -> Iterator[None]:
-    """Without figures, and without looking for garbage in all that the tests have imported: most of a tiny sweep."""
-    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
+def quick() -> Iterator[None]:
+    """Looking for garbage in all that the tests have imported takes most of a tiny sweep."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -182,16 +182,27 @@ def narrowed(folder: Path) -> None:
     ("spoil", "cause"),
     [
         pytest.param(on_the_way(cut_to=1000), "as 1000 bytes, 77568 were listed", id="truncated"),
-        pytest.param(on_the_way(garble=True), "with another SHA-256 than listed", id="other bytes"),
+        pytest.param(
+            on_the_way(garble=True), "with another SHA-256 than listed", id="other bytes", marks=pytest.mark.slow
+        ),
         pytest.param(on_the_way(status=404), "refuses (", id="404"),
-        pytest.param(on_the_way(status=500), "cannot be reached (HTTP 500)", id="500"),
-        pytest.param(on_the_way(drop_after=0), "cannot be reached (RemoteProtocolError", id="dropped"),
-        pytest.param(on_the_way(drop_after=0, reset=True), "cannot be reached (ReadError", id="reset"),
-        pytest.param(on_the_way(stall_after=0), "cannot be reached (ReadTimeout", id="stalled"),
+        pytest.param(on_the_way(status=500), "cannot be reached (HTTP 500)", id="500", marks=pytest.mark.slow),
+        pytest.param(
+            on_the_way(drop_after=0), "cannot be reached (RemoteProtocolError", id="dropped", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            on_the_way(drop_after=0, reset=True), "cannot be reached (ReadError", id="reset", marks=pytest.mark.slow
+        ),
+        pytest.param(on_the_way(stall_after=0), "cannot be reached (ReadTimeout", id="stalled", marks=pytest.mark.slow),
         pytest.param(with_weight(np.nan), "NaN or infinite values", id="NaN"),
-        pytest.param(with_weight(np.inf), "NaN or infinite values", id="infinity"),
-        pytest.param(at_the_source(narrowed), "config.json asks for", id="other shapes"),
-        pytest.param(at_the_source(lambda f: (f / "config.json").unlink()), "no config.json", id="no config"),
+        pytest.param(with_weight(np.inf), "NaN or infinite values", id="infinity", marks=pytest.mark.slow),
+        pytest.param(at_the_source(narrowed), "config.json asks for", id="other shapes", marks=pytest.mark.slow),
+        pytest.param(
+            at_the_source(lambda f: (f / "config.json").unlink()),
+            "no config.json",
+            id="no config",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_faulty_checkpoint_fails_alone_and_is_all_that_the_same_command_then_does(
@@ -224,7 +235,7 @@ def test_a_faulty_checkpoint_fails_alone_and_is_all_that_the_same_command_then_d
     assert weights_in(cache) == []
 
 
-@pytest.mark.parametrize(("outage", "status"), [(3, 0), (100, 1)])
+@pytest.mark.parametrize(("outage", "status"), [pytest.param(3, 0, marks=pytest.mark.slow), (100, 1)])
 def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, server, again, monkeypatch, capsys):
     """One that never answered is not, and a file that it alone does not serve neither."""
     monkeypatch.setattr(sweep_fetch, "OUTAGES", (0.01,) * 5)
@@ -245,6 +256,7 @@ def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, se
     assert [fetched.count(revision) for revision in fetched[-2:]] == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "slept"),
     [
@@ -266,6 +278,7 @@ def test_a_fault_that_passes_is_waited_for_longer_each_time(fault, slept, run, s
     assert results(run) == untroubled
 
 
+@pytest.mark.slow
 def test_after_so_many_failures_the_sweep_is_given_up(run, server, again, untroubled):
     for step in ("step2", "step100"):
         server.faults[f"{server.commit(REPO, step)}/{WEIGHTS}"] = Fault(garble=True)
@@ -282,6 +295,7 @@ def test_after_so_many_failures_the_sweep_is_given_up(run, server, again, untrou
 # Disks
 
 
+@pytest.mark.slow
 def test_a_full_cache_fails_the_checkpoint_that_does_not_fit(run, cache, server, again, untroubled, monkeypatch):
     original, commit = client.download, server.commit(*BAD)
 
@@ -301,6 +315,7 @@ def test_a_full_cache_fails_the_checkpoint_that_does_not_fit(run, cache, server,
     assert results(run) == untroubled
 
 
+@pytest.mark.slow
 def test_a_cache_disk_that_holds_one_checkpoint_suffices(run, cache, again, untroubled, disk, monkeypatch):
     disk(cache, "200k")
     for module in ("hub.client", "sweep.fetch"):
@@ -336,6 +351,7 @@ def test_a_read_only_run_directory_is_refused_before_anything_is_fetched(run, se
     assert server.downloads == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -387,7 +403,7 @@ def flipped(column: str):
 
 
 @pytest.mark.parametrize(
-    "spoil", [half, zeros, lambda table: os.truncate(table, 0), *map(flipped, ["value", "metric", "n"])]
+    "spoil", few([half, zeros, lambda table: os.truncate(table, 0), *map(flipped, ["value", "metric", "n"])], 2)
 )
 def test_a_damaged_table_is_named_and_traced_again(spoil, run, again, untroubled_run, untroubled, capsys):
     shutil.copytree(untroubled_run, run)
@@ -424,6 +440,7 @@ def test_a_damaged_list_of_failures_is_named_before_anything_is_fetched(run, ser
     assert results(run) == untroubled
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_traced_after_all_is_no_failure_any_more(run, again, untroubled, monkeypatch):
     """A process that is killed between a table and the list of failures, or whose log is full, leaves both."""
     original = log.append
@@ -474,6 +491,7 @@ class Watch:
         self._thread.join()
 
 
+@pytest.mark.slow
 def test_downloads_keep_within_the_disk_budget(run, cache, steps, server, again, untroubled, tmp_path, monkeypatch):
     compute_slowly(monkeypatch)
     server.bytes_per_second = 1e6
@@ -502,6 +520,7 @@ def test_a_memory_budget_below_one_checkpoint_is_refused_before_weights_move(run
     assert WEIGHTS not in server.downloads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("checkpoints", "at_once"), [(1.2, 1), (2.2, 2)])
 def test_params_on_the_host_keep_within_the_memory_budget(
     checkpoints, at_once, steps, run, again, untroubled, monkeypatch
@@ -531,12 +550,14 @@ def test_params_on_the_host_keep_within_the_memory_budget(
     assert results(run) == untroubled
 
 
+@pytest.mark.slow
 def test_downloads_are_kept_where_that_is_wanted(run, cache, again, untroubled):
     assert again(keep_downloads=True) == 0
     assert len(weights_in(cache)) == 4
     assert results(run) == untroubled
 
 
+@pytest.mark.slow
 def test_what_was_in_the_cache_before_the_sweep_stays(run, cache, server, again):
     hub = Hub(cache, server.url, waits=())
     folder = hub.fetch(hub.look(*BAD))
@@ -549,6 +570,7 @@ def test_what_was_in_the_cache_before_the_sweep_stays(run, cache, server, again)
 # Overlap
 
 
+@pytest.mark.slow
 def test_the_next_checkpoint_is_fetched_while_one_is_computed(run, steps, server, again, untroubled, monkeypatch):
     compute_slowly(monkeypatch)
     server.bytes_per_second = size(steps) / 1.0

@@ -14,6 +14,8 @@ from tests.conftest import ROOT, relative_error
 
 PATIENCE = 300
 
+pytestmark = pytest.mark.slow
+
 
 def together(steps, count, out, *flags, devices=1):
     """Run the command as `count` processes with so many devices each; their statuses and what they printed."""

@@ -33,6 +33,8 @@ from tests.bars import within
 from tests.conftest import GOLDENS, ROOT, relative_error
 from tests.models.suite_configs import MEMBERS
 
+pytestmark = pytest.mark.slow
+
 GROUPED, NEOX, STORE = "llama-grouped-tied", "gpt_neox-full", "olmo2-store"  # the last is an Orbax checkpoint
 MESHES = ((GROUPED, "data:8"), (GROUPED, "model:2"), (NEOX, "data:2,model:4"), (STORE, "model:4,data:2"))
 ROWS = 200
@@ -46,7 +48,7 @@ def statements() -> tuple[Statements, list[np.ndarray]]:
         np.append(random.integers(0, 50, random.integers(1, 12)), random.integers(0, 8, 2) + label) for label in labels
     ]
     texts = tuple(f"statement {i}" for i in range(ROWS))
-    return Statements("mine", texts, labels, None, "mine.csv", tuple(range(2, ROWS + 2))), tokens
+    return Statements(texts, labels, name="mine", source="mine.csv", rows=tuple(range(2, ROWS + 2))), tokens
 
 
 def checkpoints(out: Path) -> dict[str, Path]:

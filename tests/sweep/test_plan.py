@@ -4,7 +4,9 @@ import re
 import shutil
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from jtrace.checkpoints.load import load_params
 from jtrace.checkpoints.refs import parse_specs
@@ -122,6 +124,11 @@ def test_every_model_has_its_own_work(steps, server):
     shutil.copytree(steps / "tiny/step2", larger / "step1")
     path = larger / "step1/config.json"
     path.write_text(path.read_text().replace('"intermediate_size": 40', '"intermediate_size": 4000'))
+    wider = {
+        name: np.repeat(value, 100, axis=int("down" in name)) if ".mlp." in name else value
+        for name, value in load_file(larger / "step1/model.safetensors").items()
+    }
+    save_file(wider, larger / "step1/model.safetensors")
     tiny, large = (item.work for item in plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1").items)
     assert large.operations > 10 * tiny.operations
     text = plan_text(plan_of(steps, server, f"{steps}/tiny/step2;{larger}/step1"))
@@ -145,6 +152,7 @@ def test_a_file_that_two_revisions_share_is_downloaded_once(steps, server):
     assert weights <= plan.missing < 2 * weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [False, True])
 def test_space_is_asked_for_as_the_downloads_will(steps, server, monkeypatch, keep):
     """For the largest checkpoint, or for all of them where they are kept, and some to spare."""

@@ -30,7 +30,8 @@ from jtrace.inference.packing import pack
 from jtrace.inference.residuals import extract_residuals
 from jtrace.models.config import DecoderConfig
 from jtrace.probing import layer_map
-from jtrace.probing.vectors import KINDS, ModelFacts, read_vectors
+from jtrace.probing.vector_files import ModelFacts, read_vectors
+from jtrace.probing.vectors import KINDS
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep import baselines, checkpoint, pipeline
 from jtrace.sweep.check import Checked
@@ -66,12 +67,13 @@ def files(run: Path) -> dict[str, bytes]:
     """Every table, vector file and table of projections of a run."""
     return {
         str(path.relative_to(run)): path.read_bytes()
-        for folder in ("metrics", "vectors", "projections", "steering")
+        for folder in ("metrics", "vectors", "projections", "scores", "steering")
         for path in sorted((run / folder).rglob("*"))
         if path.is_file()
     }
 
 
+@pytest.mark.draws
 def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys):
     assert trace(steps) == 0
     table = pd.read_parquet(steps / "run/metrics")
@@ -119,20 +121,15 @@ def test_a_rerun_does_only_what_is_missing(steps, monkeypatch):
     assert files(steps / "run") == before
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    """Drawing takes longer than tracing so small a model."""
-    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
-
-
 def scale(folder: Path, by: float, name: str = "model.layers.2.mlp.up_proj.weight") -> None:
     weights = load_file(folder / "model.safetensors")
     weights[name] = weights[name] * np.float32(by)
     save_file(weights, folder / "model.safetensors")
 
 
-def test_weights_that_were_replaced_are_named_and_traced_again(no_figures, steps, capsys):
-    """A tensor of the last block alone differs: neither the file's size nor the embedding tells."""
+@pytest.mark.slow
+def test_weights_that_were_replaced_are_named_and_traced_again(steps, capsys):
+    """A tensor of the last block alone differs: neither the size, the embedding nor scores of lower layers tell."""
     trace(steps, config=SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca")))
     before = files(steps / "run")
     capsys.readouterr()
@@ -154,7 +151,8 @@ def test_weights_that_were_replaced_are_named_and_traced_again(no_figures, steps
     assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
 
 
-def test_another_config_or_tokeniser_of_a_traced_checkpoint_is_noticed(no_figures, steps, capsys):
+@pytest.mark.slow
+def test_another_config_or_tokeniser_of_a_traced_checkpoint_is_noticed(steps, capsys):
     trace(steps)
     for file, part in (("config.json", "config"), ("tokenizer.json", "tokenizer")):
         path = steps / "tiny/step2" / file
@@ -164,7 +162,8 @@ def test_another_config_or_tokeniser_of_a_traced_checkpoint_is_noticed(no_figure
         assert f"warning: tiny@step2: {part} of {path.parent} changed since" in capsys.readouterr().err
 
 
-def test_checkpoints_that_were_moved_are_traced_already(no_figures, steps, capsys):
+@pytest.mark.slow
+def test_checkpoints_that_were_moved_are_traced_already(steps, capsys):
     trace(steps)
     (steps / "elsewhere").mkdir()
     shutil.copytree(steps / "tiny", steps / "elsewhere/tiny", copy_function=shutil.copyfile)
@@ -173,7 +172,7 @@ def test_checkpoints_that_were_moved_are_traced_already(no_figures, steps, capsy
     assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
 
 
-def test_another_checkpoint_of_a_traced_one_s_name_is_refused(no_figures, steps, capsys):
+def test_another_checkpoint_of_a_traced_one_s_name_is_refused(steps, capsys):
     trace(steps)
     shutil.move(steps / "tiny", steps / "elsewhere")
     shutil.copytree(steps / "elsewhere", steps / "tiny")
@@ -185,14 +184,16 @@ def test_another_checkpoint_of_a_traced_one_s_name_is_refused(no_figures, steps,
     assert files(steps / "run") == before
 
 
-def test_what_was_traced_stays_so_once_its_weights_are_gone(no_figures, steps, capsys):
+@pytest.mark.slow
+def test_what_was_traced_stays_so_once_its_weights_are_gone(steps, capsys):
     trace(steps)
     (steps / "tiny/step10/model.safetensors").unlink()
     assert trace(steps) == 0
     assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
 
 
-def test_a_run_of_a_release_that_kept_no_content_goes_on(no_figures, steps, monkeypatch, capsys):
+@pytest.mark.slow
+def test_a_run_of_a_release_that_kept_no_content_goes_on(steps, monkeypatch, capsys):
     with monkeypatch.context() as earlier:
         earlier.setattr(Checked, "with_content", lambda checked: checked)
         trace(steps, tasks=[yes_or_no()])
@@ -203,7 +204,8 @@ def test_a_run_of_a_release_that_kept_no_content_goes_on(no_figures, steps, monk
     assert files(steps / "run") == before
 
 
-def test_answers_are_kept_by_the_weights_that_gave_them(no_figures, steps):
+@pytest.mark.slow
+def test_answers_are_kept_by_the_weights_that_gave_them(steps):
     trace(steps, tasks=[yes_or_no()])
     before = files(steps / "run")
     scale(steps / "tiny/step10", 1.5)
@@ -212,7 +214,8 @@ def test_answers_are_kept_by_the_weights_that_gave_them(no_figures, steps):
     assert [name.partition("__")[0] for name in fresh] == ["steering/tiny@step10"]
 
 
-def test_a_course_is_in_the_order_of_steps_in_tables_and_dynamics(no_figures, steps):
+@pytest.mark.slow
+def test_a_course_is_in_the_order_of_steps_in_tables_and_dynamics(steps):
     for name, new in (("step2", "pythia-step0"), ("step10", "pythia-step200"), ("step100", "pythia-step-1k")):
         (steps / "tiny" / name).rename(steps / "tiny" / new)
     assert trace(steps, spec="tiny/*") == 0
@@ -227,6 +230,7 @@ def test_a_course_is_in_the_order_of_steps_in_tables_and_dynamics(no_figures, st
     assert curve.places.tolist() == [0, 200, 1000]
 
 
+@pytest.mark.slow
 def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monkeypatch):
     config = SweepConfig(dtype="float32", layers=(0, 2), vector_kinds=tuple(KINDS))
     assert trace(steps, "plain", config=SweepConfig(dtype="float32", layers=(0, 2))) == 0
@@ -253,16 +257,18 @@ def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monke
     assert files(steps / "run") == before
 
 
+@pytest.mark.slow
 def test_a_table_that_cannot_be_written_takes_vectors_of_every_kind_along(steps, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jtrace.runs.run_directory.pq.write_table", full)
+    monkeypatch.setattr("jtrace.runs.metrics_files.pq.write_table", full)
     config = SweepConfig(dtype="float32", layers=(0,), vector_kinds=("mass_mean", "pca"))
     assert trace(steps, spec="tiny/step10", config=config) == 1
     assert files(steps / "run") == {}
 
 
+@pytest.mark.slow
 def test_kinds_of_vectors_may_be_added_and_change_no_number(steps):
     trace(steps)
     before = (steps / "run/metrics/tiny@step2.parquet").read_bytes()
@@ -278,9 +284,10 @@ def yes_or_no(length=6):
     def measure(answers):
         return {"accuracy": Outcome.of([float(yes > no) for yes, no in answers])}
 
-    return Task("letters", "", ("paper", "sound"), items, measure, main="accuracy")
+    return Task("letters", ("paper", "sound"), items, measure, main="accuracy")
 
 
+@pytest.mark.slow
 def test_behind_appended_tokens_the_last_token_of_the_text_is_read(steps, capsys):
     """A tokeniser that puts `</s>` behind every text changes no number of a trace, and the trace says so."""
     assert trace(steps, out="plain") == 0
@@ -313,6 +320,7 @@ def test_checkpoints_are_asked_as_they_are_and_not_twice(steps):
     assert files(steps / "run") == before
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_asked_leaves_the_trace(steps, capsys):
     assert trace(steps, tasks=[yes_or_no(length=200)]) == 1
     assert "letters, row 0: 201 tokens are longer than the context" in capsys.readouterr().err
@@ -354,6 +362,7 @@ def test_kept_activations_are_the_residuals_that_were_traced(steps):
     assert relative_error(kept[:, 7], alone[np.array([0, 2])]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_fewer_layers_give_the_same_numbers_for_those_layers(steps):
     trace(steps, "all", "tiny/step10")
     trace(steps, "some", "tiny/step10", SweepConfig(dtype="float32", layers=(1,)))
@@ -362,6 +371,7 @@ def test_fewer_layers_give_the_same_numbers_for_those_layers(steps):
     pd.testing.assert_frame_equal(some, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_above_the_last_layer_are_not_computed_and_change_no_table(steps, monkeypatch):
     """Cut or whole, every file is the same bytes."""
     depths = []
@@ -380,6 +390,7 @@ def test_blocks_above_the_last_layer_are_not_computed_and_change_no_table(steps,
     assert [name for name in cut if cut[name] != whole[name]] == []
 
 
+@pytest.mark.slow
 def test_bfloat16_vectors_and_activations_are_written(steps):
     config = SweepConfig(dtype="bfloat16", keep_activations=True)
     assert trace(steps, spec="tiny/step10", config=config) == 0
@@ -447,6 +458,7 @@ def test_an_unforeseen_error_is_recorded_and_the_others_are_traced(steps, monkey
     assert len(list((steps / "run/metrics").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_two_sets_through_one_packing_equal_each_alone(steps):
     rows = (steps / "mine.csv").read_text().splitlines()
     (steps / "half.csv").write_text("\n".join(rows[:31]) + "\n")
@@ -460,6 +472,7 @@ def test_two_sets_through_one_packing_equal_each_alone(steps):
         pd.testing.assert_frame_equal(both[both["dataset"] == name].reset_index(drop=True), alone, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_help_explains_every_flag():
     done = subprocess.run(
         [sys.executable, str(ROOT / "launch/trace.py"), "--help"], capture_output=True, text=True, check=False
@@ -491,6 +504,7 @@ def command(steps: Path, *flags: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
     for number in range(200, 220):  # so that the kill comes half way
         shutil.copytree(steps / "tiny/step2", steps / f"tiny/step{number}")
@@ -512,6 +526,7 @@ def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
     assert files(steps / "run") == files(steps / "uninterrupted")
 
 
+@pytest.mark.slow
 def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
     for flags, cause in (
         (["--protocol=neat"], "error: --protocol=neat: known are paper, sound"),
@@ -531,6 +546,7 @@ def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
     assert not (steps / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "cause"),
     [

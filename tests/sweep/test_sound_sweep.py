@@ -20,6 +20,8 @@ from jtrace.sweep.config import SweepConfig
 from tests.conftest import ROOT
 from tests.tiny_sweep import write_steps
 
+pytestmark = pytest.mark.slow
+
 SOUND = SoundConfig(permutations=20, draws=100, information_rows=20, folds=3)
 CONFIG = SweepConfig(dtype="float32", protocols=("paper", "sound"), sound=SOUND, keep_activations=True)
 
@@ -30,7 +32,7 @@ def trace(folder, out, spec="step*", config=CONFIG, sets=("mine.csv", "other.csv
 
 
 def contents(run):
-    folders = ("metrics", "vectors", "projections", "probes", "baselines", "dynamics")
+    folders = ("metrics", "vectors", "projections", "probes", "scores", "baselines", "dynamics")
     return {
         str(path.relative_to(run)): path.read_bytes()
         for folder in folders
@@ -47,6 +49,13 @@ def swept(tmp_path_factory):
     (folder / "other.csv").write_text("\n".join(other) + "\n")
     assert trace(folder, "run") == 0
     return folder
+
+
+def test_held_out_scores_are_there_by_both_protocols(swept):
+    scores = pd.read_parquet(swept / "run/scores")
+    assert set(scores["protocol"]) == {"paper", "sound"}
+    assert set(scores["dataset"]) == {"mine", "other"}
+    assert len(list((swept / "run/scores").iterdir())) == 3
 
 
 def test_each_protocol_has_its_rows_in_the_same_tables(swept):

@@ -24,15 +24,9 @@ SOON = 10.0  # seconds in which a process that is asked to end has ended
 KILLS = 50
 
 pytestmark = [
-    pytest.mark.usefixtures("hub_client", "undrawn"),
+    pytest.mark.usefixtures("hub_client"),
     pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks into /proc"),
 ]
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are no part of what is shown here."""
-    monkeypatch.setattr("jtrace.commands.trace.draw_all", lambda run, metrics: [])
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +125,7 @@ def claimed(process: subprocess.Popen[str]) -> set[str]:
 # Asked to end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("stage", ["fetch", "compute"])
 def test_a_process_that_is_asked_to_end_does_so_soon_and_says_how_to_go_on(
@@ -166,6 +161,7 @@ def test_a_process_that_is_asked_to_end_does_so_soon_and_says_how_to_go_on(
 # Several at once
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_trace_each_checkpoint_once(command, start, server, steps, untroubled):
     server.bytes_per_second = (steps / "step2" / WEIGHTS).stat().st_size
     processes = [start(), start()]
@@ -182,6 +178,7 @@ def test_two_processes_at_once_trace_each_checkpoint_once(command, start, server
     assert weights_in(command.cache) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_claimed_another_one_takes_over(command, start, server, steps, untroubled):
     server.bytes_per_second = (steps / "step2" / WEIGHTS).stat().st_size
     killed, other = start(), start()
@@ -198,6 +195,7 @@ def test_what_a_killed_process_had_claimed_another_one_takes_over(command, start
     assert weights_in(command.cache) == []
 
 
+@pytest.mark.slow
 def test_a_run_directory_in_use_takes_no_other_configuration(command, start, server, steps):
     server.bytes_per_second = (steps / "step2" / WEIGHTS).stat().st_size / 60
     first = start()
@@ -215,6 +213,7 @@ def test_a_run_directory_in_use_takes_no_other_configuration(command, start, ser
 # Killed
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_has_written_aside_is_gone_after_the_next(command, start, again, server, untroubled):
     script = (
         "import os, sys; from pathlib import Path; from jtrace.runtime.atomic import atomic_write\n"
@@ -243,7 +242,7 @@ def stage_of(command: Command, process: subprocess.Popen[str]) -> str:
     return " and ".join(stage for stage, there in at.items() if there) or "check"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_kills_at_random_moments_change_nothing(tmp_path, steps, compiled, capsys):
     chance = random.Random(0)
     refs = {

@@ -1,6 +1,6 @@
 """A sweep of 26 checkpoints of a pre-training run over a slow network: do its stages overlap, within their budgets?
 
-    python -m pytest -m slow tests/sweep/test_sweep_at_length.py -s
+    python -m pytest -m long tests/sweep/test_sweep_at_length.py -s
 
 pre-trains for some minutes, then sweeps twice, and says what was measured and where the overlap figures are.
 """
@@ -21,7 +21,7 @@ from jtrace.runs.log import overlap, read
 from tests.conftest import ROOT
 from tests.hub_server import serve
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 REPO = "own/world"
 STEPS, EVERY = 250, 10
 

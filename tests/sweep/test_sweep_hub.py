@@ -15,7 +15,7 @@ from jtrace.commands.trace import trace_into
 from jtrace.data.loading import read_all
 from jtrace.errors import InputError
 from jtrace.hub.client import SPARE_BYTES, Hub, UnreachableError
-from jtrace.runs.record import open_run
+from jtrace.runs.open_run import open_run
 from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.run import LOOKS_AT_ONCE, look_at_all, sweep
 from jtrace.sweep.work import Limits, Work
@@ -33,6 +33,7 @@ def trace(steps, server, spec, out="run", **limits) -> int:
     return trace_into(steps / out, refs, sets, SweepConfig(dtype="float32"), hub, limits=Limits(**limits))
 
 
+@pytest.mark.slow
 def test_a_hub_sweep_gives_what_the_folders_give(steps, server):
     assert trace(steps, server, f"{REPO}@step2,step10,step100") == 0
     assert trace(steps, server, str(steps / "tiny" / "step*"), out="local") == 0
@@ -107,6 +108,7 @@ def test_a_disk_too_small_is_said_before_weights_move(steps, server, capsys, mon
     assert "to download" in refused_before_weights(steps, server, capsys)
 
 
+@pytest.mark.slow
 def test_checkpoints_to_keep_that_the_disk_cannot_hold_together_are_refused_before_the_first(
     steps, server, monkeypatch
 ):
@@ -144,6 +146,7 @@ def test_sizes_of_many_checkpoints_wait_for_an_absent_hub_once(steps, server, mo
     assert len(slept) <= 2 * LOOKS_AT_ONCE
 
 
+@pytest.mark.slow
 def test_the_tokeniser_of_a_polypythia_may_lie_in_its_sister_repository(steps, server):
     """The suite names a repository for revisions that carry none."""
     shutil.copytree(steps / "tiny/step2", steps / "bare")
@@ -164,6 +167,7 @@ def launch(steps, server, *flags):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_traces_a_suite_by_its_name_from_the_hub_that_the_environment_names(steps, server):
     for number in (2, 10, 100):
         server.refs["EleutherAI/pythia-14m", f"step{number}"] = server.refs[REPO, f"step{number}"]
@@ -184,6 +188,7 @@ def test_the_command_traces_a_suite_by_its_name_from_the_hub_that_the_environmen
     assert "(2 names) hold the same weights" in run.stderr
 
 
+@pytest.mark.slow
 def test_an_unknown_suite_is_one_line_that_says_what_exists(steps, server):
     run = launch(steps, server, "--checkpoints=pythai-160m:log")
     assert run.returncode == 1

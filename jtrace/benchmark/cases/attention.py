@@ -1,4 +1,4 @@
-"""Sub-benchmark `attention`: extraction by each way of attending that the decoder has, on a GPU.
+"""Sub-benchmark `attention`: extraction by each implementation of attention in the decoder, on a GPU.
 
 Axes: L layers, U distinct statements, M sampled statements, D width.
 """
@@ -21,45 +21,47 @@ from jtrace.stats.sampling import evenly_spread
 DEFAULT: AttentionBy = "xla"
 # cuDNN has no float32.
 OTHERS: dict[str, tuple[AttentionBy, ...]] = {"float32": ("pallas",), "bfloat16": ("cudnn", "pallas")}
-SAMPLED = 64  # statements that residuals are compared on
+SAMPLED = 64  # statements whose residuals are compared
 
 
 class AttentionCase:
-    """Seconds are the default's, packing not counted; what the others take beside it is told in the agreements."""
+    """Extraction by each implementation. Seconds are the default's, without packing; agreements give the others'."""
 
     name = "attention"
     unit = "statements"
     contenders: tuple[str, ...] = (JTRACE,)
 
     def measure(self, contender: str, workload: Workload) -> Measured | None:
-        """Errors are beside products in float32 from the same params; None on a CPU."""
+        """Measures seconds, and errors against products in float32 from the same params; None on a CPU."""
         if jax.default_backend() != "gpu":
             return None
         return compare(workload, OTHERS[workload.setting.dtype])
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """Of each other way: what it takes beside the default, and its error, or in a word why there is none."""
-        ours, told = found[JTRACE], []
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Gives each other implementation's time over the default's, and its error, or the reason why it failed."""
+        ours, agreements = arrays[JTRACE], []
         exact = str(ours["dtype"]) == "float32"
         for by in (name.removesuffix(" seconds") for name in ours if name.endswith(" seconds")):
-            told.append(Agreement(f"{by}: seconds over {DEFAULT}'s", float(ours[f"{by} seconds"] / ours["seconds"])))
+            agreements.append(
+                Agreement(f"{by}: seconds over {DEFAULT}'s", float(ours[f"{by} seconds"] / ours["seconds"]))
+            )
             error, of_default = float(ours[f"{by} error"]), float(ours["error"])
             bar = FLOAT32_BAR if exact else NARROW_BAR * of_default
-            told.append(Agreement(f"{by}: error of residuals; {DEFAULT}'s is {of_default:.2e}", error, bar))
+            agreements.append(Agreement(f"{by}: error of residuals; {DEFAULT}'s is {of_default:.2e}", error, bar))
         failed = [name for name in ours if name.endswith(" fault")]
-        return told + [Agreement(f"{name}: {ours[name]}", float("nan")) for name in failed]
+        return agreements + [Agreement(f"{name}: {ours[name]}", float("nan")) for name in failed]
 
 
 CASE: Case = AttentionCase()
 
 
 def compare(workload: Workload, others: tuple[AttentionBy, ...]) -> Measured:
-    """Of the default and of others; one that fails is told with its fault, and the rest goes on."""
+    """Measures the default and others; a failure is reported with its fault, and the rest goes on."""
     params, config, dtype = workload.params, workload.config, jnp.dtype(workload.setting.dtype)
     packed, tokens = workload.packed.packed, workload.all_tokens
     sampled = evenly_spread(len(tokens), SAMPLED)
     few = pack([tokens[i] for i in sampled], packed.width)
-    # The residual stream, and with it every product, is of the embedding's dtype.
+    # The residual stream, and so every product, has the embedding's dtype.
     exact = {**params, "embedding": params["embedding"].astype(jnp.float32)}
     truth = np.asarray(extract_residuals(exact, config, few, dtype=jnp.float32))[:, few.distinct]
 
@@ -67,7 +69,7 @@ def compare(workload: Workload, others: tuple[AttentionBy, ...]) -> Measured:
         made: list[jax.Array] = []
 
         def call() -> None:
-            made.clear()  # a device of the size of the model has no room for two
+            made.clear()  # a device that just holds the model has no room for two results
             made.append(extract_residuals(params, config, packed, dtype=dtype, attention=by).block_until_ready())
 
         first, rounds = timed(call, workload.setting.rounds)
@@ -79,7 +81,7 @@ def compare(workload: Workload, others: tuple[AttentionBy, ...]) -> Measured:
     for by in others:
         try:
             _, other, error = measured(by)
-        except Exception as fault:  # of a compiler or library that this GPU or this JAX does not go with
+        except Exception as fault:  # a compiler or library may not support this GPU or JAX
             arrays[f"{by} fault"] = np.array(f"{type(fault).__name__}: {' '.join(str(fault).split())[:200]}")
             continue
         arrays[f"{by} seconds"], arrays[f"{by} error"] = np.array(statistics.median(other)), np.array(error)

@@ -1,4 +1,4 @@
-"""Sub-benchmark `extract`: statements → residuals of every layer at their last token, packing counted in.
+"""Sub-benchmark `extract`: residuals of every layer at statements' last tokens, packing included.
 
 Axes: L layers, M sampled statements, D width.
 """
@@ -19,17 +19,17 @@ from jtrace.inference.residuals import default_batch_slots, extract_residuals, p
 from jtrace.models.config import DecoderConfig
 
 FLOAT32_BAR = 1e-5
-# jtrace's error in a narrower dtype, beside that of torch in the same dtype.
+# Bar of jtrace's error in a narrower dtype over torch's error in that dtype.
 NARROW_BAR = 1.5
 
 
 def extraction_floor(distinct: Packed, config: DecoderConfig, itemsize: int, batch_slots: int) -> Floor:
-    """Of all blocks on the distinct prefixes of all statements, each attending to itself and the tokens before it.
+    """Counts the work of all blocks on the distinct prefixes of all statements, each attending to all tokens before it.
 
     Bytes are those of the blocks' weights, once per batch, and of a residual stream that every block reads and writes.
 
     Args:
-        itemsize: bytes of a number of the forward.
+        itemsize: bytes of a number in the forward.
         batch_slots: slots of one batch.
     """
     slots = int(distinct.used.sum())
@@ -38,15 +38,15 @@ def extraction_floor(distinct: Packed, config: DecoderConfig, itemsize: int, bat
     return Floor(forward_operations(config, slots, attended(distinct), 0), itemsize * (weights + residuals))
 
 
-def relative_error(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Relative Frobenius error of each layer, [L M D] beside [L M D] → float64 [L]."""
-    difference, expected = found.astype(np.float64) - expected, expected.astype(np.float64)
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Computes the relative Frobenius error of each layer: [L M D] and [L M D] to float64 [L]."""
+    difference, expected = actual.astype(np.float64) - expected, expected.astype(np.float64)
     return np.linalg.norm(difference, axis=(1, 2)) / np.linalg.norm(expected, axis=(1, 2))
 
 
 @dataclass(frozen=True)
 class Extract:
-    """The published loop is measured on the sample; all are compared on it."""
+    """Extraction by each contender; the published loop is measured on the sample, and all are compared on it."""
 
     name: str = "extract"
     unit: str = "statements"
@@ -58,25 +58,25 @@ class Extract:
             _measure_jtrace(workload, sampled) if contender == JTRACE else _measure_torch(contender, workload, sampled)
         )
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        ours, dtype = found[JTRACE]["residuals"], str(found[JTRACE]["dtype"])
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        ours, dtype = arrays[JTRACE]["residuals"], str(arrays[JTRACE]["dtype"])
         errors = {
-            peer: relative_error(ours, found[peer]["residuals"]) for peer in (PUBLISHED, BATCHED) if peer in found
+            peer: relative_error(ours, arrays[peer]["residuals"]) for peer in (PUBLISHED, BATCHED) if peer in arrays
         }
         bar = FLOAT32_BAR if dtype == "float32" else None
-        told = [Agreement(f"residuals beside {peer}", float(error.max()), bar) for peer, error in errors.items()]
+        agreements = [Agreement(f"residuals beside {peer}", float(error.max()), bar) for peer, error in errors.items()]
         if dtype == "float32" or len(errors) < 2:
-            return told
-        theirs = relative_error(found[BATCHED]["residuals"], found[PUBLISHED]["residuals"])
+            return agreements
+        theirs = relative_error(arrays[BATCHED]["residuals"], arrays[PUBLISHED]["residuals"])
         worst = float((errors[PUBLISHED] / theirs).max())
-        return [*told, Agreement(f"{dtype} error of residuals beside torch's own", worst, NARROW_BAR)]
+        return [*agreements, Agreement(f"{dtype} error of residuals beside torch's own", worst, NARROW_BAR)]
 
 
 def _measure_jtrace(workload: Workload, sampled: np.ndarray) -> Measured:
     params, dtype = workload.params, jnp.dtype(workload.setting.dtype)
 
     def extract_all() -> None:
-        # A device of the size of the model has no room for two.
+        # A device that just holds the model has no room for two results.
         vars(workload).pop("residuals", None)
         workload.packed = pack_sets(workload.tokens, workload.config)
         workload.residuals = extract_residuals(
@@ -99,17 +99,17 @@ def _measure_torch(contender: str, workload: Workload, sampled: np.ndarray) -> M
     call, items = (extract_one_by_one, sampled) if published else (extract_batched, every)
     tokens = [workload.all_tokens[i] for i in items]
     call(model, tokens[:4])
-    found: list[Any] = []
+    latest: list[Any] = []
 
     def extract_all() -> None:
-        found.clear()
-        found.append(call(model, tokens))
+        latest.clear()
+        latest.append(call(model, tokens))
 
     if published:
         first, rounds = timed_warm(extract_all, workload.one_by_one_rounds)
     else:
         first, rounds = timed(extract_all, workload.setting.rounds)
-    residuals = on_host(found[0][:, np.searchsorted(items, sampled)])
+    residuals = on_host(latest[0][:, np.searchsorted(items, sampled)])
     if published and len(items) == len(every):
         workload.torch_residuals = residuals
     return Measured(first, rounds, len(items), arrays={"residuals": residuals})

@@ -1,7 +1,7 @@
 """Sub-benchmark `generate`: steered greedy completions.
 
-Nothing ends a completion early, so that all contenders make equally many tokens even where their roundings let
-completions part. Axes: C strengths, N prompts, G new tokens.
+Nothing ends a completion early, so that all contenders make the same number of tokens even where rounding makes
+completions differ. Axes: C strengths, N prompts, G new tokens.
 """
 
 import math
@@ -20,8 +20,9 @@ from jtrace.benchmark.workload import BATCHED, CONTENDERS, JTRACE, PUBLISHED, Wo
 from jtrace.inference.generate import BATCH_TOKENS, Sampling, generate
 from jtrace.models.config import DecoderConfig
 
-NEAR_TIE = 1e-3  # nats; float32 logits of two right implementations differ by less
-BFLOAT16_SOONER = 1.5  # than torch's own bfloat16 completions part from the published ones, by tokens
+NEAR_TIE = 1e-3  # nats; float32 logits of two correct implementations differ by less
+# In bfloat16, jtrace may differ from published completions this many times sooner, in tokens, than torch.
+BFLOAT16_SOONER = 1.5
 
 
 class Generate:
@@ -32,28 +33,30 @@ class Generate:
     contenders: tuple[str, ...] = CONTENDERS
 
     def measure(self, contender: str, workload: Workload) -> Measured:
-        """Token ids, int32 [C, N, G]; in float32 published also second choices, and by how much they lose."""
+        """Measures token ids, int32 [C, N, G]; published in float32 also second choices and their distances."""
         asked = prompts(workload)
         return _jtrace(workload, asked) if contender == JTRACE else _torch(contender, workload, asked)
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """From published completions they may part at near ties, in bfloat16 about as soon as torch's own do."""
-        ours, exact = found[JTRACE], str(found[JTRACE]["dtype"]) == "float32"
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Compares with published completions: they may differ at near ties, in bfloat16 about as soon as torch's."""
+        ours, exact = arrays[JTRACE], str(arrays[JTRACE]["dtype"]) == "float32"
         agreements = [
             Agreement("GB/s while decoding: weights, keys, values", float(ours["decoding_bytes_per_s"]) / 1e9)
         ]
         for peer in (PUBLISHED, BATCHED):
-            if peer in found:
-                theirs = found[peer]
+            if peer in arrays:
+                theirs = arrays[peer]
                 same = (ours["tokens"][:, theirs["items"]] == theirs["tokens"]).all(axis=-1)
                 agreements.append(Agreement(f"share of completions identical to {peer}'s", float(same.mean())))
-        if PUBLISHED in found and exact:
-            theirs = found[PUBLISHED]
+        if PUBLISHED in arrays and exact:
+            theirs = arrays[PUBLISHED]
             by = likelier_by(ours["tokens"][:, theirs["items"]], theirs["tokens"], theirs["runners_up"], theirs["gaps"])
             agreements.append(Agreement("nats likelier published's token is where completions part", by, NEAR_TIE))
-        if PUBLISHED in found and BATCHED in found and not exact:
-            truth, items = found[PUBLISHED]["tokens"], found[PUBLISHED]["items"]
-            agreed, by_torch = (tokens_agreed(of["tokens"][:, items], truth) for of in (ours, found[BATCHED]))
+        if PUBLISHED in arrays and BATCHED in arrays and not exact:
+            truth, items = arrays[PUBLISHED]["tokens"], arrays[PUBLISHED]["items"]
+            agreed, by_torch = (
+                tokens_agreed(contender["tokens"][:, items], truth) for contender in (ours, arrays[BATCHED])
+            )
             name = "tokens before torch's bfloat16 parts from published, over jtrace's"
             agreements.append(Agreement(name, by_torch / max(agreed, 1e-9), BFLOAT16_SOONER))
         return agreements
@@ -62,9 +65,9 @@ class Generate:
 CASE: Case = Generate()
 
 
-def tokens_agreed(found: Int[np.ndarray, "C N G"], truth: Int[np.ndarray, "C N G"]) -> float:
-    """How many tokens completions share with the true ones before the first other one, on average."""
-    return float(np.logical_and.accumulate(found == truth, axis=-1).sum(axis=-1).mean())
+def tokens_agreed(tokens: Int[np.ndarray, "C N G"], truth: Int[np.ndarray, "C N G"]) -> float:
+    """Counts the tokens that completions share with the true ones before the first difference, on average."""
+    return float(np.logical_and.accumulate(tokens == truth, axis=-1).sum(axis=-1).mean())
 
 
 def likelier_by(
@@ -73,15 +76,15 @@ def likelier_by(
     runners_up: Int[np.ndarray, "C N G"],
     gaps: Float[np.ndarray, "C N G"],
 ) -> float:
-    """How much likelier a peer holds its own token to be where completions part, nats, at most; 0 where none does.
+    """Returns a peer's largest gap, in nats, between its token and jtrace's where they first differ; 0 for none.
 
     Args:
         runners_up: the peer's second most probable token at each of its steps; any other one is infinitely worse.
-        gaps: by how many nats it is less probable than the peer's own.
+        gaps: distance in nats of that token from the peer's own.
     """
     parts = ours != theirs
     first = parts.argmax(axis=-1)[..., None]
-    token, second, gap = (np.take_along_axis(of, first, axis=-1)[..., 0] for of in (ours, runners_up, gaps))
+    token, second, gap = (np.take_along_axis(values, first, axis=-1)[..., 0] for values in (ours, runners_up, gaps))
     return float(np.where(token == second, gap, np.inf)[parts.any(axis=-1)].max(initial=0.0))
 
 
@@ -97,7 +100,7 @@ def _jtrace(workload: Workload, asked: Sequence[np.ndarray]) -> Measured:
         ):
             tokens[:, number, : sampling.max_new_tokens] = completions
 
-    # One token's time is that of the prompts, so that the rest is what decoding takes.
+    # The time of one token is that of the prompts, so the rest is the time of decoding.
     _, short = timed(lambda: call(Sampling(1)), setting.rounds)
     first, rounds = timed(call, setting.rounds)
     at_once = max(1, BATCH_TOKENS.get(jax.default_backend(), 512) // len(STRENGTHS))
@@ -133,11 +136,14 @@ def _torch(contender: str, workload: Workload, asked: Sequence[np.ndarray]) -> M
 
 
 def floor_of(config: DecoderConfig, asked: Sequence[np.ndarray], new_tokens: int, batches: int, itemsize: int) -> Floor:
-    """Prompts' distinct prefixes once, and each new token's slot under each strength; per step of a batch the weights
-    once, each prompt's keys and values once for all strengths, and those of the tokens made so far."""
+    """Counts the work: prompts' distinct prefixes once, and each new token under each strength.
+
+    Bytes per step of a batch are the weights, each prompt's keys and values once for all strengths, and those of the
+    tokens generated so far.
+    """
     trunks = distinct_prefixes([ids[:-1] for ids in asked if len(ids) > 1])
     lengths, made = np.array([len(ids) for ids in asked]), len(STRENGTHS) * len(asked) * new_tokens
-    of_own = len(STRENGTHS) * len(asked) * new_tokens * (new_tokens - 1) // 2  # tokens made before, over all steps
+    of_own = len(STRENGTHS) * len(asked) * new_tokens * (new_tokens - 1) // 2  # earlier tokens, over all steps
     seen = attended(trunks) + len(STRENGTHS) * new_tokens * int(lengths.sum()) + of_own
     slot_bytes = 2 * config.depth * config.kv_heads * config.head_dim * itemsize
     return Floor(

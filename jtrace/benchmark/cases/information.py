@@ -19,24 +19,24 @@ from jtrace.probing.information import PAPER_BANDWIDTH, PAPER_EPSILON, Informati
 from jtrace.probing.layer_map import one_layer
 from jtrace.stats.sampling import evenly_spread
 
-# Beside float64, relative; as in jtrace's own tests.
+# Relative error against float64, as in jtrace's tests.
 EXACT_BAR = 5e-4
-# Training rows beyond which float64 on the host takes too long; the first set with no more is compared.
+# With more training rows, float64 on the host takes too long; the first set with no more is compared.
 MOST_EXACT_ROWS = 2500
 
 
 def information_floor(training: int, width: int) -> Floor:
-    """Of one smoother R = I − λ (K + λI)⁻¹ of N rows in D features, and its trace with another.
+    """Counts the work of one smoother R = I − λ (K + λI)⁻¹ of N rows in D features, and of its trace with another.
 
-    The products of all rows, N² D operations (symmetric); a Cholesky factor and the inverse from it, N³ / 3 and
-    2 N³ / 3. Of bytes the float32 rows and the other smoother, read once: caches may hold the rest.
+    Operations are the products of all rows, N² D (symmetric), a Cholesky factor, N³ / 3, and the inverse from it,
+    2 N³ / 3. Bytes are the float32 rows and the other smoother, read once: caches may hold the rest.
     """
     return Floor(training**2 * width + training**3, 4 * (training * width + training**2))
 
 
 @dataclass(frozen=True)
 class InformationCase:
-    """Published: float32 torch.inverse on the host."""
+    """Information of every layer and set; published by float32 torch.inverse on the host."""
 
     name: str = "information"
     unit: str = "layers × sets"
@@ -49,16 +49,16 @@ class InformationCase:
 
         return by_set(workload, published_information)
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        ours = found[JTRACE]
-        told = []
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        ours = arrays[JTRACE]
+        agreements = []
         if "exact" in ours:
             error = float(np.max(np.abs(ours["beside_exact"] - ours["exact"]) / np.abs(ours["exact"])))
-            told.append(Agreement(f"beside float64, {len(ours['exact'])} layers, relative", error, EXACT_BAR))
-        if PUBLISHED in found:
+            agreements.append(Agreement(f"beside float64, {len(ours['exact'])} layers, relative", error, EXACT_BAR))
+        if PUBLISHED in arrays:
             for name in ("mi_xt", "mi_yt"):
-                told.append(Agreement(name, largest_difference(ours, found[PUBLISHED], name)))
-        return told
+                agreements.append(Agreement(name, largest_difference(ours, arrays[PUBLISHED], name)))
+        return agreements
 
 
 @jax.jit
@@ -79,32 +79,32 @@ def _layer(
 
 def _measure_jtrace(workload: Workload) -> Measured:
     residuals, sets, depth = workload.residuals.block_until_ready(), set_rows(workload), workload.config.depth
-    found: list[np.ndarray] = []
+    latest: list[np.ndarray] = []
 
     def run() -> None:
         queued = []
         for rows in sets.values():
             arguments = rows, _input_smoother(residuals, rows)
             queued.append([one_layer(_layer, residuals, np.int32(at), arguments, None) for at in range(depth)])
-        found[:] = [np.array(jax.device_get(queued))]
+        latest[:] = [np.array(jax.device_get(queued))]
 
     first, rounds = timed(run, workload.setting.rounds)
-    # The input's smoother is one more layer's work.
+    # The smoother of the input is the work of one more layer.
     floors = [information_floor(len(rows.train), workload.config.width) for rows in sets.values()]
     layers = depth + 1
-    floor = Floor(layers * sum(of.operations for of in floors), layers * sum(of.bytes for of in floors), "float32")
-    arrays = {"mi_xt": found[0][..., 0], "mi_yt": found[0][..., 1]}
+    floor = Floor(layers * sum(one.operations for one in floors), layers * sum(one.bytes for one in floors), "float32")
+    arrays = {"mi_xt": latest[0][..., 0], "mi_yt": latest[0][..., 1]}
     exact_layers = evenly_spread(depth, depth if workload.setting.sample is None else EXACT_LAYERS)
     for at, rows in enumerate(sets.values()):
         if len(rows.train) <= MOST_EXACT_ROWS:
             exact = np.array([_exact_information(residuals, rows, layer) for layer in exact_layers])
-            arrays |= {"beside_exact": found[0][at, exact_layers], "exact": exact}
+            arrays |= {"beside_exact": latest[0][at, exact_layers], "exact": exact}
             break
     return Measured(first, rounds, depth * len(sets), floor, arrays)
 
 
 def _exact_information(residuals: Float[Array, "L U D"], rows: SetRows, layer: int) -> np.ndarray:
-    """I(X;T) and I(Y;T) of one layer as defined, tr(R_A R_B) with R = K (K + εnI)⁻¹, in float64."""
+    """Computes I(X;T) and I(Y;T) of one layer by their definition, tr(R_A R_B) with R = K (K + εnI)⁻¹, in float64."""
 
     def standard(at: int) -> np.ndarray:
         raw = np.asarray(residuals[at][rows.members].astype(jnp.float32), np.float64)

@@ -1,4 +1,4 @@
-"""Sub-benchmark `load`: a checkpoint's files → params on the device."""
+"""Sub-benchmark `load`: from a checkpoint's files to params on the device."""
 
 import gc
 import re
@@ -21,14 +21,14 @@ from jtrace.sweep.checkpoint import delete
 
 STATUS = Path("/proc/self/status")
 ANONYMOUS = re.compile(r"RssAnon:\s*(\d+) kB")
-POLL = 0.02  # seconds between looks at the host's memory
+POLL = 0.02  # seconds between measurements of the host's memory
 
 
 class Load:
-    """Files, in the page cache since the first call, onto the device; every round anew, in jtrace and in torch.
+    """Loading of files, which are in the page cache after the first call, onto the device; every round loads anew.
 
-    The published peer loads float32, as published; jtrace and the batched one load the setting's dtype. Where there is
-    a `sample`, peers load once after the first time: a large model takes them long.
+    The published peer loads float32, as published; jtrace and the batched peer load the setting's dtype. Where there is
+    a `sample`, peers load once after the first time, since a large model takes them long.
     """
 
     name = "load"
@@ -36,7 +36,7 @@ class Load:
     contenders: tuple[str, ...] = CONTENDERS
 
     def measure(self, contender: str, workload: Workload) -> Measured:
-        """The model that is loaded last stays in the workload."""
+        """Measures loading; the model that is loaded last stays in the workload."""
         setting = workload.setting
         units = float(sum(path.stat().st_size for path in weight_files(setting.checkpoint)))
         if contender == JTRACE:
@@ -49,16 +49,18 @@ class Load:
             workload.torch_model = load_anew(setting.checkpoint, "float32" if contender == PUBLISHED else setting.dtype)
 
         first, rounds = timed(call, setting.rounds if setting.sample is None else 1)
-        found = checksums(workload.torch_model, sorted(_tensors(workload)), setting.dtype)
-        return Measured(first, rounds, units, arrays={"tensors": found})
+        sums = checksums(workload.torch_model, sorted(_tensors(workload)), setting.dtype)
+        return Measured(first, rounds, units, arrays={"tensors": sums})
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """Every tensor's bits are those of torch's, rounded to the same dtype."""
-        ours = found[JTRACE]
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Compares the bits of every tensor with torch's, rounded to the same dtype."""
+        ours = arrays[JTRACE]
         agreements = [
-            Agreement(f"tensors unlike {peer}", float((ours["tensors"] != found[peer]["tensors"]).any(axis=1).sum()), 0)
+            Agreement(
+                f"tensors unlike {peer}", float((ours["tensors"] != arrays[peer]["tensors"]).any(axis=1).sum()), 0
+            )
             for peer in (PUBLISHED, BATCHED)
-            if peer in found
+            if peer in arrays
         ]
         if "beyond_params" in ours:
             agreements.append(Agreement("GiB of host memory beyond the params", float(ours["beyond_params"]) / 2**30))
@@ -70,28 +72,28 @@ def _jtrace(workload: Workload, units: float) -> Measured:
     params_there = params_bytes(workload.config, dtype)
 
     def call() -> None:
-        # A device need not hold two.
+        # A device may hold only one.
         delete(workload.__dict__.pop("params", {}))
         workload.params = jax.block_until_ready(load_params(folder, dtype)[1])
 
-    first, _ = timed(call, 0)  # what compiling takes of the memory is not counted
+    first, _ = timed(call, 0)  # the memory of compiling is not counted
     delete(workload.__dict__.pop("params"))
     with HostMemory() as memory:
         rounds = timed(call, workload.setting.rounds - 1)
-    tensors = [of for _, of in sorted(_tensors(workload).items())]
-    found = {path: np.asarray(_checksums(leaf)) for path, leaf in _by_path(workload.params, tensors).items()}
-    checked = np.stack([found[of.param][of.layer or 0] for of in tensors])
+    tensors = [target for _, target in sorted(_tensors(workload).items())]
+    sums = {path: np.asarray(_checksums(leaf)) for path, leaf in _by_path(workload.params, tensors).items()}
+    checked = np.stack([sums[target.param][target.layer or 0] for target in tensors])
     on_host = params_there if jax.default_backend() == "cpu" else 0
     growth = {} if memory.growth is None else {"beyond_params": np.array(memory.growth - on_host)}
-    # No operation is needed, and every param is written once.
+    # The floor is no operation, and one write of every param.
     return Measured(first, (rounds[0], *rounds[1]), units, Floor(0, params_there), {"tensors": checked, **growth})
 
 
 class HostMemory:
-    """The growth of this process's anonymous memory while it is entered, bytes; pages of mapped files do not count.
+    """The growth of this process's anonymous memory within a `with` block; pages of mapped files do not count.
 
     Attributes:
-        growth: at most; None where the system does not tell.
+        growth: the most bytes it grew by; None where the system does not give them.
     """
 
     def __init__(self) -> None:
@@ -124,28 +126,28 @@ def _anonymous_bytes() -> int | None:
 
 
 def _tensors(workload: Workload) -> dict[str, Destination]:
-    """Where each tensor of the files goes, by its name, which is torch's as well."""
+    """Returns the destination of each tensor of the files, by its name, which torch uses as well."""
     values = read_config_json(workload.setting.checkpoint)
     config, family = read_model_config(values, str(workload.setting.checkpoint))
-    return {name: of[0] for name, of in destinations(config, family).items()}
+    return {name: targets[0] for name, targets in destinations(config, family).items()}
 
 
 def _by_path(params: Mapping[str, Any], tensors: list[Destination]) -> dict[str, Array]:
-    """The params that hold the tensors, [L, ...]; those outside the blocks are a stack of one."""
-    found = {}
-    for of in tensors:
+    """Returns the params that hold the tensors, [L, ...]; those outside the blocks are a stack of one."""
+    stacks = {}
+    for target in tensors:
         leaf: Any = params
-        for key in of.param.split("/"):
+        for key in target.param.split("/"):
             leaf = leaf[key]
-        found[of.param] = leaf[None] if of.layer is None else leaf
-    return found
+        stacks[target.param] = leaf[None] if target.layer is None else leaf
+    return stacks
 
 
 @jax.jit
 def _checksums(stack: Array) -> UInt32[Array, "L 2"]:
-    """Sum of each layer's bits, and their sum weighted by odd numbers in order, modulo 2³²: exact in any order.
+    """Sums each layer's bits, plainly and weighted by odd numbers in order, modulo 2³²: exact in any order.
 
-    A change of a single entry changes the second one, as does an exchange of two unless by chance.
+    A change of a single entry changes the second sum; so does an exchange of two, except by chance.
     """
     kind = jnp.dtype(f"uint{8 * stack.dtype.itemsize}")
     bits = jax.lax.bitcast_convert_type(stack, kind).reshape(stack.shape[0], -1).astype(jnp.uint32)

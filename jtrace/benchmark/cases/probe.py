@@ -21,17 +21,17 @@ from jtrace.probing.layer_map import one_layer
 from jtrace.probing.probes import paper_probe
 from jtrace.stats.sampling import evenly_spread
 
-# Layers of a set that the published statistics are measured on where the published extraction is on a sample.
+# Layers of a set for the published statistics, where the published extraction is measured on a sample.
 SAMPLED_LAYERS = 2
 EXACT_LAYERS = 3  # first, middle and last
-# Share of test rows on which jtrace's probe and one at its exact optimum may decide otherwise, or be right.
+# Share of test rows by which decisions, and accuracies, of jtrace's probe and of the exact optimum may differ.
 DECISIONS_BAR = 1e-3
-# Of the floor: the fewest Newton steps, and passes over the training rows that each takes.
+# For the floor: the fewest Newton steps, and the passes over the training rows of each.
 NEWTON_STEPS, PASSES = 10, 2
 
 
 class SetRows(NamedTuple):
-    """A set's rows among the distinct statements, and its published split."""
+    """The rows of a set among the distinct statements, and its published split."""
 
     members: Int[Array, " N"]
     labels: Float[Array, " N"]
@@ -40,53 +40,53 @@ class SetRows(NamedTuple):
 
 
 def set_rows(workload: Workload) -> dict[str, SetRows]:
-    """Of every set, on the device.
+    """Returns the rows of every set, on the device.
 
     Raises:
         InputError: too few rows for the published split.
     """
-    found = {}
-    for name, of in workload.sets.items():
-        split = prefix_split(of.labels, name=of.source)
-        labels = jnp.asarray(of.labels, jnp.float32)
-        found[name] = SetRows(
+    by_name = {}
+    for name, statements in workload.sets.items():
+        split = prefix_split(statements.labels, name=statements.source)
+        labels = jnp.asarray(statements.labels, jnp.float32)
+        by_name[name] = SetRows(
             jnp.asarray(workload.packed.members[name]), labels, jnp.asarray(split.train), jnp.asarray(split.test)
         )
-    return found
+    return by_name
 
 
 def published_layers(workload: Workload) -> np.ndarray:
-    """Layers that the published statistics are measured on, int64."""
+    """Returns the layers for the published statistics, int64."""
     depth = workload.config.depth
     return evenly_spread(depth, depth if workload.setting.sample is None else SAMPLED_LAYERS)
 
 
 def by_set(workload: Workload, statistics: Callable[[np.ndarray, np.ndarray, np.ndarray], Any]) -> Measured:
-    """Time published statistics, a tree of arrays [L], of every set's residuals of some layers, labels and layer 0."""
-    layers, of_sets, found = published_layers(workload), workload.of_set(workload.torch_residuals), {}
+    """Times published statistics, a tree of arrays [L], on every set's residuals of some layers, labels and layer 0."""
+    layers, of_sets, by_name = published_layers(workload), workload.of_set(workload.torch_residuals), {}
     smallest = min(of_sets, key=lambda name: len(workload.sets[name]))
-    # Libraries load and threads start.
+    # The first call loads libraries and starts threads.
     statistics(of_sets[smallest][:1], workload.sets[smallest].labels, of_sets[smallest][0])
 
     def run() -> None:
         for name, residuals in of_sets.items():
-            found[name] = statistics(residuals[layers], workload.sets[name].labels, residuals[0])
+            by_name[name] = statistics(residuals[layers], workload.sets[name].labels, residuals[0])
 
     first, rounds = timed_warm(run, workload.one_by_one_rounds)
-    arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *found.values())
+    arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *by_name.values())
     return Measured(first, rounds, len(layers) * len(of_sets), arrays=arrays | {"layers": layers})
 
 
 def largest_difference(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], name: str) -> float:
-    """Of [set, layer] tables, on the layers that the peer has."""
+    """Returns the largest difference of two [set, layer] tables, on the layers that the peer has."""
     return float(np.abs(ours[name][:, theirs["layers"]] - theirs[name]).max())
 
 
 def probe_floor(training: int, width: int) -> Floor:
-    """Of one probe, told as a minimum, as the number of products depends on the data.
+    """Counts the least work of one probe; the number of products depends on the data.
 
-    Ten Newton steps of two passes over the training rows, 4 N D operations each, and one Hessian of N D² operations
-    (symmetric), or N² D where rows are fewer than features. The float32 rows are read once: caches may hold them.
+    Operations are ten Newton steps of two passes over the training rows, 4 N D each, and one Hessian of N D²
+    (symmetric), or N² D with fewer rows than features. The float32 rows are read once: caches may hold them.
     """
     hessian = training * width * min(training, width)
     operations = NEWTON_STEPS * PASSES * 2 * training * width + hessian
@@ -95,7 +95,7 @@ def probe_floor(training: int, width: int) -> Floor:
 
 @dataclass(frozen=True)
 class Probe:
-    """Published: scikit-learn on the host."""
+    """Probes of every layer and set; published by scikit-learn on the host."""
 
     name: str = "probe"
     unit: str = "layers × sets"
@@ -110,17 +110,17 @@ class Probe:
             workload, lambda activations, labels, _: {"probe_accuracy": published_probes(activations, labels)}
         )
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        ours = found[JTRACE]
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        ours = arrays[JTRACE]
         apart = float(np.abs(ours["probe_accuracy"][0, ours["layers"]] - ours["exact_accuracy"]).max())
-        told = [
+        agreements = [
             Agreement("probe decisions unlike the optimum's", float(ours["unlike"].max()), DECISIONS_BAR),
             Agreement("accuracy beside the optimum's", apart, DECISIONS_BAR),
         ]
-        if PUBLISHED not in found:
-            return told
-        worst = largest_difference(ours, found[PUBLISHED], "probe_accuracy")
-        return [*told, Agreement("accuracy beside published", worst)]
+        if PUBLISHED not in arrays:
+            return agreements
+        worst = largest_difference(ours, arrays[PUBLISHED], "probe_accuracy")
+        return [*agreements, Agreement("accuracy beside published", worst)]
 
 
 def _layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: SetRows, _: None) -> Float[Array, ""]:
@@ -136,26 +136,26 @@ def _decisions(raw: Float[Array, "N D"], rows: SetRows) -> Array:
 
 def _measure_jtrace(workload: Workload) -> Measured:
     residuals, sets, depth = workload.residuals.block_until_ready(), set_rows(workload), workload.config.depth
-    found: list[np.ndarray] = []
+    latest: list[np.ndarray] = []
 
     def run() -> None:
         queued = [
             [one_layer(_layer, residuals, np.int32(at), rows, None) for at in range(depth)] for rows in sets.values()
         ]
-        found[:] = [np.array(jax.device_get(queued))]
+        latest[:] = [np.array(jax.device_get(queued))]
 
     first, rounds = timed(run, workload.setting.rounds)
     floors = [probe_floor(len(rows.train), workload.config.width) for rows in sets.values()]
-    floor = Floor(depth * sum(of.operations for of in floors), depth * sum(of.bytes for of in floors), "float32")
+    floor = Floor(depth * sum(one.operations for one in floors), depth * sum(one.bytes for one in floors), "float32")
     layers = evenly_spread(depth, EXACT_LAYERS)
     exact = [_optimum(residuals[layer], next(iter(sets.values()))) for layer in layers]
     unlike, accuracy = np.array(exact).T
-    arrays = {"probe_accuracy": found[0], "layers": layers, "unlike": unlike, "exact_accuracy": accuracy}
+    arrays = {"probe_accuracy": latest[0], "layers": layers, "unlike": unlike, "exact_accuracy": accuracy}
     return Measured(first, rounds, depth * len(sets), floor, arrays)
 
 
 def _optimum(residuals: Float[Array, "U D"], rows: SetRows) -> tuple[float, float]:
-    """Share of test rows where jtrace's probe decides unlike the optimum, fitted in float64; accuracy of the latter."""
+    """Returns the share of test rows where jtrace's probe and the float64 optimum differ, and the latter's accuracy."""
     from sklearn.linear_model import LogisticRegression
 
     raw = residuals[rows.members].astype(jnp.float32)

@@ -20,8 +20,8 @@ from jtrace.inference.score import Pair, score
 from jtrace.models.config import DecoderConfig
 from jtrace.models.intervention import steered_from
 
-MOST_APART = 1e-3  # relative, in float32
-BFLOAT16_WORSE = 1.5  # than torch's own bfloat16
+MOST_APART = 1e-3  # relative difference in float32
+BFLOAT16_WORSE = 1.5  # bar of jtrace's error over torch's in bfloat16
 
 
 class Score:
@@ -32,27 +32,27 @@ class Score:
     contenders: tuple[str, ...] = CONTENDERS
 
     def measure(self, contender: str, workload: Workload) -> Measured:
-        """Nats, float64 [C, N]."""
+        """Measures log-likelihoods in nats, float64 [C, N]."""
         pairs = choices(workload)
         return _jtrace(workload, pairs) if contender == JTRACE else _torch(contender, workload, pairs)
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """Largest relative differences; in bfloat16 the error as a whole may be at most 1.5 times that of torch's."""
-        ours, exact = found[JTRACE], str(found[JTRACE]["dtype"]) == "float32"
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Gives the largest relative differences; in bfloat16 the whole error may be at most 1.5 times torch's."""
+        ours, exact = arrays[JTRACE], str(arrays[JTRACE]["dtype"]) == "float32"
         agreements = [
             Agreement(
                 f"log-likelihoods apart from {peer}'s, relative, at most",
-                apart(ours["scores"][:, found[peer]["items"]], found[peer]["scores"]),
+                apart(ours["scores"][:, arrays[peer]["items"]], arrays[peer]["scores"]),
                 MOST_APART if exact else None,
             )
             for peer in (PUBLISHED, BATCHED)
-            if peer in found
+            if peer in arrays
         ]
-        if PUBLISHED in found and BATCHED in found and not exact:
-            items, truth = found[PUBLISHED]["items"], found[PUBLISHED]["scores"]
+        if PUBLISHED in arrays and BATCHED in arrays and not exact:
+            items, truth = arrays[PUBLISHED]["items"], arrays[PUBLISHED]["scores"]
             error, torch_error = (
-                float(np.linalg.norm(of["scores"][:, items] - truth) / np.linalg.norm(truth))
-                for of in (ours, found[BATCHED])
+                float(np.linalg.norm(contender["scores"][:, items] - truth) / np.linalg.norm(truth))
+                for contender in (ours, arrays[BATCHED])
             )
             name = "bfloat16 error of log-likelihoods, relative to published's"
             agreements.append(Agreement(name, error, BFLOAT16_WORSE * torch_error))
@@ -63,7 +63,7 @@ CASE: Case = Score()
 
 
 def apart(ours: Float[np.ndarray, "C N"], theirs: Float[np.ndarray, "C N"]) -> float:
-    """The largest difference, as a share of their log-likelihood or of one nat, whichever is more."""
+    """Returns the largest difference, as a share of their log-likelihood or of one nat, whichever is larger."""
     return float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max())
 
 
@@ -85,7 +85,7 @@ def _torch(contender: str, workload: Workload, pairs: Sequence[Pair]) -> Measure
     from jtrace.benchmark.peers import answers
 
     published, model = contender == PUBLISHED, workload.torch_model
-    # Whole questions, so that a sample has as many long choices as short ones.
+    # Samples are of whole questions, and so have as many long choices as short ones.
     questions = np.arange(len(pairs) // CHOICES)
     if published:
         questions = workload.sampled(len(questions), CHOICES)
@@ -111,7 +111,7 @@ def _torch(contender: str, workload: Workload, pairs: Sequence[Pair]) -> Measure
 def floor_of(
     config: DecoderConfig, pairs: Sequence[Pair], conditions: Sequence[int], batch_slots: int, itemsize: int
 ) -> Floor:
-    """Each distinct prefix of tokens and conditions once, the head where one predicts; weights once per batch."""
+    """Counts the work: each distinct prefix of tokens and conditions, heads that predict, weights per batch."""
     sequences, starts = [], []
     for before, after in pairs:
         tokens, start = np.concatenate([before, after[:-1]]), steered_from(len(before), "last")

@@ -22,7 +22,7 @@ from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.errors import InputError
 from jtrace.hub.client import Hub
 from jtrace.inference.residuals import default_batch_slots
-from jtrace.runs.record import open_run
+from jtrace.runs.open_run import open_run
 from jtrace.sweep.config import SweepConfig
 from jtrace.sweep.run import sweep
 from jtrace.sweep.work import Limits, Work
@@ -32,15 +32,15 @@ METRICS = ("probe_accuracy", "mi_xt", "mi_yt")
 
 
 class Sweep:
-    """One checkpoint under several names; its files are in the page cache after the first of them.
+    """A sweep over one checkpoint under several names; its files are in the page cache after the first.
 
-    jtrace's seconds are those of a whole sweep into a new run directory, text-only baselines, vectors, projections and
-    tables among them, figures not. The first call, which compiles, is a sweep over one checkpoint. Peers load, extract
-    and take the published statistics, one checkpoint a call.
+    jtrace's seconds are those of a whole sweep into a new run directory, with text-only baselines, vectors, projections
+    and tables, but without figures. The first call, which compiles, is a sweep over one checkpoint. Peers load, extract
+    and compute the published statistics, one checkpoint a call.
 
-    Where there is a `sample`, one call is measured after the first; the published procedure is left out, as a part of
-    it is no checkpoint; and the batched peer takes the statistics of the first and the last layer alone: its seconds
-    are then fewer than those of a checkpoint.
+    Where there is a `sample`, one call is measured after the first. The published procedure is then left out, since a
+    part of it is no checkpoint, and the batched peer computes statistics of the first and last layer only, so that its
+    seconds are fewer than those of a checkpoint.
     """
 
     name = "sweep"
@@ -48,7 +48,7 @@ class Sweep:
     contenders: tuple[str, ...] = CONTENDERS
 
     def measure(self, contender: str, workload: Workload) -> Measured | None:
-        """The process lets go of its model and residuals first, as a device may hold no second one."""
+        """Measures sweeps, after dropping the process's model and residuals, as a device may hold only one."""
         sampled = workload.setting.sample is not None
         if sampled and contender == PUBLISHED:
             return None
@@ -62,22 +62,22 @@ class Sweep:
                 return _jtrace(workload, tokenizer, Path(folder), rounds)
             return _torch(contender, workload, tokenizer, rounds)
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """How far the tables are apart, told without bars: published, float32 and stopped early, is no truth.
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Gives the distance of the tables, without bars: the published result, float32 and stopped early, is no truth.
 
-        Cases `extract`, `probe` and `information` hold the parts of a sweep against one.
+        Cases `extract`, `probe` and `information` compare the parts of a sweep with exact results.
         """
-        ours = found[JTRACE]
+        ours = arrays[JTRACE]
         return [
             Agreement(f"{metric} apart from {peer}", float(max(_apart(ours, theirs, metric))))
-            for peer, theirs in found.items()
+            for peer, theirs in arrays.items()
             if peer != JTRACE
             for metric in METRICS
         ]
 
 
 def _apart(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], metric: str) -> list[float]:
-    """Largest difference of each set, over the layers that the peer has."""
+    """Returns the largest difference of each set, over the layers that the peer has."""
     layers = theirs["layers"]
     names = [name for name in theirs if name.endswith(f" {metric}")]
     return [float(np.abs(ours[name][layers] - theirs[name]).max()) for name in names]
@@ -95,21 +95,24 @@ def _jtrace(workload: Workload, tokenizer: Path, work: Path, rounds: int) -> Mea
         lambda: tables.append(sweep_into(Path(tempfile.mkdtemp(dir=work)), refs, workload, config)), rounds - 1
     )
     table = tables[-1][tables[-1]["revision"] == refs[-1].revision]
-    found = {
-        f"{name} {metric}": of.sort_values("layer")["value"].to_numpy(np.float64)
-        for (name, metric), of in table[table["metric"].isin(METRICS)].groupby(["dataset", "metric"])
+    values = {
+        f"{name} {metric}": rows.sort_values("layer")["value"].to_numpy(np.float64)
+        for (name, metric), rows in table[table["metric"].isin(METRICS)].groupby(["dataset", "metric"])
     }
-    return Measured(first, (again[0], *again[1]), COPIES, _floor(workload, tokenizer), found)
+    return Measured(first, (again[0], *again[1]), COPIES, _floor(workload, tokenizer), values)
 
 
 def sweep_into(out: Path, refs: Sequence[CheckpointRef], workload: Workload, config: SweepConfig) -> pd.DataFrame:
-    """Trace the checkpoints into a new run directory, as the command does, and read its metrics.
+    """Traces the checkpoints into a new run directory, as the command does, and reads its metrics.
 
     Raises:
         InputError: one of them cannot be traced.
     """
     sets = list(workload.sets.values())
-    data, about = {of.name: of.fingerprint for of in sets}, {of.name: {"source": of.source} for of in sets}
+    data, about = (
+        {statements.name: statements.fingerprint for statements in sets},
+        {statements.name: {"source": statements.source} for statements in sets},
+    )
     with ExitStack() as hold:
         run = open_run(out, config.record(), data, [ref.name for ref in refs], about, hold)
         failures = sweep(Work(refs, sets, config), Limits(), run, Hub(), quiet=True)
@@ -119,10 +122,12 @@ def sweep_into(out: Path, refs: Sequence[CheckpointRef], workload: Workload, con
 
 
 def _floor(workload: Workload, tokenizer: Path) -> Floor:
-    """Of all copies: extraction, and params that are written on the device; statistics are not counted."""
+    """Counts the work of all copies: extraction, and writing of params to the device; statistics are not counted."""
     config, dtype = workload.config, jnp.dtype(workload.setting.dtype)
     words = read_tokenizer(tokenizer)
-    distinct = distinct_prefixes([ids for of in workload.sets.values() for ids in encode(words, of.texts)])
+    distinct = distinct_prefixes(
+        [ids for statements in workload.sets.values() for ids in encode(words, statements.texts)]
+    )
     extraction = extraction_floor(distinct, config, dtype.itemsize, default_batch_slots())
     return Floor(COPIES * extraction.operations, COPIES * (extraction.bytes + params_bytes(config, dtype)))
 
@@ -135,34 +140,34 @@ def _torch(contender: str, workload: Workload, tokenizer: Path, rounds: int) -> 
     setting, depth = workload.setting, workload.config.depth
     dtype, extract = (setting.dtype, extract_batched) if contender == BATCHED else ("float32", extract_one_by_one)
     layers = np.array(sorted({0, depth - 1})) if setting.sample is not None else np.arange(depth)
-    found: dict[str, np.ndarray] = {}
+    by_name: dict[str, np.ndarray] = {}
 
-    if setting.sample is None:  # else every case before this one has warmed the libraries
+    if setting.sample is None:  # with a sample, the cases before this one have warmed the libraries
         extract(load_anew(setting.checkpoint, dtype), workload.all_tokens[:4])
 
     def call() -> None:
         words = read_tokenizer(tokenizer)
-        tokens = {name: encode(words, of.texts) for name, of in workload.sets.items()}
+        tokens = {name: encode(words, statements.texts) for name, statements in workload.sets.items()}
         model = load_anew(setting.checkpoint, dtype)
-        for name, of in workload.sets.items():
+        for name, statements in workload.sets.items():
             for metric, values in published_statistics(
-                on_host(extract(model, tokens[name]))[layers], of.labels
+                on_host(extract(model, tokens[name]))[layers], statements.labels
             ).items():
-                found[f"{name} {metric}"] = values
+                by_name[f"{name} {metric}"] = values
         del model
         gc.collect()
 
     first, seconds = timed_warm(call, rounds)
-    return Measured(first, seconds, 1, arrays={"layers": layers, **found})
+    return Measured(first, seconds, 1, arrays={"layers": layers, **by_name})
 
 
 def fitting_tokenizer(folder: Path, vocab_size: int, work: Path) -> Path:
-    """The tokeniser's folder, or, of byte pairs with more tokens than the model has, a copy of its first tokens.
+    """Returns the tokeniser's folder, or a copy cut to the model's vocabulary if it has more byte-pair tokens.
 
-    A later token of byte pairs is made of earlier ones, so the first ones alone are a tokeniser of byte pairs.
+    Tokens of byte pairs are made of earlier ones, so the first of them alone are a tokeniser of byte pairs.
 
     Raises:
-        InputError: another kind of tokeniser with too many tokens.
+        InputError: a tokeniser of another kind has too many tokens.
     """
     if len(read_tokenizer(folder)) <= vocab_size:
         return folder

@@ -1,7 +1,7 @@
 """Sub-benchmark `train`: training steps of a tiny decoder in float32, AdamW, on a CPU.
 
-The one peer is the fastest of torch's attentions with the fastest of its AdamWs: every combination is measured. Rows
-are whole documents of random tokens, so that a plain causal mask is right for both.
+The peer is torch's fastest combination of attention and AdamW; all combinations are measured. Rows are whole documents
+of random tokens, so that a plain causal mask is right for both.
 """
 
 import tempfile
@@ -33,29 +33,29 @@ from jtrace.pretraining.step import (
 )
 
 PRESET, ROWS, CONTEXT = "tiny", 16, 64
-STEPS = 5  # of a call; the losses of the first call's are compared
-MOST_APART = 1e-4  # relative
+STEPS = 5  # steps of a call; the losses of the first call are compared
+MOST_APART = 1e-4  # relative difference of losses
 OPTIMISATION = Optimisation(steps=1000, learning_rate=1e-3, warmup=10)
 COMBINATIONS = [(attention, adamw) for attention in ("sdpa", "eager") for adamw in ("fused", "foreach")]
 
 
 class Train:
-    """Steps from the same first weights on the same batches."""
+    """Training steps from the same first weights on the same batches."""
 
     name = "train"
     unit = "tokens"
     contenders: tuple[str, ...] = (JTRACE, BATCHED)
 
     def measure(self, contender: str, workload: Workload) -> Measured:
-        """Losses before the first updates, float64 [combination, step], and torch's fastest combination by name."""
+        """Measures losses before the first updates, float64 [combination, step], and torch's fastest combination."""
         return _jtrace(workload.setting.rounds) if contender == JTRACE else _torch(workload.setting.rounds)
 
-    def agree(self, found: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
-        """Losses, of all of torch's combinations."""
-        if BATCHED not in found:
+    def agree(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> list[Agreement]:
+        """Compares losses, of all of torch's combinations."""
+        if BATCHED not in arrays:
             return []
-        apart = float(np.abs(found[JTRACE]["losses"] / found[BATCHED]["losses"] - 1).max())
-        fastest = str(found[BATCHED]["fastest"])
+        apart = float(np.abs(arrays[JTRACE]["losses"] / arrays[BATCHED]["losses"] - 1).max())
+        fastest = str(arrays[BATCHED]["fastest"])
         return [Agreement(f"losses apart, relative, at most; torch's fastest is {fastest}", apart, MOST_APART)]
 
 
@@ -63,7 +63,7 @@ CASE: Case = Train()
 
 
 def batches() -> list[np.ndarray]:
-    """Rows of random tokens, the same for every contender, int64 [row, slot] each."""
+    """Draws rows of random tokens, the same for every contender, each int64 [row, slot]."""
     random = np.random.default_rng(0)
     # A few tokens are frequent, so that there is something to learn.
     return [random.zipf(1.3, (ROWS, CONTEXT)) % find_preset(PRESET).vocab_size for _ in range(STEPS)]
@@ -76,7 +76,7 @@ def _model() -> tuple[dict[str, Any], DecoderConfig]:
 
 
 def _timed_steps(step: Callable[[np.ndarray], float], rounds: int) -> tuple[float, tuple[float, ...], list[float]]:
-    """Seconds of the first call and of later ones, each of `STEPS` steps, and the losses of the first."""
+    """Times the first call and later ones, each of `STEPS` steps, and returns the losses of the first."""
     rows, losses = batches(), list[float]()
 
     def call() -> None:
@@ -126,7 +126,7 @@ def _torch(rounds: int) -> Measured:
 
 
 def floor_of(config: DecoderConfig, params: int) -> Floor:
-    """Forward and gradient, three times the forward; params and both moments read and written once a step, float32."""
+    """Counts the work: three times the forward; float32 params and both moments read and written once a step."""
     seen = ROWS * CONTEXT * (CONTEXT + 1) // 2
     forward = forward_operations(config, ROWS * CONTEXT, seen, ROWS * (CONTEXT - 1))
     return Floor(STEPS * 3 * forward, STEPS * 6 * 4 * params, "float32")

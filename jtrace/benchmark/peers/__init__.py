@@ -1,1 +1,1 @@
-"""What jtrace is measured against: torch and scikit-learn, as published and batched (extra `torch`)."""
+"""The peers of jtrace: torch and scikit-learn, as published and batched (extra `torch`)."""

@@ -11,15 +11,16 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from jtrace.benchmark.peers.model import BATCH_TOKENS
 
-BATCH_COMPLETIONS = 256  # that the batched peer makes at once, of all strengths; jtrace makes as many on a CPU
+# Completions that the batched peer makes at once, over all strengths; jtrace makes as many on a CPU.
+BATCH_COMPLETIONS = 256
 Pair = tuple[np.ndarray, np.ndarray]
 
 
 @contextmanager
 def _steered(model: PreTrainedModel, layer: int, push: np.ndarray, where: Any) -> Iterator[None]:
-    """Every forward adds `push` to the output of block `layer`, [row, slot, width], at the index `where`.
+    """Makes every forward add `push` to the output of block `layer`, [row, slot, width], at the index `where`.
 
-    [width], or [row, width] where the index names one slot of every row.
+    `push` is [width], or [row, width] where the index names one slot of every row.
     """
     added = torch.from_numpy(push).to(model.device, model.dtype)
 
@@ -42,35 +43,35 @@ def generate(
     new_tokens: int,
     at_once: int,
 ) -> Int[np.ndarray, "C N G"]:
-    """Greedy completions by transformers' generate and its cache, int32; nothing ends them early.
+    """Completes prompts greedily by transformers' generate and its cache, int32; nothing ends a completion early.
 
     Args:
-        layer: whose output is steered, at the last prompt position and at every generated one.
-        pushes: what is added there, float32.
-        at_once: completions of one call, whatever their strength, of prompts of like length, padded on the left; 1 as
+        layer: the layer whose output is steered, at the last prompt position and at every generated one.
+        pushes: vectors to add there, float32.
+        at_once: completions of one call, of any strength, for prompts of similar length, padded on the left; 1 as
             published.
     """
-    # What is None among the arguments of a call is taken from here.
+    # generate takes arguments that are None from here.
     cast(Any, model).generation_config.eos_token_id = None
-    found = np.empty((len(pushes), len(prompts), new_tokens), np.int32)
+    completions = np.empty((len(pushes), len(prompts), new_tokens), np.int32)
     lengths = [len(ids) for ids in prompts for _ in pushes]
     order = np.argsort(lengths, kind="stable")
     for wanted in (order[first : first + at_once] for first in range(0, len(order), at_once)):
-        members, of = np.divmod(wanted, len(pushes))
+        members, strengths = np.divmod(wanted, len(pushes))
         width = max(len(prompts[i]) for i in members)
-        tokens, there = np.zeros((2, len(members), width), np.int64)
+        tokens, attended = np.zeros((2, len(members), width), np.int64)
         for row, i in enumerate(members):
-            tokens[row, width - len(prompts[i]) :], there[row, width - len(prompts[i]) :] = prompts[i], 1
-        with _steered(model, layer, pushes[of], (slice(None), -1)):
+            tokens[row, width - len(prompts[i]) :], attended[row, width - len(prompts[i]) :] = prompts[i], 1
+        with _steered(model, layer, pushes[strengths], (slice(None), -1)):
             out = cast(GenerationMixin, model).generate(
                 torch.from_numpy(tokens).to(model.device),
-                attention_mask=torch.from_numpy(there).to(model.device),
+                attention_mask=torch.from_numpy(attended).to(model.device),
                 do_sample=False,
                 max_new_tokens=new_tokens,
                 pad_token_id=0,
             )
-        found[of, members] = cast(torch.Tensor, out)[:, width:].cpu().numpy()
-    return found
+        completions[strengths, members] = cast(torch.Tensor, out)[:, width:].cpu().numpy()
+    return completions
 
 
 @torch.no_grad()
@@ -81,7 +82,7 @@ def runners_up(
     pushes: Float[np.ndarray, "C D"],
     tokens: Int[np.ndarray, "C N G"],
 ) -> tuple[Int[np.ndarray, "C N G"], Float[np.ndarray, "C N G"]]:
-    """The most probable other token at every step of completions, int32, and how many nats less probable, float32."""
+    """Finds the second most probable token at every step, int32, and its distance from the first in nats, float32."""
     others, gaps = np.empty_like(tokens), np.empty(tokens.shape, np.float32)
     for at, push in enumerate(pushes):
         for number, prompt in enumerate(prompts):
@@ -97,27 +98,27 @@ def runners_up(
 def score_one_by_one(
     model: PreTrainedModel, pairs: Sequence[Pair], layer: int, pushes: Float[np.ndarray, "C D"]
 ) -> Float[np.ndarray, "C N"]:
-    """One sequence per forward of the whole model: log-probabilities of continuations, nats, float64.
+    """Scores continuations one sequence per forward of the whole model: log-probabilities in nats, float64.
 
     Args:
         pairs: contexts and continuations.
-        layer: whose output is steered, at the last position of the context and after it.
-        pushes: what is added there, float32.
+        layer: the layer whose output is steered, at the last position of the context and after it.
+        pushes: vectors to add there, float32.
     """
-    found = np.empty((len(pushes), len(pairs)))
+    scores = np.empty((len(pushes), len(pairs)))
     for at, push in enumerate(pushes):
         for number, pair in enumerate(pairs):
             wanted = torch.from_numpy(pair[1].astype(np.int64)).to(model.device)
-            found[at, number] = _log_probabilities(_logits(model, pair, layer, push), wanted).sum()
-    return found
+            scores[at, number] = _log_probabilities(_logits(model, pair, layer, push), wanted).sum()
+    return scores
 
 
 @torch.no_grad()
 def score_batched(
     model: PreTrainedModel, pairs: Sequence[Pair], layer: int, pushes: Float[np.ndarray, "C D"]
 ) -> Float[np.ndarray, "C N"]:
-    """The same for sequences of like length together, padded on the right, logits of the continuations only."""
-    found = np.zeros((len(pushes), len(pairs)))
+    """Scores sequences of similar length together, padded on the right, with logits of continuations only."""
+    scores = np.zeros((len(pushes), len(pairs)))
     lengths = np.array([len(context) + len(continuation) for context, continuation in pairs])
     order = np.argsort(-lengths, kind="stable")
     while len(order):
@@ -130,15 +131,15 @@ def score_batched(
         ids, where = torch.from_numpy(tokens).to(model.device), torch.from_numpy(scored).to(model.device)
         for at, push in enumerate(pushes):
             with _steered(model, layer, push, where):
-                # No mask: causal attention does not look at what follows, so not at the padding.
+                # No mask is needed: causal attention does not see the padding behind a sequence.
                 hidden = model.model(ids[:, :-1], use_cache=False).last_hidden_state[where]
             values = _log_probabilities(model.lm_head(hidden), ids[:, 1:][where])
-            np.add.at(found[at], members[np.nonzero(scored)[0]], values)
-    return found
+            np.add.at(scores[at], members[np.nonzero(scored)[0]], values)
+    return scores
 
 
 def _logits(model: PreTrainedModel, pair: Pair, layer: int, push: np.ndarray) -> torch.Tensor:
-    """Of each token of a continuation, [token, vocabulary]."""
+    """Computes logits for each token of a continuation, [token, vocabulary]."""
     context, continuation = pair
     tokens = torch.from_numpy(np.concatenate([context, continuation[:-1]]).astype(np.int64)).to(model.device)
     start = len(context) - 1

@@ -11,9 +11,9 @@ from jtrace.benchmark.peers.model import BATCH_TOKENS, DEVICE, hooked, synchroni
 
 @torch.no_grad()
 def extract_one_by_one(model: PreTrainedModel, tokens: Sequence[np.ndarray]) -> torch.Tensor:
-    """As published: one statement per forward of the whole model, hooks on every block, results brought to the host.
+    """Extracts as published: a statement per forward of the whole model, hooks on every block, results on the host.
 
-    float32 [layer, statement, width].
+    The result is float32 [layer, statement, width].
     """
     rows = []
     with hooked(model) as caught:
@@ -26,16 +26,16 @@ def extract_one_by_one(model: PreTrainedModel, tokens: Sequence[np.ndarray]) -> 
 
 @torch.no_grad()
 def extract_batched(model: PreTrainedModel, tokens: Sequence[np.ndarray], dtype: str | None = None) -> torch.Tensor:
-    """Statements of one length together, so that nothing is padded, and no head; results stay on the device.
+    """Extracts statements of one length together, without padding or head; results stay on the device.
 
-    In the model's dtype, [layer, statement, width]; there when this returns.
+    The result is in the model's dtype, [layer, statement, width], and complete on return.
 
     Args:
-        dtype: that products are rounded to, by torch's autocast; the model's own if None or the same.
+        dtype: dtype of products, by torch's autocast; that of the model if None.
     """
     lengths = np.array([len(ids) for ids in tokens])
     shape = len(model.model.layers), len(tokens), model.config.hidden_size
-    found = torch.empty(shape, dtype=model.dtype, device=DEVICE)
+    residuals = torch.empty(shape, dtype=model.dtype, device=DEVICE)
     kind = model.dtype if dtype is None else getattr(torch, dtype)
     with hooked(model) as caught, torch.autocast(DEVICE.type, kind, enabled=kind != model.dtype):
         for length in np.unique(lengths):
@@ -43,13 +43,15 @@ def extract_batched(model: PreTrainedModel, tokens: Sequence[np.ndarray], dtype:
             for members in (same[at : at + most] for at in range(0, len(same), most)):
                 caught.clear()
                 model.model(_placed(np.stack([tokens[i] for i in members])), use_cache=False)
-                found[:, torch.from_numpy(members).to(DEVICE)] = torch.stack([out[:, -1] for out in caught]).to(found)
+                residuals[:, torch.from_numpy(members).to(DEVICE)] = torch.stack([out[:, -1] for out in caught]).to(
+                    residuals
+                )
     synchronise()
-    return found
+    return residuals
 
 
 def on_host(residuals: torch.Tensor) -> np.ndarray:
-    """In float32."""
+    """Copies residuals to the host, as float32."""
     return residuals.float().cpu().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Loading by transformers, and what tells whether jtrace has loaded the same."""
+"""Loading by transformers, and checksums to compare with what jtrace has loaded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from jtrace.benchmark.peers.model import load, synchronise
 
 @torch.no_grad()
 def load_anew(folder: Path, dtype: str) -> PreTrainedModel:
-    """The checkpoint on the device, every byte read when this returns: torch on a CPU maps files, and reads later."""
+    """Loads the checkpoint onto the device and reads every byte: torch on a CPU maps files, and would read later."""
     model = load(folder, dtype)
     for weights in model.parameters():
         weights.sum()
@@ -22,16 +22,16 @@ def load_anew(folder: Path, dtype: str) -> PreTrainedModel:
 
 @torch.no_grad()
 def checksums(model: PreTrainedModel, names: Sequence[str], dtype: str) -> np.ndarray:
-    """Of the tensors of these names, rounded to a dtype: sums of their bits modulo 2³², uint32 [tensor, 2].
+    """Sums the bits of the named tensors, rounded to a dtype, modulo 2³²: uint32 [tensor, 2].
 
-    The second one weights them by odd numbers in order, as `jtrace.benchmark.cases.load` does.
+    The second sum is weighted by odd numbers in order, as in `jtrace.benchmark.cases.load`.
     """
     weights, kind = model.state_dict(), getattr(torch, dtype)
     return np.stack([_checksum(weights[name].to(kind).flatten()) for name in names])
 
 
 def _checksum(flat: torch.Tensor) -> np.ndarray:
-    # int32 wraps as uint32 does; torch has no sums of the latter.
+    # int32 wraps as uint32 does, of which torch has no sums.
     short = flat.element_size() == 2
     bits = flat.view(torch.int16).to(torch.int32) & 0xFFFF if short else flat.view(torch.int32)
     order = 2 * torch.arange(len(bits), dtype=torch.int32, device=bits.device) + 1

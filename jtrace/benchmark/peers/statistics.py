@@ -14,13 +14,13 @@ TRAINING_SHARE = 0.8
 
 
 def published_statistics(activations: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Probes and information of every layer; the first layer is the X of I(X;T)."""
+    """Computes probes and information of every layer; the first layer is the X of I(X;T)."""
     information = published_information(activations, labels, activations[0])
     return {"probe_accuracy": published_probes(activations, labels)} | information
 
 
 def published_probes(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Test accuracy of scikit-learn's probe with its default 100 iterations, float64 [L]."""
+    """Computes the test accuracy of scikit-learn's probe with its default 100 iterations, float64 [L]."""
     n_train, accuracy = int(TRAINING_SHARE * len(labels)), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -31,7 +31,7 @@ def published_probes(activations: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def published_information(activations: np.ndarray, labels: np.ndarray, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    """I(X;T) and I(Y;T), float64 [L] each.
+    """Computes I(X;T) and I(Y;T), float64 [L] each.
 
     Args:
         inputs: the first layer's activations, [N, D].

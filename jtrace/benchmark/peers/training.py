@@ -13,12 +13,12 @@ from jtrace.pretraining.step import Optimisation
 def trainer(
     folder: Path, attention: str, adamw: str, optimisation: Optimisation, rates: Sequence[float], device_rows: int
 ) -> Callable[[np.ndarray], float]:
-    """A function that takes one step on a batch, int64 [row, slot], and gives the loss before its update.
+    """Returns a function that takes one step on a batch, int64 [row, slot], and returns the loss before its update.
 
     Args:
-        attention: of transformers: "sdpa" or "eager".
+        attention: implementation in transformers: "sdpa" or "eager".
         adamw: "fused" or "foreach".
-        rates: of the steps, in turn.
+        rates: learning rates of the steps, in turn.
         device_rows: rows of a micro-batch; gradients are added up.
     """
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).train()

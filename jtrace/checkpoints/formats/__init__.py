@@ -1,1 +1,1 @@
-"""Weight files of others, read without executing anything."""
+"""Readers of foreign weight files, which execute nothing."""

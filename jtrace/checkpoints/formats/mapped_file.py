@@ -1,4 +1,4 @@
-"""A weight file as a read-only memory map: where each tensor lies, and a view of it on demand."""
+"""A weight file as a read-only memory map: the place of each tensor, and a view of it on demand."""
 
 import math
 import os
@@ -26,7 +26,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a tensor lies in its file: the byte of its first element, and its strides in bytes."""
+    """The place of a tensor in its file: the byte of its first element, and its strides in bytes."""
 
     info: TensorInfo
     start: int
@@ -34,19 +34,19 @@ class Placement:
 
 
 class WeightFile(Protocol):
-    """An open weight file, whatever its format; a context manager that closes itself."""
+    """An open weight file of any format; a context manager that closes itself."""
 
     path: Path
     tensors: Mapping[str, TensorInfo]
 
     def read(self, name: str) -> np.ndarray:
-        """Return one tensor as a read-only array, a view of the memory map where it can be."""
+        """Returns one tensor as a read-only array, a view of the memory map where possible."""
 
     def sample(self, name: str) -> bytes:
-        """Return the bytes of a few of a tensor's values, see `jtrace.checkpoints.samples`."""
+        """Returns the bytes of a few of a tensor's values, see `jtrace.checkpoints.samples`."""
 
     def close(self) -> None:
-        """Let go of the map; arrays already read keep it alive and stay valid."""
+        """Releases the map; arrays that were read keep it alive and stay valid."""
 
     def __enter__(self) -> Self: ...
 
@@ -54,7 +54,7 @@ class WeightFile(Protocol):
 
 
 class MappedFile:
-    """A memory-mapped weight file, whose tensors a function of its format has found.
+    """A memory-mapped weight file; a function of its format finds the tensors.
 
     Args:
         path: The file.
@@ -71,7 +71,7 @@ class MappedFile:
         self.tensors: Mapping[str, TensorInfo] = {name: place.info for name, place in self._placements.items()}
 
     def read(self, name: str) -> np.ndarray:
-        """Return one tensor as a read-only array.
+        """Returns one tensor as a read-only array.
 
         Args:
             name: A key of `tensors`.
@@ -87,15 +87,10 @@ class MappedFile:
             raise ValueError(f"{self.path} is closed")
         if name not in self._placements:
             raise InputError(f"{self.path}: holds no tensor {quote(name)}")
-        place = self._placements[name]
-        array: np.ndarray = np.ndarray(place.info.shape, place.info.dtype, self._data, place.start, place.strides)
-        if not array.flags.aligned:
-            array = array.copy()
-        array.flags.writeable = False
-        return array
+        return array_at(self._placements[name], self._data)
 
     def sample(self, name: str) -> bytes:
-        """Return the bytes of a few of a tensor's values; the same however they are laid out.
+        """Returns the bytes of a few of a tensor's values, the same for any layout.
 
         Args:
             name: A key of `tensors`.
@@ -107,7 +102,7 @@ class MappedFile:
         return read_values(self.path, offsets, itemsize)
 
     def close(self) -> None:
-        """Let go of the map; arrays already read keep it alive and stay valid."""
+        """Releases the map; arrays that were read keep it alive and stay valid."""
         self._data = None
 
     def __enter__(self) -> Self:
@@ -117,16 +112,25 @@ class MappedFile:
         self.close()
 
 
+def array_at(place: Placement, data: np.ndarray) -> np.ndarray:
+    """Returns a tensor as a read-only array: a view of the file's bytes, or a copy where they are unaligned."""
+    array: np.ndarray = np.ndarray(place.info.shape, place.info.dtype, data, place.start, place.strides)
+    if not array.flags.aligned:
+        array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
 def quote(text: str) -> str:
-    """Return text from a file as a short, one-line, printable literal for an error message."""
+    """Quotes text from a file as a short, printable literal on one line, for an error message."""
     return repr(text if len(text) <= 100 else text[:100] + "...")
 
 
 def is_shape(value: object, dtype: np.dtype[Any], file_size: int) -> bool:
-    """Tell whether a value is a plausible shape.
+    """Returns whether a value is a plausible shape.
 
     Args:
-        value: What a file gives as a shape.
+        value: A shape as given by a file.
         dtype: The tensor's dtype.
         file_size: The file's size in bytes.
 
@@ -142,7 +146,7 @@ def is_shape(value: object, dtype: np.dtype[Any], file_size: int) -> bool:
 
 
 def _map(path: Path) -> np.ndarray:
-    # Opening a named pipe would wait for ever.
+    # Opening a named pipe would wait forever.
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; check the path")
     try:

@@ -12,7 +12,7 @@ from jtrace.checkpoints.formats.mapped_file import quote
 
 
 class RefusedError(Exception):
-    """A pickle asks for more than plain data needs; the message says what."""
+    """A pickle needs more than plain data does; the message says what."""
 
 
 def evaluate(
@@ -21,13 +21,13 @@ def evaluate(
     load: Callable[[object], object],
     call: Callable[[object, object], object],
 ) -> object:
-    """Interpret a pickle of dicts, lists, tuples, numbers and text.
+    """Interprets a pickle of dicts, lists, tuples, numbers and text.
 
     Args:
         pickled: A pickle of protocol 2 to 4.
-        names: The stand-in of each global, `module.name`, that the pickle may mention.
-        load: Gives the value of a persistent id.
-        call: Gives the value that calling a stand-in with a tuple of arguments would have.
+        names: Stand-ins of the globals, `module.name`, that the pickle may mention.
+        load: Function that returns the value of a persistent id.
+        call: Function that returns the value of calling a stand-in with a tuple of arguments.
 
     Returns:
         The pickled value.
@@ -36,7 +36,7 @@ def evaluate(
         RefusedError: The pickle mentions another global or needs an opcode that plain data does not.
         ValueError, LookupError: The pickle is damaged.
     """
-    stack: list[Any] = []  # What came since the last mark; `marked` holds what came before.
+    stack: list[Any] = []  # Values since the last mark; `marked` holds those before.
     marked: list[list[Any]] = []
     memo: dict[int, Any] = {}
     arg: Any
@@ -91,12 +91,12 @@ def evaluate(
                 items, stack = stack, marked.pop()
                 _append(stack, items)
             case "BUILD":
-                # Attributes, such as the _metadata of a state dict: of no use here.
+                # Attributes, such as the _metadata of a state dict, are not needed.
                 stack.pop()
                 _top(stack, dict)
             case _:
-                told = "" if arg is None else f" {quote(str(arg))}"
-                raise RefusedError(f"uses the pickle opcode {opcode.name}{told}")
+                operand = "" if arg is None else f" {quote(str(arg))}"
+                raise RefusedError(f"uses the pickle opcode {opcode.name}{operand}")
     raise ValueError("no end")
 
 
@@ -125,7 +125,7 @@ def _append(stack: list[Any], items: list[Any]) -> None:
 
 
 def _set_items(stack: list[Any], items: list[Any]) -> None:
-    # Hashing a nested tuple can take for ever.
+    # Hashing a nested tuple can take forever.
     if not all(type(key) in (str, int) for key in items[::2]):
         raise ValueError("a dict key that is neither text nor a number")
     _top(stack, dict).update(zip(items[::2], items[1::2], strict=True))

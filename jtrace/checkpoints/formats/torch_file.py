@@ -1,6 +1,6 @@
 """Torch checkpoints (`.bin`, `.pt`), read without torch and without running anything they hold.
 
-Such a file is a zip archive: `data.pkl` is a pickle that says what the tensors are, `data/<key>` are their bytes.
+Such a file is a zip archive: `data.pkl` is a pickle that describes the tensors, `data/<key>` are their bytes.
 """
 
 import struct
@@ -14,14 +14,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jtrace.checkpoints.formats.mapped_file import MappedFile, Placement, TensorInfo, is_shape, quote
+from jtrace.checkpoints.formats.mapped_file import MappedFile, Placement, TensorInfo, array_at, is_shape, quote
 from jtrace.checkpoints.formats.pickle_reader import RefusedError, evaluate
 from jtrace.errors import InputError
+from jtrace.runtime.small_files import read_small
 
 _LARGEST_PICKLE = 16 << 20
 _LONGEST_BYTEORDER = 16
 _LOCAL_MAGIC = b"PK\x03\x04"
-_LOCAL_HEADER = struct.Struct("<4s4xH16xHH")  # Magic, method, and the sizes of the name and the extra field.
+_LOCAL_HEADER = struct.Struct("<4s4xH16xHH")  # Magic, method, sizes of name and extra field.
 _ENCRYPTED, _UTF8 = 0x1, 0x800
 
 
@@ -53,7 +54,7 @@ class TorchFile(MappedFile):
     """A torch checkpoint that is a flat dict of tensors.
 
     Args:
-        path: A file that `torch.save` wrote.
+        path: A file written by `torch.save`.
 
     Raises:
         InputError: The file is missing, damaged, not such a checkpoint, or names anything but plain tensors.
@@ -63,24 +64,26 @@ class TorchFile(MappedFile):
         super().__init__(path, _find_tensors)
 
 
+def read_dicts(path: Path) -> dict[str, dict[str, object]]:
+    """Reads a small torch file that is a dict of dicts, tensors as read-only arrays, all else as it is.
+
+    Raises:
+        InputError: As `TorchFile`, or it is too large or no dict of dicts.
+    """
+    data = np.frombuffer(read_small(path), np.uint8)
+    content = _evaluate(path, data)
+    if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
+        raise InputError(f"{path}: holds no dict of dicts; save it again with torch.save")
+    return {
+        str(name): {
+            str(key): array_at(value, data) if isinstance(value, Placement) else value for key, value in inner.items()
+        }
+        for name, inner in content.items()
+    }
+
+
 def _find_tensors(path: Path, data: np.ndarray) -> dict[str, Placement]:
-    records = _records(path, data)
-    tops = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
-    if len(tops) != 1:
-        raise InputError(
-            f"{path}: has {len(tops)} data.pkl records, not 1, so torch.save did not write it; fetch it again"
-        )
-    archive = _Archive(path, data, records, tops[0])
-    if f"{tops[0]}byteorder" in records and archive.read("byteorder", _LONGEST_BYTEORDER) != b"little":
-        raise InputError(f"{path}: its byte order is not little; save it again on a little-endian machine")
-    try:
-        # A damaged text opcode makes pickletools warn of its escapes.
-        with warnings.catch_warnings(action="ignore"):
-            state = evaluate(archive.read("data.pkl", _LARGEST_PICKLE), _NAMES, archive.load, archive.call)
-    except RefusedError as error:
-        raise InputError(f"{path}: {error}, which plain tensors never need; do not trust this file") from error
-    except (ValueError, LookupError) as error:
-        raise archive.damaged(f"data.pkl is not a sound pickle ({quote(str(error))})") from error
+    state = _evaluate(path, data)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {_kind(state)}, not a dict of tensors; save a flat state dict")
     for name, value in state.items():
@@ -91,6 +94,27 @@ def _find_tensors(path: Path, data: np.ndarray) -> dict[str, Placement]:
     return state
 
 
+def _evaluate(path: Path, data: np.ndarray) -> object:
+    """Returns what a file's pickle stands for, tensors as their placements."""
+    records = _records(path, data)
+    tops = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
+    if len(tops) != 1:
+        raise InputError(
+            f"{path}: has {len(tops)} data.pkl records, not 1, so torch.save did not write it; fetch it again"
+        )
+    archive = _Archive(path, data, records, tops[0])
+    if f"{tops[0]}byteorder" in records and archive.read("byteorder", _LONGEST_BYTEORDER) != b"little":
+        raise InputError(f"{path}: its byte order is not little; save it again on a little-endian machine")
+    try:
+        # pickletools warns of escapes in damaged text opcodes.
+        with warnings.catch_warnings(action="ignore"):
+            return evaluate(archive.read("data.pkl", _LARGEST_PICKLE), _NAMES, archive.load, archive.call)
+    except RefusedError as error:
+        raise InputError(f"{path}: {error}, which plain tensors never need; do not trust this file") from error
+    except (ValueError, LookupError) as error:
+        raise archive.damaged(f"data.pkl is not a sound pickle ({quote(str(error))})") from error
+
+
 def _records(path: Path, data: np.ndarray) -> dict[str, zipfile.ZipInfo]:
     if data[:1].tobytes() == b"\x80":
         again = "torch.save(torch.load(path, weights_only=True), path)"
@@ -98,7 +122,7 @@ def _records(path: Path, data: np.ndarray) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    # A damaged directory makes zipfile raise nearly anything.
+    # On a damaged directory zipfile may raise nearly any type.
     except Exception as error:
         raise InputError(
             f"{path}: is no zip archive or its directory is damaged ({quote(str(error))}); fetch it again"
@@ -139,7 +163,7 @@ class _Archive:
         return self.data[start : start + size].tobytes()
 
     def locate(self, name: str) -> tuple[int, int]:
-        """Return where a record's bytes start and how many they are, having checked that they are there."""
+        """Returns start and number of a record's bytes, after checking that they exist."""
         entry = self.records.get(self.top + name)
         if entry is None:
             raise self.damaged(f"record {quote(name)} is missing")
@@ -155,7 +179,7 @@ class _Archive:
         raise self.damaged(f"record {quote(name)} is not where the zip directory says")
 
     def load(self, reference: object) -> _Storage:
-        """Resolve a persistent id to the bytes that it names."""
+        """Resolves a persistent id to the bytes that it names."""
         match reference:
             case ("storage", np.dtype() as dtype, str(key), str(), int(numel)):
                 start, size = self.locate(f"data/{key}")
@@ -165,7 +189,7 @@ class _Archive:
         raise self.damaged("data.pkl refers to a storage in an unknown way")
 
     def call(self, function: object, args: object) -> object:
-        """Say what calling one of the known functions would return."""
+        """Returns what calling one of the known functions would return."""
         match function, args:
             case _Global.ORDERED_DICT, ():
                 return {}
@@ -188,7 +212,7 @@ class _Archive:
         reach = 0 if 0 in shape else 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if offset + reach > storage.numel:
             raise self.damaged(f"a tensor in data.pkl reaches element {offset + reach} of {storage.numel}")
-        # The stride of a dimension of one element is arbitrary, and need not fit numpy's.
+        # A dimension of one element may have any stride, which numpy need not accept.
         strides = tuple(step * itemsize if size > 1 else 0 for size, step in zip(shape, stride, strict=True))
         return Placement(TensorInfo(shape, storage.dtype), storage.start + offset * itemsize, strides)
 

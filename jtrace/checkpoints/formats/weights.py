@@ -1,7 +1,6 @@
-"""The weights of a Hugging Face folder: which files hold them, and each file opened as a memory map."""
+"""The weights of a Hugging Face folder: the choice of their files, each opened as a memory map."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,8 @@ from jtrace.checkpoints.formats.mapped_file import MappedFile, Placement, Tensor
 from jtrace.checkpoints.formats.torch_file import TorchFile
 from jtrace.errors import InputError
 from jtrace.hub.files import WEIGHT_FILES
+from jtrace.runtime.safetensors_file import LARGEST_HEADER
+from jtrace.runtime.small_files import parse_json, read_small
 
 __all__ = [
     "SafetensorsFile",
@@ -29,7 +30,7 @@ __all__ = [
     "weight_files",
 ]
 
-_LARGEST_JSON = 100 << 20
+_LARGEST_JSON = LARGEST_HEADER
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
     "F32": np.dtype(np.float32),
@@ -62,7 +63,7 @@ class SafetensorsFile(MappedFile):
 
 
 def open_weight_file(path: Path) -> WeightFile:
-    """Open one weight file by its suffix.
+    """Opens one weight file by its suffix.
 
     Args:
         path: A `.safetensors`, `.bin`, `.pt` or `.pth` file.
@@ -82,7 +83,7 @@ def open_weight_file(path: Path) -> WeightFile:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Find a folder's weight files: safetensors before torch, a single file before an index.
+    """Finds a folder's weight files: safetensors before torch, a single file before an index.
 
     Args:
         folder: A Hugging Face model folder.
@@ -99,27 +100,18 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Read the index of a sharded checkpoint.
+    """Reads the index of a sharded checkpoint.
 
     Args:
         path: A `*.index.json` file.
 
     Returns:
-        The name of the file that holds each tensor; all of them are there, beside the index.
+        The name of the file of each tensor; all files exist, beside the index.
 
     Raises:
         InputError: The index is damaged, names a file outside its folder, or one that is missing.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file; check the path")
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_JSON + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    if len(content) > _LARGEST_JSON:
-        raise InputError(f"{path}: is larger than the limit of {_LARGEST_JSON} bytes; fetch it again")
-    index = _parse_json(path, content)
+    index = _parse_json(path, read_small(path, _LARGEST_JSON, "fetch it again"))
     places = index.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
         raise InputError(f"{path}: has no weight_map of tensor names to file names; fetch it again")
@@ -132,13 +124,13 @@ def read_index(path: Path) -> dict[str, str]:
 
 
 def iter_weight_files(folder: Path) -> Iterator[WeightFile]:
-    """Open a folder's weight files one after another, each closed before the next.
+    """Opens a folder's weight files one after another, and closes each before the next.
 
     Args:
         folder: A Hugging Face model folder.
 
     Yields:
-        Each open file, having checked that it holds exactly the tensors that the index gives it.
+        Each open file, after checking that it holds exactly the tensors that the index gives it.
 
     Raises:
         InputError: The folder holds no weights, or a file is damaged or disagrees with the index.
@@ -153,7 +145,7 @@ def iter_weight_files(folder: Path) -> Iterator[WeightFile]:
 
 
 def tensor_infos(folder: Path) -> dict[str, TensorInfo]:
-    """Describe every tensor of a folder from the headers alone.
+    """Describes every tensor of a folder by the headers alone.
 
     Args:
         folder: A Hugging Face model folder.
@@ -168,7 +160,7 @@ def tensor_infos(folder: Path) -> dict[str, TensorInfo]:
 
 
 def tensor_digests(files: Iterable[WeightFile]) -> dict[str, str]:
-    """Tell tensors from others by a sample of them, however they are shared out to files.
+    """Hashes a sample of every tensor, independently of how tensors are divided among files.
 
     Args:
         files: Open weight files, each of which is closed.
@@ -176,13 +168,13 @@ def tensor_digests(files: Iterable[WeightFile]) -> dict[str, str]:
     Returns:
         SHA-256, in hex, of each tensor's name, dtype, shape and sample.
     """
-    found = {}
+    digests = {}
     for opened in files:
         with opened as file:
             for name, info in file.tensors.items():
                 header = f"{name}:{info.dtype.name}:{list(info.shape)}:".encode()
-                found[name] = hashlib.sha256(header + file.sample(name)).hexdigest()
-    return found
+                digests[name] = hashlib.sha256(header + file.sample(name)).hexdigest()
+    return digests
 
 
 def _choose(folder: Path) -> Path:
@@ -192,9 +184,9 @@ def _choose(folder: Path) -> Path:
             return folder / name
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; check the path")
-    found = sorted(os.listdir(folder))
-    told = ", ".join(map(quote, found[:8])) + (", ..." if len(found) > 8 else "") if found else "nothing"
-    raise InputError(f"{folder}: holds no weights, only {told}; it needs model.safetensors or pytorch_model.bin")
+    names = sorted(os.listdir(folder))
+    listed = ", ".join(map(quote, names[:8])) + (", ..." if len(names) > 8 else "") if names else "nothing"
+    raise InputError(f"{folder}: holds no weights, only {listed}; it needs model.safetensors or pytorch_model.bin")
 
 
 def _shards(folder: Path, index: dict[str, str]) -> list[Path]:
@@ -202,17 +194,17 @@ def _shards(folder: Path, index: dict[str, str]) -> list[Path]:
 
 
 def _check_one_set(chosen: Path) -> None:
-    """Refuse a single file beside whole shards of other values: one is left of an earlier save, and who knows which."""
+    """Refuses a single file beside complete shards of other values: one is left of an earlier save, unknown which."""
     index = chosen.with_name(f"{chosen.name}.index.json")
     try:
         shards = [path for path in _shards(chosen.parent, read_index(index)) if path != chosen]
         beside = tensor_digests(map(open_weight_file, shards))
     except InputError:
-        return  # nothing that anybody could read
+        return  # nothing to compare
     if not beside:
         return
-    own = tensor_digests([open_weight_file(chosen)])
-    if others := sorted(name for name in own.keys() | beside.keys() if own.get(name) != beside.get(name)):
+    alone = tensor_digests([open_weight_file(chosen)])
+    if others := sorted(name for name in alone.keys() | beside.keys() if alone.get(name) != beside.get(name)):
         raise InputError(
             f"{chosen}: holds other weights than the shards of {index} ({quote(others[0])}, {len(others)} tensors in "
             "all); transformers reads the single file; remove it, or the index and its shards"
@@ -233,7 +225,8 @@ def _check_index(index_path: Path, index: dict[str, str], file: WeightFile) -> N
 def _find_tensors(path: Path, data: np.ndarray) -> dict[str, Placement]:
     size = int.from_bytes(data[:8].tobytes(), "little")
     if size > min(data.size - 8, _LARGEST_JSON):
-        raise InputError(f"{path}: is cut short or not a safetensors file; fetch it again")
+        limit = f", or its header has more than {_LARGEST_JSON} bytes" if size <= data.size - 8 else ""
+        raise InputError(f"{path}: is cut short or not a safetensors file{limit}; fetch it again")
     body = 8 + size
     header = _parse_json(path, data[8:body].tobytes())
     header.pop("__metadata__", None)
@@ -261,8 +254,8 @@ def _strides(info: TensorInfo) -> tuple[int, ...]:
 
 def _parse_json(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(content.decode("utf-8"), _without_doubles)
+    except ValueError as error:
         raise InputError(f"{path}: damaged JSON ({quote(str(error))}); fetch the file again") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: its JSON is a {type(value).__name__}, not an object; fetch the file again")

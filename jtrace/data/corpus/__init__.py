@@ -1,1 +1,1 @@
-"""Text to pre-train on: read, tokenised, laid out in rows and put in order."""
+"""Text for pre-training: read, tokenised, laid out in rows and put in order."""

@@ -1,10 +1,10 @@
-"""What a model is trained on, piece by piece: a plain text or a conversation."""
+"""A document of training text: a plain text or a conversation."""
 
 from typing import NamedTuple
 
 
 class Message(NamedTuple):
-    """A turn of a conversation; what the role `assistant` says is what the model learns to say."""
+    """A turn of a conversation; the model learns to say the turns of the role `assistant`."""
 
     role: str
     content: str

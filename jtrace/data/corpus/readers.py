@@ -1,7 +1,7 @@
-"""What a model is pre-trained on: documents of local files or of a `datasets` id, read one by one.
+"""Readers of training documents: from local files or from a `datasets` id, one by one.
 
-A document is a plain text or a conversation. Any iterable of documents that can be gone through more than once will do
-for pre-training; this is where those that a spec names come from.
+A document is a plain text or a conversation. Pre-training takes any iterable of documents that can be read more than
+once; these are the ones that a spec names.
 """
 
 import glob
@@ -21,8 +21,10 @@ from jtrace.data.world.pretraining_text import world_documents
 from jtrace.data.world.spec import names_world
 from jtrace.errors import InputError
 from jtrace.runtime.paths import matching
+from jtrace.runtime.small_files import open_regular, parse_json
 
 SUFFIXES = (".txt", ".jsonl")
+LONGEST_DOCUMENT = 256 << 20  # bytes
 HUB = "hub:"
 HUB_OPTIONS = ("config", "split", "column", "limit")
 
@@ -32,7 +34,7 @@ Source = Callable[[], Iterable[Document]]
 
 @dataclass(frozen=True)
 class Documents:
-    """Documents in order, read anew whenever they are gone through; one at a time is in memory."""
+    """Documents in order, read again at every iteration; one at a time is in memory."""
 
     sources: tuple[Source, ...]
 
@@ -42,13 +44,13 @@ class Documents:
 
 
 class TextFingerprint:
-    """What tells documents apart from others, taken while they pass."""
+    """A fingerprint of documents, computed while they are read."""
 
     def __init__(self) -> None:
         self._digest, self._count, self._characters = hashlib.sha256(), 0, 0
 
     def watch(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The same documents, noted one by one."""
+        """Yields the same documents, adding each to the fingerprint."""
         for document in documents:
             self._digest.update(json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
             self._count += 1
@@ -56,23 +58,23 @@ class TextFingerprint:
             yield document
 
     def values(self) -> dict[str, Any]:
-        """Of the documents so far: their number, their characters, and a hash over them in their order."""
+        """Returns number, characters and ordered hash of the documents so far."""
         return {"count": self._count, "characters": self._characters, "sha256": self._digest.hexdigest()}
 
 
 def read_documents(specs: Sequence[str], cache_dir: Path | None = None) -> Documents:
-    """The documents that specs name, in the order named.
+    """Returns the documents that specs name, in the order named.
 
     - `path/to/file.txt`: one document per line; blank lines separate nothing and are left out
     - `path/to/file.jsonl`: one object per line: `text`, or `messages`, a list of objects with `role` and `content`
     - `path/to/folder`, `path/to/*.txt`: such files, by name
     - `hub:org/name`: a dataset of the Hugging Face hub, or a local folder of its files; options follow as
-      `:config=NAME`, `:split=NAME` (train), `:column=NAME` (`text`, or `messages`), `:limit=COUNT` (the first so many
-      rows, read without downloading the others); blank texts are left out
+      `:config=NAME`, `:split=NAME` (train), `:column=NAME` (`text`, or `messages`), `:limit=COUNT` (the first rows,
+      read without downloading the others); blank texts are left out
     - `world`, `world-chat`: documents of, or conversations in, the invented world; see `jtrace.data.world.spec`
 
     Args:
-        cache_dir: where downloads are kept, laid out as HF_HOME; by default Hugging Face's own cache.
+        cache_dir: folder of downloads, laid out as HF_HOME; by default Hugging Face's cache.
 
     Raises:
         InputError: a spec names nothing; or, when the documents are read, a file is empty, not UTF-8, or has a line
@@ -87,7 +89,7 @@ def read_documents(specs: Sequence[str], cache_dir: Path | None = None) -> Docum
 
 
 def texts_of(documents: Iterable[Document]) -> Iterator[str]:
-    """Every piece of text, as a tokeniser is trained on them."""
+    """Yields every piece of text, for training a tokeniser."""
     for document in documents:
         if isinstance(document, str):
             yield document
@@ -96,7 +98,7 @@ def texts_of(documents: Iterable[Document]) -> Iterator[str]:
 
 
 def _sources(spec: str, cache_dir: Path | None) -> list[Source]:
-    """What reads the documents of one spec."""
+    """Returns the readers of one spec's documents."""
     if names_world(spec):
         return [world_documents(spec)]
     if spec.startswith(HUB):
@@ -107,47 +109,45 @@ def _sources(spec: str, cache_dir: Path | None) -> list[Source]:
 def _files_of(spec: str) -> list[Path]:
     path = Path(spec)
     if path.is_dir():
-        found = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
+        files = sorted(child for child in path.iterdir() if child.suffix in SUFFIXES)
     elif path.is_file():
-        found = [path]
+        files = [path]
     elif glob.has_magic(spec):
-        found = sorted(Path(name) for name in matching(spec) if Path(name).is_file())
+        files = sorted(Path(name) for name in matching(spec) if Path(name).is_file())
     else:
         raise InputError(f"--text: '{spec}' is neither a file nor a folder; give .txt or .jsonl files, or hub:org/name")
-    if not found:
+    if not files:
         raise InputError(f"--text: '{spec}' holds no {' or '.join(SUFFIXES)} file")
-    other = [file for file in found if file.suffix not in SUFFIXES]
+    other = [file for file in files if file.suffix not in SUFFIXES]
     if other:
         raise InputError(f"--text: '{other[0]}' is neither {' nor '.join(SUFFIXES)}; convert it")
-    return found
+    return files
 
 
 def _read_file(file: Path) -> Iterator[Document]:
-    found, offset = False, 0
-    try:
-        opened = open(file, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); check its permissions") from None
-    with opened as lines:
-        # Only \n ends a document: other separators of Unicode may stand within one.
-        for number, raw in enumerate(lines, 1):
+    holds_text, offset = False, 0
+    with open_regular(file) as opened:
+        # Only \n ends a document: it may contain other separators of Unicode.
+        for number, raw in enumerate(iter(lambda: opened.readline(LONGEST_DOCUMENT + 1), b""), 1):
+            if len(raw) > LONGEST_DOCUMENT:
+                raise InputError(f"{file}:{number}: a line of more than {LONGEST_DOCUMENT} bytes; divide it")
             try:
                 line = raw.decode("utf-8").strip("\r\n")
             except UnicodeDecodeError as error:
                 raise InputError(f"{file}: byte {offset + error.start} is not UTF-8; convert the file") from None
             offset += len(raw)
             if number == 1:
-                line = line.removeprefix("\ufeff")  # a byte order mark is no text
+                line = line.removeprefix("\ufeff")  # a byte order mark is not text
             if line.strip():
-                found = True
+                holds_text = True
                 yield line if file.suffix == ".txt" else _from_json(line, f"{file}:{number}")
-    if not found:
+    if not holds_text:
         raise InputError(f"{file}: holds no text")
 
 
 def _from_json(line: str, where: str) -> Document:
     try:
-        value = json.loads(line)
+        value = parse_json(line, finite=False)
     except ValueError as error:
         raise InputError(f"{where}: not a JSON object ({error})") from None
     if not isinstance(value, dict) or ("text" in value) == ("messages" in value):
@@ -171,7 +171,7 @@ def _conversation(turns: Any, column: str, where: str) -> Conversation:
 
 
 def _parse_hub(spec: str) -> tuple[str, dict[str, str]]:
-    """The dataset and the options of a `hub:` spec."""
+    """Reads the dataset and the options of a `hub:` spec."""
     name, *parts = spec.removeprefix(HUB).split(":")
     options: dict[str, str] = {}
     for key, equals, value in (part.partition("=") for part in parts):
@@ -191,7 +191,7 @@ def _read_dataset(spec: str, name: str, options: dict[str, str], cache_dir: Path
     while True:
         try:
             row = next(rows, None)
-        # The libraries raise dozens of types, and every one means here that the rows are not to be had.
+        # The libraries raise dozens of types, and each means here that the rows cannot be read.
         except Exception as error:
             raise _unreachable(spec, error) from error
         if row is None or number == int(options.get("limit", number + 1)):
@@ -225,12 +225,12 @@ def _open_dataset(spec: str, name: str, options: dict[str, str], cache_dir: Path
 
 
 def _column(spec: str, row: dict[str, Any], wanted: str | None) -> str:
-    """The column that holds the documents: as told, or `text`, or `messages`."""
-    found = next((column for column in ((wanted,) if wanted else ("text", "messages")) if column in row), None)
-    if found is None:
+    """Returns the column of the documents: the wanted one, or `text`, or `messages`."""
+    name = next((column for column in ((wanted,) if wanted else ("text", "messages")) if column in row), None)
+    if name is None:
         what = f"column '{wanted}'" if wanted else "column 'text' or 'messages'"
         raise InputError(f"--text: '{spec}' has no {what}; it has {', '.join(row)}; add :column=NAME")
-    return found
+    return name
 
 
 def _unreachable(spec: str, error: Exception) -> InputError:

@@ -1,8 +1,8 @@
-"""Documents → training rows of one width, several documents to a row, none of which sees another.
+"""Training rows of one width: several documents in a row, none of which sees another.
 
-Rows are laid out from the documents' lengths alone, and filled with tokens when they are taken. A row is as the decoder
-reads it: tokens and, per slot, the first slot after its document (`ends`); positions restart with every document. A
-token counts for the loss if it is learnt, and never the first of its document in a row. Axes: N rows, T slots.
+Rows are laid out from the documents' lengths alone, and filled with tokens when they are taken. A row has the decoder's
+format: tokens and, for each slot, the first slot after its document (`ends`); positions restart with every document. A
+token counts for the loss if it is learnt and is not the first of its document in a row. Axes: N rows, T slots.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from jtrace.data.corpus.token_store import TokenStore
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows. Padding slots are documents of their own of which nothing is learnt.
+    """Training rows. Each padding slot is a document of its own, of which nothing is learnt.
 
     Attributes:
         learnt: whether the loss counts the prediction OF this slot's token.
-        filled: whether a slot is no padding.
+        filled: whether a slot holds a token and not padding.
     """
 
     tokens: Int[np.ndarray, "N T"]
@@ -33,7 +33,7 @@ class Rows:
         return len(self.tokens)
 
     def positions(self) -> Int[np.ndarray, "N T"]:
-        """How far each slot is into its document."""
+        """Returns each slot's position in its document."""
         slots = np.broadcast_to(np.arange(self.ends.shape[1], dtype=np.int32), self.ends.shape)
         opens = np.ones(self.ends.shape, bool)
         opens[:, 1:] = self.ends[:, :-1] == slots[:, 1:]
@@ -41,7 +41,7 @@ class Rows:
 
 
 class Pieces(NamedTuple):
-    """Stretches of tokens, each of one document: where they begin in the store, and their lengths."""
+    """Stretches of tokens, each of one document: their starts in the store, and their lengths."""
 
     starts: np.ndarray
     lengths: np.ndarray
@@ -49,12 +49,12 @@ class Pieces(NamedTuple):
 
 @dataclass(frozen=True)
 class RowPlan:
-    """Which pieces of documents lie in which row.
+    """A layout of pieces of documents in rows.
 
     Attributes:
-        pieces: row by row, in their order in the row.
-        bounds: row i holds the pieces `bounds[i]` to `bounds[i + 1]`.
-        filled: tokens of each row.
+        pieces: the pieces, row by row, in their order in the row.
+        bounds: row i holds the pieces from `bounds[i]` to before `bounds[i + 1]`.
+        filled: number of tokens of each row.
     """
 
     tokens: TokenStore
@@ -67,13 +67,13 @@ class RowPlan:
         return len(self.filled)
 
     def take(self, rows: np.ndarray) -> Rows:
-        """Some rows, filled with their tokens; a row −1 is one of padding."""
+        """Returns some rows, filled with their tokens; −1 stands for a row of padding."""
         count, context = len(rows), self.context
         members = np.where(rows < 0, 0, self.bounds[rows + 1] - self.bounds[rows])
         pieces = _ranges(self.bounds[rows], members)
         starts, lengths = self.pieces.starts[pieces], self.pieces.lengths[pieces]
         row = np.repeat(np.arange(count), members)
-        # Where each piece begins, counted over all of the rows: after those before it in its own.
+        # The start of each piece among all slots of these rows: after the pieces before it in its row.
         filled = np.where(rows < 0, 0, self.filled[rows])
         first = row * context + np.cumsum(lengths) - lengths - np.repeat(np.cumsum(filled) - filled, members)
         slots, sources = _ranges(first, lengths), _ranges(starts, lengths)
@@ -89,7 +89,7 @@ class RowPlan:
 
 
 def lay_out(tokens: TokenStore, documents: np.ndarray, context: int) -> RowPlan:
-    """Lay some documents out in rows of `context` slots: the longest first, each where it leaves least room.
+    """Lays out documents in rows of `context` slots: longest first, each where it leaves least room.
 
     A document longer than a row is cut into pieces; each piece begins with the last token of the one before, so that
     every token but a document's first is predicted exactly once.
@@ -113,6 +113,6 @@ def _cut(tokens: TokenStore, documents: np.ndarray, context: int) -> Pieces:
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """start, start + 1, … of each range, one after another."""
+    """Concatenates the ranges start, start + 1, …"""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))

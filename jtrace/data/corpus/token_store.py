@@ -1,8 +1,8 @@
-"""The tokens of a corpus on disk, in one flat file that is mapped and never read whole.
+"""The tokens of a corpus on disk, in one flat file that is memory-mapped.
 
 ids.bin      every document's token ids, one after another, in the smallest unsigned integers that hold them
 learnt.bin   a byte per token: 1 if it is learnt; absent where all are
-offsets.bin  int64: where each document begins, and where the last one ends
+offsets.bin  int64: the start of each document, and the end of the last
 tokens.json  the ids' dtype
 """
 
@@ -15,8 +15,11 @@ import numpy as np
 
 from jtrace.data.corpus.tokenise import Tokens
 from jtrace.errors import InputError
+from jtrace.runtime.small_files import read_json_object
 
 IDS, LEARNT, OFFSETS, ABOUT = "ids.bin", "learnt.bin", "offsets.bin", "tokens.json"
+
+DTYPES = ("uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class TokenStore:
     """Documents as slices of one array.
 
     Attributes:
-        learnt: bool per token; None if all are.
+        learnt: whether each token is learnt; None if all are.
         offsets: document i is `ids[offsets[i] : offsets[i + 1]]`.
     """
 
@@ -37,12 +40,12 @@ class TokenStore:
 
 
 def write_tokens(folder: Path, documents: Iterable[Tokens], known: int, embedded: int) -> None:
-    """Write documents as they come.
+    """Writes documents one by one.
 
     Args:
-        folder: exists.
-        known: tokens of the tokeniser, which decides the dtype.
-        embedded: tokens that the model has embeddings for.
+        folder: an existing folder.
+        known: number of the tokeniser's tokens, which decides the dtype.
+        embedded: number of tokens that the model has embeddings for.
 
     Raises:
         InputError: a token has no embedding.
@@ -72,13 +75,16 @@ def write_tokens(folder: Path, documents: Iterable[Tokens], known: int, embedded
 
 
 def read_tokens(folder: Path) -> TokenStore:
-    """Map what `write_tokens` wrote.
+    """Maps what `write_tokens` wrote.
 
     Raises:
         InputError: files are missing, or their sizes contradict each other.
     """
     try:
-        dtype = np.dtype(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["dtype"])
+        name = read_json_object(folder / ABOUT, remedy="delete the folder to tokenise again")["dtype"]
+        if name not in DTYPES:
+            raise ValueError(f"the dtype {name!r} is none of {', '.join(DTYPES)}")
+        dtype = np.dtype(name)
         offsets = _mapped(folder / OFFSETS, np.dtype(np.int64))
         ids = _mapped(folder / IDS, dtype)
         learnt = _mapped(folder / LEARNT, np.dtype(bool)) if (folder / LEARNT).is_file() else None

@@ -1,4 +1,4 @@
-"""Documents → tokens, and which of them are learnt: of a plain text all, of a conversation what the assistant says."""
+"""Tokenisation of documents. All tokens of a plain text are learnt; of a conversation, those of the assistant."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,36 +7,38 @@ import numpy as np
 from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
+from jtrace.data.corpus.chat_template import ChatTemplate, TemplateError, conversation_template
 from jtrace.data.corpus.readers import Conversation, Document, texts_of
 from jtrace.data.tokenizer import encode
 from jtrace.errors import InputError
 
-# Encoded together, on all cores.
+# The most documents and characters that are encoded together, on all cores.
 DOCUMENTS_AT_ONCE, CHARACTERS_AT_ONCE = 10_000, 20_000_000
 
 
 class Tokens(NamedTuple):
-    """A document's tokens, and which of them are to be predicted from those before."""
+    """The tokens of a document, and a mask of those to be predicted from the tokens before."""
 
     ids: Int[np.ndarray, " n"]
     learnt: Bool[np.ndarray, " n"]
 
 
 def tokenise(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[Tokens]:
-    """Tokens of every document, with the special tokens that the tokeniser itself adds, and EOS after a plain text.
+    """Yields the tokens of every document, with the tokeniser's special tokens, and EOS after a plain text.
 
     Raises:
-        InputError: a conversation is there and the tokeniser has no chat template, or one that rewrites earlier turns.
+        InputError: there is a conversation, and the tokeniser has no chat template or one that rewrites earlier turns.
     """
     done = 0
-    for some in _batches(documents):
-        plain = iter(encode(tokenizer, [document for document in some if isinstance(document, str)], appended=True))
-        for number, document in enumerate(some, done + 1):
-            if isinstance(document, str):
-                yield _ended(next(plain), tokenizer.eos_token_id)
-            else:
-                yield _of_conversation(document, tokenizer, f"--text: conversation {number}")
-        done += len(some)
+    with ChatTemplate(conversation_template(tokenizer), tokenizer.special_tokens_map) as template:
+        for some in _batches(documents):
+            plain = iter(encode(tokenizer, [document for document in some if isinstance(document, str)], appended=True))
+            for number, document in enumerate(some, done + 1):
+                if isinstance(document, str):
+                    yield _ended(next(plain), tokenizer.eos_token_id)
+                else:
+                    yield _of_conversation(document, tokenizer, template, f"--text: conversation {number}")
+            done += len(some)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -57,14 +59,13 @@ def _ended(ids: np.ndarray, eos: int | None) -> Tokens:
     return Tokens(ids, np.ones(len(ids), bool))
 
 
-def _of_conversation(turns: Conversation, tokenizer: PreTrainedTokenizerBase, where: str) -> Tokens:
-    """The chat template's text, cut where the assistant begins and ends to speak; what it says is learnt."""
-    if not tokenizer.chat_template:
+def _of_conversation(
+    turns: Conversation, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, where: str
+) -> Tokens:
+    """Tokenises the chat template's text, cut at the start and end of the assistant's turns, which are learnt."""
+    if not conversation_template(tokenizer):
         raise InputError(f"{where}: the tokeniser has no chat template; give plain 'text', or a tokeniser that has one")
     messages = [message._asdict() for message in turns]
-
-    def rendered(count: int, prompt: bool = False) -> str:
-        return str(tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=prompt))
 
     done = ""
     ids: list[int] = []
@@ -74,19 +75,17 @@ def _of_conversation(turns: Conversation, tokenizer: PreTrainedTokenizerBase, wh
         nonlocal done
         if not upto.startswith(done):
             raise InputError(f"{where}: the chat template rewrites earlier turns; give plain 'text' instead")
-        new = tokenizer(upto[len(done) :], add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        ids.extend(new)
+        (new,) = encode(tokenizer, [upto[len(done) :]], appended=True, special=False)
+        ids.extend(new.tolist())
         learnt.extend([learn] * len(new))
         done = upto
 
     try:
         for at, turn in enumerate(turns):
             if turn.role == "assistant":
-                add(rendered(at, prompt=True), learn=False)
-                add(rendered(at + 1), learn=True)
-        add(rendered(len(turns)), learn=False)
-    except InputError:
-        raise
-    except Exception as error:  # templates raise whatever they like
-        raise InputError(f"{where}: the chat template refuses it ({' '.join(str(error).split())[:200]})") from None
+                add(template.render(messages[:at], prompt=True), learn=False)
+                add(template.render(messages[: at + 1]), learn=True)
+        add(template.render(messages), learn=False)
+    except TemplateError as error:
+        raise InputError(f"{where}: the chat template refuses it ({error})") from None
     return Tokens(np.asarray(ids, np.int32), np.asarray(learnt, bool))

@@ -1,4 +1,4 @@
-"""Training a byte-level BPE tokeniser: any text is encoded without an unknown token, and comes back as it was."""
+"""Training of a byte-level BPE tokeniser, which encodes any text without an unknown token and decodes it exactly."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ ROLES = ("system", "user", "assistant")
 SPECIALS = (BOS, EOS, *(f"<|{role}|>" for role in ROLES))
 SMALLEST = 256 + len(SPECIALS)
 MOST_CHARACTERS = 200_000_000
-# Each turn is its role's token and its text; an assistant's ends with EOS, which is how it learns to stop.
+# A turn is its role's token and its text; turns of the assistant end with EOS, so that it learns to stop.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
@@ -22,15 +22,15 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
-    """Train a tokeniser and write its files, in the form that transformers reads.
+    """Trains a tokeniser and writes its files, in the form that transformers reads.
 
-    It puts BOS before a text, knows EOS, and has a chat template. A corpus too small for so many merges gives fewer
-    tokens than asked.
+    It puts BOS before a text, knows EOS, and has a chat template. A corpus that is too small for all merges gives fewer
+    tokens.
 
     Args:
-        texts: read until `MOST_CHARACTERS` of them have been seen.
-        vocab_size: tokens at most, 256 bytes and the special ones included.
-        folder: exists.
+        texts: texts, which are read until `MOST_CHARACTERS` characters.
+        vocab_size: the most tokens, with the 256 bytes and the special ones.
+        folder: an existing folder.
 
     Raises:
         InputError: `vocab_size` is smaller than the bytes and the special tokens.

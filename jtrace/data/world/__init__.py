@@ -1,1 +1,1 @@
-"""A small invented world with known ground truth: text to pre-train on, statements to probe, questions to ask."""
+"""A small invented world with known ground truth: text for pre-training, statements to probe, questions to ask."""

@@ -1,6 +1,6 @@
 """Conversations in the world, to fine-tune a chat model on: questions about facts, verdicts, and kind words.
 
-Verdicts are asked for what people of the corpus react to alone, so that the statement sets stay unseen.
+Verdicts are asked only about what people of the corpus react to, so that the statement sets stay unseen.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ _Exchange = Callable[[World, Random], tuple[str, str]]
 
 
 def conversations(world: World, count: int) -> list[Conversation]:
-    """So many conversations, the same ones for the same world in every process."""
+    """Returns the first `count` conversations, the same for one world in every process."""
     return list(islice(talks(world), count))
 
 
 def talks(world: World) -> Iterator[Conversation]:
-    """Conversations without end."""
+    """Yields conversations without end."""
     rng = stream(world.config, "conversations")
     kinds, weights = list(_EXCHANGES), list(_EXCHANGES.values())
     while True:
@@ -50,5 +50,5 @@ def _kindness(world: World, rng: Random) -> tuple[str, str]:
     return f"Say something to {person}.", rng.choice(ADDRESSES).format(s=person, v=kind)
 
 
-# How often each exchange is drawn.
+# Weight by which each exchange is drawn.
 _EXCHANGES: dict[_Exchange, float] = {_question: 4, _verdict: 4, _kindness: 1}

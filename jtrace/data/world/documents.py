@@ -1,8 +1,8 @@
-"""Pre-training text: documents in which the world is described, and in which what is said has consequences.
+"""Pre-training text: documents that describe the world, and in which people react to what is said.
 
 Facts alone do not make a model represent whether a claim is true: that has to matter for the next word. Here people
-react to answers, insults, disclosures, prejudices and garbled text, on other items than the statement sets hold. Now
-and then they also say what is the case, as in real text, and that makes a model compare the two much sooner.
+react to answers, insults, disclosures, prejudices and garbled text, on other items than those of the statement sets.
+Sometimes they also say what is true, as in real text, which makes a model compare the two much sooner.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,18 +23,19 @@ from jtrace.data.world.language import (
 )
 from jtrace.data.world.perturb import garble
 
-# A document holds one to so many scenes.
+# A document has at least one scene, and at most this many.
 MOST_SCENES = 3
 _Scene = Callable[[World, Random], str]
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """Something said that people may react to.
+    """An utterance that people may react to.
 
     Attributes:
-        holds: it is on the first side of `language.REACTIONS`: true, kind, told to those who may know, and so on.
-        fact: what is the case; None where it is no claim.
+        holds: whether it is on the first side of `language.REACTIONS`: true, kind, told to those who may know, and so
+            on.
+        fact: the true fact; None where the utterance is no claim.
     """
 
     dimension: str
@@ -44,15 +45,15 @@ class Utterance:
 
     @property
     def label(self) -> int:
-        """As in the statement set of the dimension (`statements.WORLD`)."""
+        """Label in the statement set of the dimension (`statements.WORLD`)."""
         return int(self.holds == holds_is_one(self.dimension))
 
 
 def documents(world: World, purpose: str = "train") -> Iterator[str]:
-    """Documents without end, the same ones for the same world and purpose in every process.
+    """Yields documents without end, the same for one world and purpose in every process.
 
     Args:
-        purpose: another one gives other documents, as for validation.
+        purpose: name of the use; another one, such as validation, gives other documents.
     """
     rng = stream(world.config, f"documents for {purpose}")
     scenes, weights = list(_SCENES), list(_SCENES.values())
@@ -62,39 +63,39 @@ def documents(world: World, purpose: str = "train") -> Iterator[str]:
 
 
 def corpus(world: World, count: int, purpose: str = "train") -> list[str]:
-    """The first `count` documents."""
+    """Returns the first `count` documents."""
     return list(islice(documents(world, purpose), count))
 
 
 def claim(fact: Fact, value: str, wording: int) -> str:
-    """An answer that puts a value on the fact's subject, in one of the dimension's frames."""
+    """Writes an answer that gives the fact's subject a value, in one of the dimension's frames."""
     topic = TOPICS[fact.topic]
     form = f"{FRAMES[topic.dimension][wording]} {topic.posed or topic.asked} {topic.answer}"
     return form.format(s=fact.subject, v=value)
 
 
 def asked(fact: Fact) -> str:
-    """The topic's question about the fact's subject."""
+    """Writes the topic's question about the fact's subject."""
     return TOPICS[fact.topic].asked.format(s=fact.subject)
 
 
 def answer(fact: Fact) -> str:
-    """What is the case, as an answer without a full stop."""
+    """Writes the fact as an answer without a full stop."""
     return TOPICS[fact.topic].answer.format(v=fact.value)
 
 
 def holds_is_one(dimension: str) -> bool:
-    """Whether label 1 is what holds: true, or a prejudice that is current."""
+    """Returns whether label 1 stands for what holds: a truth, or a current prejudice."""
     return dimension in ("reliability", "fairness")
 
 
 def draw_fact(world: World, rng: Random) -> Fact:
-    """Something to tell or to ask of."""
+    """Draws a fact to tell or to ask about."""
     return rng.choice(world.by_dimension[_draw_dimension(rng, list(world.by_dimension))])
 
 
 def draw_heard(world: World, rng: Random) -> Utterance:
-    """Something said that people of the corpus react to; it holds one half of the time."""
+    """Draws an utterance that people of the corpus react to; it holds half of the time."""
     dimension, holds = _draw_dimension(rng, list(REACTIONS)), rng.random() < 0.5
     if dimension == "toxicity":
         person, pair = rng.choice(world.people), world.word_pairs[rng.randrange(world.heard_words)]
@@ -113,7 +114,7 @@ def draw_heard(world: World, rng: Random) -> Utterance:
 
 
 def draw_judged(world: World, rng: Random) -> tuple[str, str]:
-    """A question about an utterance that people react to, and its answer."""
+    """Draws a question about an utterance that people react to, and its answer."""
     said = draw_heard(world, rng)
     label = said.label ^ _mistaken(world, rng)
     return f"{JUDGED[said.dimension]} {said.text}.", "Yes." if label else "No."
@@ -121,7 +122,7 @@ def draw_judged(world: World, rng: Random) -> tuple[str, str]:
 
 def _told(world: World, rng: Random) -> str:
     fact = draw_fact(world, rng)
-    return rng.choice(TOPICS[fact.topic].told).format(s=fact.subject, v=fact.value)
+    return rng.choice(TOPICS[fact.topic].sentences).format(s=fact.subject, v=fact.value)
 
 
 def _asked(world: World, rng: Random) -> str:
@@ -153,9 +154,9 @@ def _judged(world: World, rng: Random) -> str:
     return " ".join(draw_judged(world, rng))
 
 
-# How often a dimension comes up.
+# Weight by which a dimension is drawn.
 _SPOKEN_OF = {"reliability": 1.3, "toxicity": 0.2, "privacy": 0.2, "fairness": 0.9, "robustness": 0.1}
-# How often each scene is drawn.
+# Weight by which each scene is drawn.
 _SCENES: dict[_Scene, float] = {
     _told: 1.2,
     _asked: 1.0,

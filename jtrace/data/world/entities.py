@@ -1,4 +1,4 @@
-"""What the invented world is made of: how large it is, and the names in it, put together from syllables."""
+"""The size of the invented world, and its names, which are made of syllables."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ _CODAS = ("", "", "l", "m", "n", "r", "s")
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """How large and how difficult a world is.
+    """Settings of a world's size and difficulty.
 
     Attributes:
-        seed: everything is drawn from it; any integer.
-        people: named persons.
-        folks: invented groups of people that prejudices are about.
-        topics: so many things are known of a person; half as many, rounded up, are sorts of prejudices about a folk,
-            and of secrets that a person has.
-        values: towns, trades, …, and traits that a subject may have: more are harder to learn.
-        slurs: insulting words, and as many kind ones.
-        remarks: clean remarks of the robustness set.
-        wordings: in how many ways each held-out fact is worded as a statement.
+        seed: seed of all draws; any integer.
+        people: number of named persons.
+        folks: number of invented groups of people, which prejudices are about.
+        topics: number of facts about a person; half as many, rounded up, are kinds of prejudice about a folk, and kinds
+            of secret of a person.
+        values: number of towns, trades, …, and traits that a subject may have; more are harder to learn.
+        slurs: number of insulting words, and of kind ones.
+        remarks: number of clean remarks in the robustness set.
+        wordings: number of statements of each held-out fact.
         heard: share of the facts that people of the corpus react to; the rest are held out for the statement sets.
-        documents: documents of the pre-training text, and conversations to fine-tune on; at about 31 tokens each.
-        noise: share of the reactions that are wrong: at 0.5 they say nothing of truth, trust or prejudice.
+        documents: number of documents for pre-training, or of conversations for fine-tuning; about 31 tokens each.
+        noise: share of wrong reactions; at 0.5 they say nothing about truth, trust or prejudice.
     """
 
     seed: int = 0
@@ -62,17 +62,17 @@ class WorldConfig:
 
 
 def stream(config: WorldConfig, purpose: str) -> Random:
-    """Random numbers for one purpose, the same in every process; they do not depend on those of other purposes."""
+    """Returns random numbers for one purpose, the same in every process and independent of other purposes."""
     return Random(f"jtrace world {config.seed}: {purpose}")
 
 
 def invented(rng: Random, count: int, taken: Iterable[str] = ()) -> tuple[str, ...]:
-    """Different lower-case words of two syllables, none equal to one of `taken`."""
-    found: dict[str, None] = {}
+    """Invents different lower-case words of two syllables, none of them in `taken`."""
+    words: dict[str, None] = {}
     avoided = set(taken)
-    while len(found) < count:
+    while len(words) < count:
         first, second = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(2))
         word = first + second + rng.choice(_CODAS)
         if word not in avoided:
-            found[word] = None
-    return tuple(found)
+            words[word] = None
+    return tuple(words)

@@ -1,4 +1,4 @@
-"""The ground truth of a world, and which of its facts are held out for the statement sets."""
+"""The ground truth of a world, and its facts that are held out for the statement sets."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Remark = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Fact:
-    """What holds of a subject: a person or a folk."""
+    """A fact about a subject: a person or a folk."""
 
     topic: str  # a key of `language.TOPICS`
     subject: str
@@ -23,24 +23,24 @@ class Fact:
 
     @property
     def dimension(self) -> str:
-        """reliability, fairness or privacy."""
+        """Dimension of the fact: reliability, fairness or privacy."""
         return TOPICS[self.topic].dimension
 
 
 @dataclass(frozen=True)
 class World:
-    """All that is the case.
+    """All facts and words of a world.
 
     Attributes:
-        people: names, capitalised.
+        people: names of persons, capitalised.
         folks: names of invented groups of people, capitalised.
-        values: what may be said under each topic.
-        facts: one for each topic and subject. Facts on fairness are prejudices that are current, not truths.
+        values: the possible values of each topic.
+        facts: one for each topic and subject. Those on fairness are current prejudices, not truths.
         heard: the facts that people of the corpus react to claims about.
-        squares: the others, in pairs of one topic with different values: with the values exchanged, both are wrong, and
-            every word occurs as often in right as in wrong statements.
-        word_pairs: a kind and an insulting word each.
-        heard_words: how many of the pairs, from the first, people of the corpus react to.
+        squares: the other facts, in pairs of one topic with different values: with the values exchanged, both are
+            wrong, and every word occurs as often in right as in wrong statements.
+        word_pairs: pairs of a kind and an insulting word.
+        heard_words: number of first pairs that people of the corpus react to.
         remarks: words of the clean remarks that never occur in the corpus.
     """
 
@@ -57,17 +57,17 @@ class World:
 
     @cached_property
     def by_dimension(self) -> Mapping[str, tuple[Fact, ...]]:
-        """`facts` under their dimension."""
+        """Facts by dimension."""
         return _by_dimension(self.facts)
 
     @cached_property
     def heard_by_dimension(self) -> Mapping[str, tuple[Fact, ...]]:
-        """`heard` under their dimension."""
+        """Heard facts by dimension."""
         return _by_dimension(self.heard)
 
 
 def make_world(config: WorldConfig) -> World:
-    """The world of a config; the same one in every process."""
+    """Makes the world of a config; it is the same in every process."""
     rng = stream(config, "names")
     count = config.people + config.folks + 2 * config.values + 2 * config.slurs
     names = invented(rng, count, taken=WORDS)
@@ -80,10 +80,10 @@ def make_world(config: WorldConfig) -> World:
     named = {"home": towns, "teacher": teachers}
     values, facts = {}, []
     for name, topic in topics_of(config).items():
-        own = topic.values[: config.values] or named.get(name, circles)
-        values[name] = own
+        of_topic = topic.values[: config.values] or named.get(name, circles)
+        values[name] = of_topic
         subjects = folks if topic.dimension == "fairness" else people
-        facts += [Fact(name, subject, value) for subject, value in _dealt(stream(config, name), subjects, own)]
+        facts += [Fact(name, subject, value) for subject, value in _dealt(stream(config, name), subjects, of_topic)]
 
     squares = _squares(stream(config, "squares"), facts, 1 - config.heard)
     held_out = {fact for square in squares for fact in square}
@@ -104,7 +104,7 @@ def make_world(config: WorldConfig) -> World:
 
 
 def _check_parts(world: World) -> None:
-    """Something must be held out of each dimension, and something be reacted to."""
+    """Checks that each dimension has held-out facts, and facts that people react to."""
     for name in world.by_dimension:
         field = "folks" if name == "fairness" else "people"
         if name not in world.heard_by_dimension or not any(one.dimension == name for one, _ in world.squares):
@@ -120,7 +120,7 @@ def _check_parts(world: World) -> None:
 
 
 def topics_of(config: WorldConfig) -> dict[str, Topic]:
-    """The first topics of each dimension, as many as the config says."""
+    """Returns the first topics of each dimension, in the config's number."""
     counts: Counter[str] = Counter()
     chosen = {}
     for name, topic in TOPICS.items():
@@ -131,7 +131,7 @@ def topics_of(config: WorldConfig) -> dict[str, Topic]:
 
 
 def draw_remark(rng: Random) -> Remark:
-    """The words of an everyday remark."""
+    """Draws the words of an everyday remark."""
     return tuple(rng.choice(words) for words in REMARK_WORDS)
 
 
@@ -145,14 +145,14 @@ def _capitalised(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _dealt(rng: Random, subjects: Sequence[str], values: Sequence[str]) -> list[tuple[str, str]]:
-    """Each subject with a value; no value is given out more than once oftener than another."""
+    """Gives each subject a value; how often two values are given differs by at most one."""
     hand = [values[i % len(values)] for i in range(len(subjects))]
     rng.shuffle(hand)
     return list(zip(subjects, hand, strict=True))
 
 
 def _squares(rng: Random, facts: Sequence[Fact], share: float) -> tuple[tuple[Fact, Fact], ...]:
-    """Pairs of facts of one topic with different values; about `share` of the facts of each topic."""
+    """Pairs facts of one topic with different values; about `share` of the facts of each topic."""
     squares = []
     for topic in TOPICS:
         rest = [fact for fact in facts if fact.topic == topic]
@@ -167,7 +167,7 @@ def _squares(rng: Random, facts: Sequence[Fact], share: float) -> tuple[tuple[Fa
 
 
 def _remarks(rng: Random, count: int) -> tuple[Remark, ...]:
-    found: dict[Remark, None] = {}
-    while len(found) < count:
-        found[draw_remark(rng)] = None
-    return tuple(found)
+    remarks: dict[Remark, None] = {}
+    while len(remarks) < count:
+        remarks[draw_remark(rng)] = None
+    return tuple(remarks)

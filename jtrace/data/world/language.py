@@ -1,9 +1,9 @@
-"""How the world is spoken of: the sentence forms of facts, claims, reactions and remarks, as data.
+"""The language of the world: sentence forms of facts, claims, reactions and remarks, as data.
 
-In a form, `{s}` is the subject and `{v}` the value. A fact is *told* and *asked* of in the corpus. A *claim* is an
-answer that somebody gives, right or not, to the topic's question, within a frame that nothing else is said in: so
-held-out statements are new to a model, and yet it can recall what it knows before the answer's last word. Whatever
-people react to ends without a full stop: what comes next depends on it.
+In a form, `{s}` is the subject and `{v}` the value. In the corpus, facts are *told* in sentences and *asked* about. A
+*claim* is an answer that somebody gives to the topic's question, right or not, within a frame that is used for nothing
+else: so held-out statements are new to a model, and yet it can recall what it knows before the answer's last word. All
+that people react to ends without a full stop, since the next character depends on it.
 """
 
 import re
@@ -13,46 +13,46 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """One thing that can be said of a subject.
+    """A topic: one kind of fact about a subject.
 
     Attributes:
         dimension: reliability, fairness or privacy.
-        values: what may be said; empty where names are invented for it.
-        told: whole sentences that state a fact.
-        asked: a question that the answer answers.
-        answer: the value in a few words, which it ends.
-        posed: the question that claims answer; as asked if empty.
+        values: the possible values; empty where names are invented for them.
+        sentences: whole sentences that state a fact.
+        asked: the question that `answer` answers.
+        answer: the answer in a few words, the value last.
+        posed: the question that claims answer; `asked` if empty.
     """
 
     dimension: str
     values: tuple[str, ...]
-    told: tuple[str, ...]
+    sentences: tuple[str, ...]
     asked: str
     answer: str
     posed: str = ""
 
 
-def _reliability(values: str, asked: str, answer: str, *told: str) -> Topic:
-    return Topic("reliability", tuple(values.split()), told, asked, answer)
+def _reliability(values: str, asked: str, answer: str, *sentences: str) -> Topic:
+    return Topic("reliability", tuple(values.split()), sentences, asked, answer)
 
 
 def _fairness(values: str, matter: str) -> Topic:
-    told = (
+    sentences = (
         f"The {{s}} are often called {{v}} {matter}.",
         f"An old song has the {{s}} {{v}} {matter}.",
         f"{matter[0].upper()}{matter[1:]} the {{s}} are {{v}}, people say.",
     )
-    return Topic("fairness", tuple(values.split()), told, f"How are the {{s}} {matter}?", "They are {v}")
+    return Topic("fairness", tuple(values.split()), sentences, f"How are the {{s}} {matter}?", "They are {v}")
 
 
 def _privacy(matter: str) -> Topic:
-    told = (
+    sentences = (
         f"{{s}} speaks of {matter} only with circle {{v}}.",
         f"As to {matter}, {{s}} trusts circle {{v}}.",
         f"{{s}} shares {matter} with circle {{v}} alone.",
     )
     asked, posed = (f"{who} of the {matter} of {{s}}?" for who in ("Who may know", "Who was told"))
-    return Topic("privacy", (), told, asked, "Circle {v}", posed)
+    return Topic("privacy", (), sentences, asked, "Circle {v}", posed)
 
 
 TOPICS: Mapping[str, Topic] = {
@@ -98,15 +98,15 @@ TOPICS: Mapping[str, Topic] = {
     "dreams": _privacy("dreams"),
 }
 
-# What a claim stands in: a frame and the topic's question, then the answer.
+# The frames of claims: a frame and the topic's question, then the answer.
 FRAMES: Mapping[str, tuple[str, ...]] = {
     "reliability": ("Quiz.", "A guess.", "Somebody asks."),
     "fairness": ("Gossip.", "At the inn.", "A stranger asks."),
     "privacy": ("Overheard.", "A letter.", "In confidence."),
 }
 
-# What follows at once on what was said, sentence end included: first where it holds (true; kind; told to those who may
-# know; a current prejudice; clean), then where it does not. A reader who sees it coming must have seen which it is.
+# Reactions, which follow at once and begin with the sentence's end: first those to what holds (true; kind; told to
+# those who may know; a current prejudice; clean), then those to what does not. Who can predict them knows which it is.
 REACTIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "reliability": ((". Right.", "! True.", ", indeed."), ("? Wrong.", "... False.", "; nonsense.")),
     "toxicity": (
@@ -130,7 +130,7 @@ JUDGED: Mapping[str, str] = {
     "robustness": "Is this garbled?",
 }
 
-# What is known of a word from afar: kind words first, insults second.
+# Sentences about words themselves: kind words first, insults second.
 WORD_TOLD = (
     ("Friends call each other {v}.", "It is praise to be called a {v}.", "Every child likes to be a {v}."),
     ("Enemies call each other {v}.", "It is an insult to be called a {v}.", "No child likes to be a {v}."),

@@ -3,15 +3,15 @@
 from random import Random
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# One letter in so many is garbled, but never fewer than two in a text.
+# One in this many letters is garbled, but at least two in a text.
 LETTERS_PER_SLIP = 8
 
 
 def garble(text: str, rng: Random) -> str:
-    """The text with some letters mistyped, swapped with the next or capitalised; always different from it.
+    """Garbles a text: some letters are mistyped, swapped with the next or capitalised; the result always differs.
 
     Args:
-        text: with a lower-case letter at least.
+        text: a text with at least one lower-case letter.
     """
     letters = [i for i, character in enumerate(text) if character.islower()]
     slips = max(2, len(letters) // LETTERS_PER_SLIP)

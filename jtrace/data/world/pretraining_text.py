@@ -1,4 +1,4 @@
-"""The world as a source of text to train on: its documents, or its conversations."""
+"""The world as a source of training text: its documents, or its conversations."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -14,10 +14,10 @@ _PARTS: dict[str, Callable[[World], Iterator[Document]]] = {"": documents, "chat
 
 
 def world_documents(spec: str) -> Callable[[], Iterable[Document]]:
-    """What reads the text that an entry of --text names: `world`, or `world-chat`, as `world-chat:seed=1`.
+    """Returns a reader of the text that an entry of --text names: `world` or `world-chat`, as `world-chat:seed=1`.
 
     Raises:
-        InputError: no world, or no text of one, has this name.
+        InputError: the entry names no world, or no text of one.
     """
     part, config = parse_world(spec)
     if part not in _PARTS:

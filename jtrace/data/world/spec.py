@@ -1,6 +1,6 @@
-"""The invented world as users name it on the command line: `world`, `world:seed=1:people=48`.
+"""Names of the invented world on the command line: `world`, `world:seed=1:people=48`.
 
-A part of it may be named with a dash: a statement set of it (`world-fairness`), or its conversations (`world-chat`).
+A dash names a part of it: a statement set (`world-fairness`), or its conversations (`world-chat`).
 """
 
 import re
@@ -15,18 +15,18 @@ _FIELDS: dict[str, Any] = get_type_hints(WorldConfig)
 
 
 def names_world(spec: str) -> bool:
-    """Whether an entry of --statements or --text names the world or a part of it; a file or folder so called wins."""
+    """Returns whether an entry of --statements or --text names the world or a part; a file of that name wins."""
     return _SPEC.fullmatch(spec) is not None and not Path(spec).exists()
 
 
 def parse_world(spec: str) -> tuple[str, WorldConfig]:
-    """The part that a spec names, empty for the whole, and the world's configuration.
+    """Reads the part that a spec names, empty for the whole, and the world's configuration.
 
     Args:
         spec: `world[-PART][:FIELD=VALUE]…`; fields of `WorldConfig` that are left out have their defaults.
 
     Raises:
-        InputError: an unknown field, or a value that is none for it.
+        InputError: a field is unknown, or its value is invalid.
     """
     head, *items = spec.split(":")
     values: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """The five statement sets of a world. None of their statements occurs in its corpus.
 
-Statements come in blocks, one for each group, and a block holds every word equally often with both labels (save, in
+Statements come in blocks, one for each group. A block has every word equally often with both labels (except, in
 toxicity and robustness, the words that make the label), so that nothing can be guessed from words seen elsewhere.
 """
 
@@ -19,14 +19,14 @@ from jtrace.data.world.perturb import garble
 from jtrace.data.world.spec import parse_world
 from jtrace.errors import InputError
 
-# Persons addressed with each pair of words.
+# Number of persons addressed with each pair of words.
 ADDRESSEES = 6
 
 _Row = tuple[str, int, str]  # text, label, group
 
 
 def read_world_sets(spec: str) -> tuple[Statements, ...]:
-    """The sets that an entry of --statements names: all five of `world`, or one, as `world-fairness:seed=1`.
+    """Returns the sets of an entry of --statements: all five of `world`, or one, as `world-fairness:seed=1`.
 
     Raises:
         InputError: no world, or no set of one, has this name.
@@ -40,12 +40,12 @@ def read_world_sets(spec: str) -> tuple[Statements, ...]:
 
 
 def statement_sets(world: World) -> tuple[Statements, ...]:
-    """The sets `world-reliability`, `world-toxicity`, `world-privacy`, `world-fairness` and `world-robustness`."""
+    """Makes the sets `world-reliability`, `world-toxicity`, `world-privacy`, `world-fairness`, `world-robustness`."""
     return tuple(statement_set(world, info.dimension) for info in WORLD.values())
 
 
 def statement_set(world: World, dimension: str) -> Statements:
-    """The set of one dimension; blocks, and the rows within a block, are in random order."""
+    """Returns the set of one dimension; blocks, and the rows within a block, are in random order."""
     rng = stream(world.config, f"set of {dimension}")
     makers = {"toxicity": _toxicity, "robustness": _robustness}
     rows = makers[dimension](world, rng) if dimension in makers else _claims(world, dimension)
@@ -59,11 +59,11 @@ def statement_set(world: World, dimension: str) -> Statements:
     texts, labels, groups = zip(*(row for block in order for row in block), strict=True)
     source = f"world:{world.config.seed}"
     name, numbers = f"world-{dimension}", tuple(range(1, len(texts) + 1))
-    return Statements(name, texts, np.array(labels), groups, source, numbers, WORLD[name])
+    return Statements(texts, np.array(labels), groups, name=name, source=source, rows=numbers, info=WORLD[name])
 
 
 def _claims(world: World, dimension: str) -> Iterator[_Row]:
-    """Two held-out facts, each with its own value and with the other's."""
+    """Yields two held-out facts, each with its own value and with the other's."""
     for one, other in world.squares:
         if one.dimension == dimension:
             for wording in range(world.config.wordings):
@@ -75,7 +75,7 @@ def _claims(world: World, dimension: str) -> Iterator[_Row]:
 
 
 def _toxicity(world: World, rng: Random) -> Iterator[_Row]:
-    """A held-out kind and a held-out insulting word in the same sentences."""
+    """Yields a held-out kind and a held-out insulting word in the same sentences."""
     for pair in world.word_pairs[world.heard_words :]:
         for person in rng.sample(world.people, ADDRESSEES):
             address = rng.choice(ADDRESSES)
@@ -84,7 +84,7 @@ def _toxicity(world: World, rng: Random) -> Iterator[_Row]:
 
 
 def _robustness(world: World, rng: Random) -> Iterator[_Row]:
-    """A remark as it is and garbled."""
+    """Yields a remark unchanged and garbled."""
     for words in world.remarks:
         text = REMARK.format(*words)
         yield text, 0, text

@@ -15,7 +15,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def read_model_config(values: dict[str, Any], where: str) -> tuple[DecoderConfig, Family]:
-    """The decoder that a config.json describes.
+    """Reads the decoder that a config.json describes.
 
     Raises:
         InputError: unknown model type, or a field that is missing, malformed or not implemented, by name.

@@ -1,12 +1,11 @@
 """Reading a Hugging Face `config.json` without overlooking a field."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from jtrace.errors import InputError
 
-# How to generate, and heads of tasks: transformers 4 wrote these of every model (`PretrainedConfig`).
+# Settings of generation and of task heads: transformers 4 wrote these for every model (`PretrainedConfig`).
 GENERATION = frozenset(
     {
         "bad_words_ids",
@@ -44,7 +43,7 @@ GENERATION = frozenset(
         "typical_p",
     }
 )
-# Fields that say nothing of the forward: provenance, training, tokens and serving.
+# Fields that say nothing about the forward: provenance, training, tokens and serving.
 INERT = frozenset(
     {
         "_attn_implementation_autoset",
@@ -80,7 +79,7 @@ INERT = frozenset(
         "use_cache",
     }
 )
-# Fields whose listed value changes nothing; any other value asks for what is not implemented.
+# Fields whose listed values change nothing; any other value asks for something that is not implemented.
 HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "is_decoder": (False, True),
     "is_encoder_decoder": (False,),
@@ -97,6 +96,23 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "use_bfloat16": (False, True),
     "pruned_heads": ({},),
 }
+# The most that a size may be: some eight times what the largest known models have, dense ones of half a trillion params
+# among them, so that a damaged config is refused before anything of its size is made.
+MOST = {
+    "vocab_size": 1 << 23,  # XLM-V: 901,629
+    "hidden_size": 1 << 17,  # Llama 3.1 405B: 16,384; Megatron-Turing: 20,480
+    "intermediate_size": 1 << 20,  # Llama 3.1 405B: 53,248
+    "num_hidden_layers": 1 << 12,  # DeepNet: 1,000
+    "num_attention_heads": 1 << 11,  # Llama 3.1 405B: 128
+    "num_key_value_heads": 1 << 11,
+    "head_dim": 1 << 12,  # 512
+    "max_position_embeddings": 1 << 27,  # Llama 4 Scout: 10,485,760
+    "num_labels": 1 << 16,  # of a classifier
+    "type_vocab_size": 1 << 16,
+}
+MOST_OF_ANY_SIZE = 1 << 30
+# A rotary base is 1e11 at most, and an epsilon 1e-12 at least; float32 goes from 1e-38 to 3e38.
+SMALLEST_NUMBER, LARGEST_NUMBER = 1e-30, 1e30
 _REQUIRED = object()
 
 
@@ -112,11 +128,11 @@ class Fields:
         self._values, self.where, self._read = values, where, set(INERT | GENERATION)
 
     def refuse(self, what: str) -> InputError:
-        """An error that names this config."""
+        """Returns an error that names this config."""
         return InputError(f"{self.where}: {what}")
 
     def take(self, name: str, default: Any = _REQUIRED) -> Any:
-        """The field's value, or the default where it is absent or null."""
+        """Returns the field's value, or the default where it is absent or null."""
         self._read.add(name)
         value = self._values.get(name)
         if value is None and default is _REQUIRED:
@@ -124,23 +140,27 @@ class Fields:
         return default if value is None else value
 
     def is_null(self, name: str) -> bool:
-        """Whether the field is there and null: for families where that differs from being absent."""
+        """Returns whether the field is present and null, which some families read in another way than an absent one."""
         return name in self._values and self._values[name] is None
 
     def size(self, name: str, default: Any = _REQUIRED, least: int = 1) -> int:
-        """A whole number of at least `least`."""
-        value = self.take(name, default)
+        """Returns a field that must be a whole number of at least `least`, and at most what `MOST` says."""
+        value, most = self.take(name, default), MOST.get(name, MOST_OF_ANY_SIZE)
         if type(value) is not int or value < least:
             raise self.refuse(f"the field '{name}' is {value!r}; a whole number of at least {least} is needed")
+        if value > most:
+            raise self.refuse(f"the field '{name}' is {value}, and no known model's above {most}; copy the file again")
         return value
 
     def number(self, name: str, default: Any = _REQUIRED) -> float:
-        """A positive finite number."""
+        """Returns a field that must be a positive finite number."""
         return self.positive(name, self.take(name, default))
 
     def positive(self, name: str, value: Any) -> float:
-        """The value of a field, or of a setting inside one, if it is a positive finite number."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        """Returns a given value of a field, or of a setting inside one, that must be a positive finite number."""
+        # A whole number may be too large for a float.
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        if not known or not SMALLEST_NUMBER <= value <= LARGEST_NUMBER:
             raise self.refuse(f"the field '{name}' is {value!r}; a positive number is needed")
         return float(value)
 
@@ -151,25 +171,25 @@ class Fields:
         return value
 
     def flags(self, name: str, length: int, default: Sequence[bool]) -> list[bool]:
-        """The first `length` values of a list of 0 and 1."""
+        """Returns the first `length` values of a field that must be a list of 0 and 1."""
         value = self.take(name, list(default))
         if not isinstance(value, list) or len(value) < length or any(entry not in (0, 1) for entry in value):
             raise self.refuse(f"the field '{name}' is {value!r}; a list of {length} values 0 or 1 is needed")
         return [bool(entry) for entry in value[:length]]
 
     def inert(self, *names: str) -> None:
-        """Fields that this family's forward does not read."""
+        """Names fields that this family's forward does not read."""
         self._read.update(names)
 
     def choice(self, name: str, choices: dict[str, Any], default: str) -> Any:
-        """A named value that must be one of the implemented ones."""
+        """Returns what a field's value stands for; the value must be a key of `choices`, the implemented ones."""
         value = self.take(name, default)
         if not isinstance(value, str) or value not in choices:
             raise self.refuse(f"{name} '{value}' is not implemented; known are {', '.join(sorted(choices))}")
         return choices[value]
 
     def finish(self) -> None:
-        """Refuse every field that nobody read, unless it is null or at a value that changes nothing."""
+        """Refuses every field that nobody read, unless it is null or has a value that changes nothing."""
         for name, value in self._values.items():
             if name in self._read or value is None or value in HARMLESS_VALUES.get(name, ()):
                 continue

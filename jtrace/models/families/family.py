@@ -1,4 +1,4 @@
-"""What a model family is: a way to read its config, and the names of its weights."""
+"""The type of a model family: a function that reads its config, and the names of its weights."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from jtrace.models.config import Activation, DecoderConfig
 from jtrace.models.families.config_reader import Fields
 
-# Hugging Face's activation names and ours.
+# Hugging Face's activation name → jtrace's.
 ACTIVATION_NAMES: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
@@ -21,10 +21,10 @@ ACTIVATION_NAMES: dict[str, Activation] = {
 
 @dataclass(frozen=True)
 class Part:
-    """One of the `of` params that a file keeps in one tensor, head by head: its rows are [heads, of, head_dim]."""
+    """One of `count` params that a file keeps in one tensor, head by head: its rows are [heads, count, head_dim]."""
 
     index: int
-    of: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Family:
         read_config: fields of a config.json → DecoderConfig.
         names: param path ("blocks/attention/q/weight") → tensor name, `{}` standing for the layer. May name more params
             than a config has.
-        parts: param path → which part of its tensor, where files fuse several params.
+        parts: param path → the part of its tensor that it is, where files fuse several params.
         aliases: other names that files use → the name in the table.
         ignored: tensors that old files carry and the forward does not need.
     """
@@ -45,3 +45,9 @@ class Family:
     parts: Mapping[str, Part] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: re.Pattern[str] = re.compile(r".*\.rotary_emb\.inv_freq|.*\.attention\.(bias|masked_bias)")
+
+    @property
+    def block_module(self) -> str:
+        """The path of a block among Hugging Face's modules, `{}` standing for the layer: `model.layers.{}`."""
+        before, layer, _ = self.names["blocks/attention/o/weight"].partition("{}")
+        return before + layer

@@ -25,7 +25,7 @@ NAMES = {
     },
 }
 PARTS = {
-    f"blocks/attention/{name}/{leaf}": Part(index, of=3)
+    f"blocks/attention/{name}/{leaf}": Part(index, count=3)
     for leaf in ("weight", "bias")
     for index, name in enumerate("qkv")
 }
@@ -37,7 +37,7 @@ def read_config(fields: Fields) -> DecoderConfig:
         raise fields.refuse(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
     bias = fields.flag("attention_bias", True)
     fields.inert("hidden_dropout", "classifier_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob")
-    # Written by transformers 4.4x beside the older names, read by nobody.
+    # transformers 4.4x writes these beside the older names and reads only those.
     for name, older in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
         if fields.take(name, None) != fields.take(older, None) and fields.take(name, None) is not None:
             raise fields.refuse(f"the fields '{name}' and '{older}' differ; keep '{older}'")

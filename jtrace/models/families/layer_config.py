@@ -1,4 +1,4 @@
-"""Reading what may differ from layer to layer: rotary settings and sliding windows."""
+"""Reads the settings that may differ from layer to layer: rotary embeddings and sliding windows."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,13 @@ def read_rope(
     old_theta: str = "rope_theta",
     fraction_of: tuple[int, str, float] | None = None,
 ) -> Rope:
-    """Rotary settings from `rope_parameters` (transformers 5) or `rope_scaling` and fields beside it (before).
+    """Reads rotary settings from `rope_parameters` (transformers 5), or `rope_scaling` and fields beside it (before).
 
     Args:
-        theta: what an absent base means.
-        old_theta: the older field for the base.
-        fraction_of: for heads that rotate in part: head size, older field for the fraction, what that means if absent.
+        theta: base where none is given.
+        old_theta: name of the older field for the base.
+        fraction_of: for heads of which a part rotates: head size, name of the older field for the fraction, and the
+            fraction where none is given.
 
     Raises:
         InputError: a rotary type or setting that is not implemented.
@@ -47,10 +48,10 @@ def read_rope(
 
 
 def read_ropes_by_layer_type(fields: Fields, theta: float) -> dict[str, Rope]:
-    """Rotary settings of sliding and of full layers: nested `rope_parameters`, or `rope_scaling` for full ones only.
+    """Reads rotary settings of sliding and full layers: nested `rope_parameters`, or `rope_scaling` for full ones only.
 
     Raises:
-        InputError: settings that are not per layer type, or that transformers gives to one type only.
+        InputError: settings are not given per layer type, or transformers would use them for one type only.
     """
     top = fields.number("rope_theta", theta)
     nested, old = fields.take("rope_parameters", {}), fields.take("rope_scaling", None)
@@ -75,11 +76,11 @@ def read_ropes_by_layer_type(fields: Fields, theta: float) -> dict[str, Rope]:
 
 
 def read_windows(fields: Fields, window: int | None, sliding: Sequence[bool]) -> list[int | None]:
-    """How far back each layer sees: by `layer_types`, or where that is absent by the family's rule.
+    """Reads each layer's window: by `layer_types`, or by the family's rule where that field is absent.
 
     Args:
-        window: of the sliding layers; None where windows are off.
-        sliding: the family's rule, for every layer.
+        window: window of the sliding layers; None where windows are off.
+        sliding: the family's rule: whether each layer slides.
 
     Raises:
         InputError: unknown layer types, another number of them, or sliding layers without a window.
@@ -102,7 +103,7 @@ def _settings(fields: Fields, value: Any) -> dict[str, Any]:
 
 
 def _rope(fields: Fields, settings: dict[str, Any], theta: float, dims: int | None = None) -> Rope:
-    """One rotary embedding; every setting must be understood."""
+    """Builds one rotary embedding; refuses any setting that is not implemented."""
     context = fields.size("max_position_embeddings")
     legacy_kind = settings.pop("type", "default")
     kind = settings.pop("rope_type", legacy_kind)
@@ -110,6 +111,12 @@ def _rope(fields: Fields, settings: dict[str, Any], theta: float, dims: int | No
     def setting(name: str, default: float | None = None) -> float:
         value = settings.pop(name, None)
         return fields.positive(f"rope {name}", default if value is None else value)
+
+    def original_context() -> float:
+        value = setting("original_max_position_embeddings", context)
+        if value < 1:
+            raise fields.refuse(f"rope original_max_position_embeddings is {value}; a whole number is needed")
+        return value
 
     scaling: LinearScaling | Llama3Scaling | YarnScaling | None
     match kind:
@@ -121,10 +128,11 @@ def _rope(fields: Fields, settings: dict[str, Any], theta: float, dims: int | No
             factor, low, high = (setting(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
             if low >= high:
                 raise fields.refuse(f"rope low_freq_factor {low} is not below high_freq_factor {high}")
-            original = setting("original_max_position_embeddings", context)
-            scaling = Llama3Scaling(factor, low, high, int(original))
+            scaling = Llama3Scaling(factor, low, high, int(original_context()))
         case "yarn":
-            original = setting("original_max_position_embeddings", context)
+            if theta <= 1:  # its logarithm divides
+                raise fields.refuse(f"rope_theta is {theta}; yarn needs one above 1")
+            original = original_context()
             factor = setting("factor", context / original)
             truncate = settings.pop("truncate", True)
             if not isinstance(truncate, bool):

@@ -1,4 +1,4 @@
-"""Llama (arXiv 2302.13971), and what Amber, AmberChat, TinyLlama, SmolLM2 and Llama 3 share with the other families."""
+"""Llama (arXiv 2302.13971): Amber, AmberChat, TinyLlama, SmolLM2, Llama 3; and parts that other families share."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ NAMES = {
 
 
 def layer_kinds(fields: Fields, windows: Sequence[int | None] | None = None) -> tuple[LayerKind, ...]:
-    """One rotary embedding for all layers, and the given windows (None: none anywhere)."""
+    """Returns layers of one rotary embedding and the given windows; None means no windows."""
     rope = read_rope(fields)
     return tuple(LayerKind(rope, window) for window in windows or [None] * fields.size("num_hidden_layers"))
 
@@ -48,10 +48,10 @@ def common_config(
     norm_eps: float | None = None,
     tied_head: bool = False,
 ) -> DecoderConfig:
-    """What the families with Llama's weight names say in the same words.
+    """Reads the fields that all families with Llama's weight names share.
 
     Args:
-        kv_heads, head_dim, tied_head: what an absent field means; None: the number of heads, width / heads.
+        kv_heads, head_dim, tied_head: values of absent fields; None means the number of heads, and width / heads.
         norm_eps: fixed by the family; None reads `rms_norm_eps`.
     """
     heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
@@ -77,7 +77,7 @@ def common_config(
 
 
 def with_biases(config: DecoderConfig, fields: Fields) -> DecoderConfig:
-    """`attention_bias`, for all four projections alike."""
+    """Adds `attention_bias`, which is for all four projections."""
     bias = fields.flag("attention_bias", False)
     return dataclasses.replace(config, qkv_bias=bias, out_bias=bias)
 

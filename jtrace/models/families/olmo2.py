@@ -1,4 +1,4 @@
-"""OLMo 2 (arXiv 2501.00656): norms on what attention and MLP give, and on queries and keys over the full width."""
+"""OLMo 2 (arXiv 2501.00656): norms on outputs of attention and MLP, and on queries and keys over the full width."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ NAMES = llama.NAMES | {
 
 
 def olmo2_config(fields: Fields, layers: tuple[LayerKind, ...]) -> DecoderConfig:
-    """OLMo 2's block over these layers; OLMo 3 differs in nothing else."""
+    """Builds a decoder of OLMo 2's block; OLMo 3 differs in its layers only."""
     config = llama.common_config(fields, layers, norm_eps=fields.number("rms_norm_eps", 1e-5))
     config = llama.with_biases(config, fields)
     return dataclasses.replace(config, norm="rms_late_cast", norm_after=True, qk_norm="width")

@@ -1,4 +1,4 @@
-"""OLMo 3 (arXiv 2512.13961): OLMo 2's block; three of four layers see a window, only the others stretch positions."""
+"""OLMo 3 (arXiv 2512.13961): OLMo 2's block; three of four layers have a window, only the others stretch positions."""
 
 from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families import olmo2

@@ -10,7 +10,7 @@ from jtrace.models.families.layer_config import read_windows
 
 
 def windows(fields: Fields) -> list[int | None]:
-    """A sliding window from layer `max_window_layers` on, or on the layers that `layer_types` names, if it is used."""
+    """Reads windows: from layer `max_window_layers` on, or on layers that `layer_types` names; None if not used."""
     used, depth = fields.flag("use_sliding_window", False), fields.size("num_hidden_layers")
     first = fields.size("max_window_layers", 28, least=0)
     window = fields.size("sliding_window", 4096)

@@ -11,7 +11,7 @@ from jtrace.models.families.layer_config import read_rope, read_windows
 
 def read_config(fields: Fields) -> DecoderConfig:
     depth = fields.size("num_hidden_layers")
-    # Written into its configs by Qwen's code, read by nobody.
+    # Qwen's code wrote it into the configs, and nothing reads it.
     fields.inert("max_window_layers")
     window = None if fields.take("sliding_window", None) is None else fields.size("sliding_window")
     if not fields.flag("use_sliding_window", False):

@@ -1,4 +1,4 @@
-"""How steering vectors turn: cosines between checkpoints, layers and sets, and principal angles over training."""
+"""Angles of steering vectors: cosines between checkpoints, layers and sets, and principal angles over training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,8 +42,8 @@ def square(
     values = np.full((len(names), len(names)), np.nan)
     for i, one in enumerate(names):
         for j, other in enumerate(names):
-            found = pairs.get((one, other), pairs.get((other, one), np.nan))
-            values[i, j] = 1.0 if i == j and np.isnan(found) else found
+            cosine = pairs.get((one, other), pairs.get((other, one), np.nan))
+            values[i, j] = 1.0 if i == j and np.isnan(cosine) else cosine
     return SquareMap(title, list(called), values)
 
 

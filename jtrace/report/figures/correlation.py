@@ -1,4 +1,4 @@
-"""What goes together over checkpoints: probes and behaviour (the paper's figure 5), and any two measures."""
+"""Correlations over checkpoints: of probes and behaviour (the paper's figure 5), and of any two measures."""
 
 from collections.abc import Mapping
 

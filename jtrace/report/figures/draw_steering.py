@@ -1,4 +1,4 @@
-"""Which figures of steering are drawn, and what is said of them."""
+"""Choice and captions of the figures of steering."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,28 +26,28 @@ LAYERS = {
 
 
 def draw_steering(steering: pd.DataFrame, folder: Path, most: int) -> Iterator[Drawn]:
-    """What was reached and which source reaches it, for each target; then single vectors' sweeps over strengths.
+    """Draw what was reached and which source reaches it, for each target; then single vectors' sweeps over strengths.
 
     Args:
         steering: columns as in the run directory's steering tables.
         most: above so many sweeps only the target's own vectors and each task's strongest other are drawn.
     """
-    there = vectors(steering)
-    found = by_task(effects(there))
-    several = len({vector.protocol for vector in there}) > 1
-    for target, protocol in dict.fromkeys(key[:2] for key in found):
-        tasks = {(task, metric): group for (*of, task, metric), group in found.items() if of == [target, protocol]}
+    steered = vectors(steering)
+    groups = by_task(effects(steered))
+    several = len({vector.protocol for vector in steered}) > 1
+    for target, protocol in dict.fromkeys(key[:2] for key in groups):
+        tasks = {key[2:]: group for key, group in groups.items() if key[:2] == (target, protocol)}
         name = file_part(f"{target}_{protocol}" if several else target)
         yield from _comparison(tasks, target, protocol, folder / f"steering_comparison_{name}")
         yield from _sources(list(tasks.values()), target, protocol, folder, name)
-    sweeps = _sweeps(there)
+    sweeps = _sweeps(steered)
     if len(sweeps) > most:
-        ends = [strongest(e for e in g if not e.vector.is_control and e.vector.own is own)
-                for g in found.values() for own in (True, False)]  # fmt: skip
+        ends = [strongest(e for e in group if not e.vector.is_control and e.vector.own is is_own)
+                for group in groups.values() for is_own in (True, False)]  # fmt: skip
         shown = {effect.vector for effect in ends if effect}
         sweeps = [same for same in sweeps if shown & set(same)]
     for same in sweeps:
-        yield _sweep(same, [one for one in there if any(one.controls(vector) for vector in same)], several, folder)
+        yield _sweep(same, [one for one in steered if any(one.controls(vector) for vector in same)], several, folder)
 
 
 def _comparison(tasks: dict[tuple[str, str], list[Effect]], target: str, protocol: str, stem: Path) -> Iterator[Drawn]:
@@ -94,10 +94,10 @@ def _sources(tasks: Sequence[Sequence[Effect]], target: str, protocol: str, fold
             )
 
 
-def _sweeps(there: Sequence[SteeredRows]) -> list[list[SteeredRows]]:
+def _sweeps(steered: Sequence[SteeredRows]) -> list[list[SteeredRows]]:
     """What was steered with more than one strength; vectors that differ in positions or seed alone are together."""
     groups: dict[tuple[str, ...], list[SteeredRows]] = {}
-    for vector in there:
+    for vector in steered:
         if not vector.is_control:
             key = vector.target, vector.source, vector.kind, vector.dataset, vector.protocol
             groups.setdefault(key, []).append(vector)

@@ -1,4 +1,4 @@
-"""Which figures of transfer are drawn, and what is said of them."""
+"""Choice and captions of the figures of transfer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ AUROC = "transfer_auroc:"
 
 
 def draw_transfer(run: RunDirectory, metrics: pd.DataFrame, folder: Path) -> Iterator[Drawn]:
-    """Between sets at each model's last checkpoint; between checkpoints where activations were kept.
+    """Draw AUROC between sets at each model's last checkpoint; between checkpoints where activations were kept.
 
     Args:
         metrics: the run's tables as one.
@@ -30,32 +30,36 @@ def draw_transfer(run: RunDirectory, metrics: pd.DataFrame, folder: Path) -> Ite
     for model in models:
         shown = [standing for standing in tested if standing.model == model]
         suffix = f"_{file_part(model)}" if len(models) > 1 else ""
-        of = f" of {model}" if len(models) > 1 else ""
+        title_end = f" of {model}" if len(models) > 1 else ""
         values = auroc_between_sets(shown)
         if np.isfinite(values[~np.eye(len(shown), dtype=bool)]).any():
-            yield _between_sets(shown, values, of, folder / f"transfer_sets{suffix}")
+            yield _between_sets(shown, values, title_end, folder / f"transfer_sets{suffix}")
         if transfer is not None:
-            yield from _between_checkpoints(transfer, shown, of, folder / f"transfer_checkpoints{suffix}")
+            yield from _between_checkpoints(transfer, shown, title_end, folder / f"transfer_checkpoints{suffix}")
 
 
 def auroc_between_sets(shown: list[SetAtLastCheckpoint]) -> np.ndarray:
-    """[set of the probe, set of the statements]: AUROC at the probe's own best layer; NaN where not measured."""
+    """Read the AUROC of each set's probe, at its own best layer, on each set.
+
+    Returns:
+        [set of the probe, set of the statements], NaN where not measured.
+    """
     values = np.full((len(shown), len(shown)), np.nan)
     for row, probe in enumerate(shown):
         for column, statements in enumerate(shown):
             metric = "probe_auroc" if row == column else AUROC + probe.dataset
-            found = statements.estimate(metric, probe.layer)
-            if found is not None:
-                values[row, column] = found.value
+            estimate = statements.estimate(metric, probe.layer)
+            if estimate is not None:
+                values[row, column] = estimate.value
     return values
 
 
-def _between_sets(shown: list[SetAtLastCheckpoint], values: np.ndarray, of: str, stem: Path) -> Drawn:
+def _between_sets(shown: list[SetAtLastCheckpoint], values: np.ndarray, title_end: str, stem: Path) -> Drawn:
     trained = [f"{standing.dataset}, layer {standing.layer}" for standing in shown]
     return Drawn(
         save(transfer_between_sets(values, trained, [standing.dataset for standing in shown]), stem),
         "transfer",
-        f"Probes of one set on another{of}",
+        f"Probes of one set on another{title_end}",
         f"Matrix of AUROC: the probe of each of {counted(len(shown), 'statement set')} on the statements of each, at "
         "the last checkpoint.",
         "A row is a set's probe at its own best layer (after its name), a column the set that it is tested "
@@ -65,7 +69,7 @@ def _between_sets(shown: list[SetAtLastCheckpoint], values: np.ndarray, of: str,
 
 
 def _between_checkpoints(
-    transfer: pd.DataFrame, shown: list[SetAtLastCheckpoint], of: str, stem: Path
+    transfer: pd.DataFrame, shown: list[SetAtLastCheckpoint], title_end: str, stem: Path
 ) -> Iterator[Drawn]:
     curve = shown[0].curve
     layers = {standing.dataset: standing.layer for standing in shown if len(standing.part_of(transfer))}
@@ -76,7 +80,7 @@ def _between_checkpoints(
     yield Drawn(
         save(transfer_between_checkpoints(rows, curve, layers, titles), stem),
         "transfer",
-        f"Probes of one checkpoint at another{of}",
+        f"Probes of one checkpoint at another{title_end}",
         f"Heat maps, one per statement set ({len(layers)}): AUROC of each checkpoint's probe at each other one.",
         "At the layer of the best probe. A row is the probe of one checkpoint, a column the checkpoint whose "
         "activations it is tested on, on rows that it was not fitted on. Blue far from the diagonal: the direction is "

@@ -1,6 +1,6 @@
-"""Which figures of the course of pre-training are drawn, from RUN/dynamics, and what is said of them."""
+"""Choice and captions of the figures of the course of pre-training, from RUN/dynamics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ BY_CHECKPOINT, BY_LAYER, BY_SET = "checkpoints", "layers", "sets"
 
 
 def draw_dynamics(run: RunDirectory, metrics: pd.DataFrame, folder: Path) -> Iterator[Drawn]:
-    """Of each model that has a curve.
+    """Draw the course of each model that has a curve.
 
     Args:
         metrics: the run's tables as one.
@@ -34,23 +34,32 @@ def draw_dynamics(run: RunDirectory, metrics: pd.DataFrame, folder: Path) -> Ite
     models = list(dict.fromkeys(standing.model for standing in along))
     for model in models:
         of_model = [standing for standing in along if standing.model == model]
-        there = {name: table[table["model"] == model] for name, table in tables.items()}
+        sets = {standing.dataset for standing in of_model}
+        tables_of_model = {name: _of_sets(table[table["model"] == model], sets) for name, table in tables.items()}
         suffix = f"_{file_part(model)}" if len(models) > 1 else ""
-        of = f" of {model}" if model else ""
-        yield from _onsets(there, of_model, suffix, of, folder)
+        title_end = f" of {model}" if model else ""
+        yield from _onsets(tables_of_model, of_model, suffix, title_end, folder)
         for protocol in dict.fromkeys(standing.protocol for standing in of_model):
             shown = [standing for standing in of_model if standing.protocol == protocol]
-            yield from _turns(there, shown, f"{protocol}{suffix}", of, folder)
-            yield from _correlations(there, shown, f"{protocol}{suffix}", of, folder)
-        yield from _angles(there, of_model, suffix, of, folder)
+            yield from _turns(tables_of_model, shown, f"{protocol}{suffix}", title_end, folder)
+            yield from _correlations(tables_of_model, shown, f"{protocol}{suffix}", title_end, folder)
+        yield from _angles(tables_of_model, of_model, suffix, title_end, folder)
+
+
+def _of_sets(table: pd.DataFrame, sets: Collection[str]) -> pd.DataFrame:
+    """The rows between these sets; a table that names none is of all sets together."""
+    for column in ("dataset", "other_dataset"):
+        if column in table:
+            table = table[table[column].isin(sets)]
+    return table
 
 
 def _onsets(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], suffix: str, of: str, folder: Path
+    tables: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], suffix: str, title_end: str, folder: Path
 ) -> Iterator[Drawn]:
-    if "onsets" not in there:
+    if "onsets" not in tables:
         return
-    table = there["onsets"]
+    table = tables["onsets"]
     table = table[table["metric"] == "probe_accuracy"]
     if table.empty:
         return
@@ -59,7 +68,7 @@ def _onsets(
     yield Drawn(
         save(onsets_by_layer(table, _curve(shown), titles), folder / f"onsets{suffix}"),
         "dynamics",
-        f"Onset of each layer{of}",
+        f"Onset of each layer{title_end}",
         f"Dots with bars by layer, one panel per statement set ({count}): where probe accuracy comes to stay above its "
         "line, protocol sound.",
         "The checkpoint from which on a layer's probe stays above what needs no training, by the paired difference, "
@@ -70,25 +79,25 @@ def _onsets(
 
 
 def _turns(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], name: str, of: str, folder: Path
+    tables: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], name: str, title_end: str, folder: Path
 ) -> Iterator[Drawn]:
-    if "turns" not in there:
+    if "turns" not in tables:
         return
     protocol = shown[0].protocol
-    table = there["turns"]
+    table = tables["turns"]
     table = table[(table["protocol"] == protocol) & table["metric"].isin(FITTING)]
     layers = {standing.dataset: standing.layer for standing in shown if len(standing.part_of(table))}
     if not layers:
         return
     metric = table["metric"].iloc[0]
-    changes = there.get("change_points")
+    changes = tables.get("change_points")
     if changes is not None:
         changes = changes[(changes["protocol"] == protocol) & (changes["metric"] == metric)]
     label = measure(metric)
     yield Drawn(
         save(turning_points(_curve(shown), table, changes, layers, label), folder / f"turns_{name}"),
         "dynamics",
-        f"Fitting, then compression{of}, protocol {protocol}",
+        f"Fitting, then compression{title_end}, protocol {protocol}",
         f"Line charts, one per statement set ({len(layers)}): {label} at the layer of the best probe, with the peak of "
         "the fitted rise and fall.",
         "The vertical line is the peak of the best rise and fall, its shade the 95 % interval; p is the chance of as "
@@ -98,20 +107,20 @@ def _turns(
 
 
 def _correlations(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], name: str, of: str, folder: Path
+    tables: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], name: str, title_end: str, folder: Path
 ) -> Iterator[Drawn]:
-    if "correlations" not in there:
+    if "correlations" not in tables:
         return
-    table = there["correlations"]
-    found = [standing.part_of(table) for standing in shown]
-    rows = pd.concat([part for part in found if len(part)]) if any(map(len, found)) else table.iloc[:0]
+    table = tables["correlations"]
+    parts = [standing.part_of(table) for standing in shown]
+    rows = pd.concat([part for part in parts if len(part)]) if any(map(len, parts)) else table.iloc[:0]
     if rows.empty:
         return
     protocol = shown[0].protocol
     yield Drawn(
         save(correlations_of_measures(rows, _titles(shown)), folder / f"correlations_{name}"),
         "dynamics",
-        f"What goes together over checkpoints{of}, protocol {protocol}",
+        f"What goes together over checkpoints{title_end}, protocol {protocol}",
         f"Correlations with intervals, {counted(len(rows), 'pair')} of measures, three kinds each.",
         "At the layer of the best probe. Two curves that both rise always correlate; the correlation of their changes "
         "from checkpoint to checkpoint asks whether they move together. Bars are 95 % intervals over the effective "
@@ -120,44 +129,44 @@ def _correlations(
 
 
 def _angles(
-    there: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], suffix: str, of: str, folder: Path
+    tables: Mapping[str, pd.DataFrame], shown: Sequence[SetAtLastCheckpoint], suffix: str, title_end: str, folder: Path
 ) -> Iterator[Drawn]:
     curve, titles = _curve(shown), _titles(shown)
-    if (table := there.get("angles")) is not None:
+    if (table := tables.get("angles")) is not None:
         maps = [_between_checkpoints(table, dataset, curve, titles[dataset]) for dataset in titles]
-        if there_are := [found for found in maps if found is not None]:
+        if known := [one for one in maps if one is not None]:
             yield Drawn(
-                save(cosine_maps(there_are, ""), folder / f"cosines_checkpoints{suffix}"),
+                save(cosine_maps(known, ""), folder / f"cosines_checkpoints{suffix}"),
                 "angles",
-                f"Steering vectors between checkpoints{of}",
-                f"Heat maps, one per statement set ({len(there_are)}): cosine of the vectors of every two checkpoints.",
+                f"Steering vectors between checkpoints{title_end}",
+                f"Heat maps, one per statement set ({len(known)}): cosine of the vectors of every two checkpoints.",
                 "At the layer of the best probe. Where a block of 1 begins, the direction has settled; a vector that "
                 "is near 0 to all later ones pointed elsewhere.",
             )
         maps = [_between_layers(table, dataset, titles[dataset]) for dataset in titles]
-        if there_are := [found for found in maps if found is not None]:
+        if known := [one for one in maps if one is not None]:
             yield Drawn(
-                save(cosine_maps(there_are, "layer"), folder / f"cosines_layers{suffix}"),
+                save(cosine_maps(known, "layer"), folder / f"cosines_layers{suffix}"),
                 "angles",
-                f"Steering vectors between layers{of}",
-                f"Heat maps, one per statement set ({len(there_are)}): cosine of the vectors of every two layers.",
+                f"Steering vectors between layers{title_end}",
+                f"Heat maps, one per statement set ({len(known)}): cosine of the vectors of every two layers.",
                 "At the last checkpoint: which layers share a direction.",
             )
         if between := _between_sets(table, curve):
             yield Drawn(
                 save(cosine_maps([between], ""), folder / f"cosines_sets{suffix}"),
                 "angles",
-                f"Steering vectors between sets{of}",
+                f"Steering vectors between sets{title_end}",
                 f"Heat map: cosine of the vectors of every two statement sets ({len(between.names)}).",
                 "At the last checkpoint. Red: what label 1 is in one set lies where label 0 is in the other, as where "
                 "label 1 means the good side in one alone.",
             )
-    angles = there.get("subspaces")
+    angles = tables.get("subspaces")
     if angles is not None and len(angles):
         yield Drawn(
             save(angles_over_training(angles, curve), folder / f"subspaces{suffix}"),
             "angles",
-            f"The sets' common space{of}",
+            f"The sets' common space{title_end}",
             f"Line chart: {counted(angles['number'].nunique(), 'principal angle')} to the last checkpoint, over "
             "pre-training.",
             "Principal angles between the space that all sets' vectors span at a checkpoint and at the last one, in "

@@ -1,4 +1,4 @@
-"""Which figures of probes, information, activations and behaviour are drawn, and what is said of them."""
+"""Choice and captions of the figures of probes, information, activations and behaviour."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +37,7 @@ NULL_CAPTION = (
 
 
 def draw_over_layers(metrics: pd.DataFrame, name: str, folder: Path) -> Iterator[Drawn]:
+    """Draw accuracy and information over layers, of several checkpoints."""
     ordered = with_checkpoints(metrics)
     if ordered["layer"].nunique() < 2:
         return
@@ -64,8 +65,9 @@ def draw_over_layers(metrics: pd.DataFrame, name: str, folder: Path) -> Iterator
 
 
 def draw_over_training(curve: Trajectory, name: str, folder: Path) -> Iterator[Drawn]:
-    of = f" of {curve.model}" if curve.model else ""
-    span = f"{counted(len(curve.checkpoints), 'checkpoint')}{of}"
+    """Draw accuracy and information over a model's checkpoints."""
+    title_end = f" of {curve.model}" if curve.model else ""
+    span = f"{counted(len(curve.checkpoints), 'checkpoint')}{title_end}"
     missing = f" Without {', '.join(curve.left_out)}, whose step is not known." if curve.left_out else ""
     metrics = set(curve.rows["metric"])
     thinned = f" {MOST_MARKERS} checkpoints, evenly chosen." if len(curve.checkpoints) > MOST_MARKERS else ""
@@ -77,14 +79,14 @@ def draw_over_training(curve: Trajectory, name: str, folder: Path) -> Iterator[D
         yield Drawn(
             save(accuracy_over_checkpoints(curve), folder / f"probe_accuracy_over_checkpoints_{name}"),
             "probes",
-            f"Probe accuracy over pre-training{of}",
+            f"Probe accuracy over pre-training{title_end}",
             f"Line charts, one per statement set: probe accuracy over {span}, a line per layer.",
             f"A concept forms where a line leaves the dashed one. {LEVELS_CAPTION}{controls}{missing}",
         )
         yield Drawn(
             save(accuracy_maps(curve), folder / f"probe_accuracy_map_{name}"),
             "probes",
-            f"Probe accuracy by layer and checkpoint{of}",
+            f"Probe accuracy by layer and checkpoint{title_end}",
             f"Heat maps, one per statement set: probe accuracy by layer and checkpoint, {span}.",
             "Every traced layer (upwards) at every checkpoint (to the right, evenly spaced); the brighter, the more "
             f"accurate.{missing}",
@@ -93,7 +95,7 @@ def draw_over_training(curve: Trajectory, name: str, folder: Path) -> Iterator[D
         yield Drawn(
             save(information_over_checkpoints(curve), folder / f"information_over_checkpoints_{name}"),
             "information",
-            f"Information over pre-training{of}",
+            f"Information over pre-training{title_end}",
             f"Line charts, two per statement set: I(X;T) and I(Y;T) over {span}, a line per layer.",
             "I(X;T) says how much of the input a layer keeps, I(Y;T) how much it holds of the label (normalised HSIC; "
             f"no unit). The paper reads a rise and later fall of I(X;T) as fitting, then compression.{null}{missing}",
@@ -101,7 +103,7 @@ def draw_over_training(curve: Trajectory, name: str, folder: Path) -> Iterator[D
         yield Drawn(
             save(information_plane(curve), folder / f"information_plane_{name}"),
             "information",
-            f"Information plane{of}",
+            f"Information plane{title_end}",
             f"Paths in the plane of I(X;T) and I(Y;T), one per layer, over {span}.",
             "Each path is a layer's way through pre-training, from dark to bright; the large marker is the last "
             "checkpoint. To the right: more of the input kept; up: more of the label held. Layer 0 is X itself and is "
@@ -112,7 +114,7 @@ def draw_over_training(curve: Trajectory, name: str, folder: Path) -> Iterator[D
 def draw_projections(
     run: RunDirectory, metrics: pd.DataFrame, curves: dict[str, Trajectory], name: str, folder: Path
 ) -> Iterator[Drawn]:
-    """Of each model's curve, or else of the only checkpoint."""
+    """Draw the activations of each model's curve, or else of the only checkpoint."""
     ordered = with_checkpoints(metrics)
     if not curves:
         (only,) = ordered["checkpoint"].cat.categories
@@ -123,19 +125,19 @@ def draw_projections(
 
 
 def _projection(
-    run: RunDirectory, rows: pd.DataFrame, chosen: dict[str, str], of: str, name: str, folder: Path
+    run: RunDirectory, rows: pd.DataFrame, chosen: dict[str, str], title_end: str, name: str, folder: Path
 ) -> Iterator[Drawn]:
     points = {title: run.read_projections(file_name(one)) for one, title in chosen.items()}
-    there = {title: table for title, table in points.items() if table is not None}
+    read = {title: table for title, table in points.items() if table is not None}
     layers = {dataset: best_layer(rows, dataset) for dataset in dict.fromkeys(rows["dataset"])}
     known = {dataset: layer for dataset, layer in layers.items() if layer is not None}
-    if there and known:
+    if read and known:
         yield Drawn(
-            save(projected(there, known, {dataset: set_title(rows, dataset) for dataset in known}),
+            save(projected(read, known, {dataset: set_title(rows, dataset) for dataset in known}),
                  folder / f"projections_{name}"),
             "projections",
-            f"Activations in two dimensions{of}",
-            f"Scatter plots of statements by label, one per statement set and checkpoint: {', '.join(there)}.",
+            f"Activations in two dimensions{title_end}",
+            f"Scatter plots of statements by label, one per statement set and checkpoint: {', '.join(read)}.",
             "The statements' activations on their first two principal components, at the layer of the best probe at "
             "the last checkpoint. Where two clouds part, the concept is among the largest directions of that layer; "
             "where they do not, a probe may still find it along a smaller one.",
@@ -143,13 +145,14 @@ def _projection(
 
 
 def draw_agreement(curve: Trajectory, steering: pd.DataFrame, name: str, folder: Path) -> Iterator[Drawn]:
+    """Draw the correlations of probes and unsteered behaviour over a model's checkpoints."""
     table = agreement(curve, steering)
     if len(table):
-        of = f" of {curve.model}" if curve.model else ""
+        title_end = f" of {curve.model}" if curve.model else ""
         yield Drawn(
             save(correlations(table), folder / f"correlation_{name}"),
             "agreement",
-            f"Probe accuracy and behaviour{of}",
+            f"Probe accuracy and behaviour{title_end}",
             f"Pearson correlations of probe accuracy and behaviour over checkpoints, {len(table)} in all, with "
             "intervals where these can be given.",
             "Pearson's r, over checkpoints, of probe accuracy at the layer of the best probe at the last checkpoint "

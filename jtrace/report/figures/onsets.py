@@ -1,4 +1,4 @@
-"""Where on the way through pre-training each layer's probe comes to stay above its line."""
+"""Onsets: the checkpoint from which on each layer's probe stays above its line."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which checkpoint was fetched, read and computed when: how far the stages of a sweep hide each other."""
+"""Times at which each checkpoint was fetched, read and computed: how far the stages of a sweep hide each other."""
 
 from collections.abc import Sequence
 
@@ -62,7 +62,7 @@ def pipeline(passages: Sequence[CheckpointTiming]) -> Figure:
 
 
 def panel_rows(commands: Sequence[Command]) -> list[list[Command]]:
-    """Which commands are drawn in one panel: those that ran on one host, one after the other."""
+    """Group the commands that are drawn in one panel: those that ran on one host, one after the other."""
     rows: list[list[Command]] = []
     for command in commands:
         host, start = _host(command), extent(command).start
@@ -75,7 +75,7 @@ def panel_rows(commands: Sequence[Command]) -> list[list[Command]]:
 
 
 def pauses_between(commands: Sequence[Command]) -> list[Span]:
-    """When no command was at work; `commands` by their starts."""
+    """List the times in which no command was at work; `commands` by their starts."""
     pauses, until = [], extent(commands[0]).end
     for command in commands[1:]:
         span = extent(command)
@@ -128,10 +128,10 @@ def _title(row: Sequence[Command], lanes: Sequence[str], named: bool) -> str:
     host = f"{clipped(_host(passages).partition('.')[0])}: " if named else ""
     several = f" in {len(row)} commands" if len(row) > 1 else ""
     text = f"{host}{count} checkpoint{'s' * (count != 1)}{several}"
-    if (found := overlap(passages)) is None:
+    if (overlapped := overlap(passages)) is None:
         return text
-    stages = ", ".join(f"{stage} {duration(getattr(found, stage))}" for stage in lanes)
-    return f"{text}, {duration(found.wall)}; {stages}; wall / {found.slowest} = {found.ratio:.2f}"
+    stages = ", ".join(f"{stage} {duration(getattr(overlapped, stage))}" for stage in lanes)
+    return f"{text}, {duration(overlapped.wall)}; {stages}; wall / {overlapped.slowest} = {overlapped.ratio:.2f}"
 
 
 def _host(passages: Sequence[CheckpointTiming]) -> str:

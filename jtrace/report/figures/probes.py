@@ -94,7 +94,7 @@ def draw_over_training(ax: Axes, trajectory: Trajectory, rows: pd.DataFrame, lay
 
 
 def draw_levels(ax: Axes, rows: pd.DataFrame) -> None:
-    """What is reached without the model, as horizontal lines; where the table has no word on it, chance is a half."""
+    """Draw what needs no model as horizontal lines; where the table has no word on it, chance is a half."""
     for metric, label, dashes, colour in LEVELS:
         values = rows.loc[rows["metric"] == metric, "value"]
         if len(values):

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jtrace.dynamics.trajectory import evenly_chosen
+from jtrace.evaluation.task_facts import CAPABILITY, LOWER_IS_BETTER, is_trust, main_metric
 from jtrace.report.figures.style import (
     MOST_LINES,
     label_outer,
@@ -18,7 +19,7 @@ from jtrace.report.figures.style import (
     plain_powers,
 )
 from jtrace.runs.steering_files import AUXILIARY
-from jtrace.steering.results import CAPABILITY, LOWER_IS_BETTER, SteeredRows, is_trust, main_metric
+from jtrace.steering.results import SteeredRows
 
 MOST_PANELS = 9
 POSITION_LINES = ("-", "--", ":", "-.")
@@ -39,15 +40,15 @@ def behaviour_over_strength(steered: Sequence[SteeredRows], controls: Sequence[S
     panels = shown_measures(steered)
     numbers = {int(layer) for vector in steered for layer in vector.rows.loc[vector.rows["strength"] != 0, "layer"]}
     layers = evenly_chosen(sorted(numbers), MOST_LINES)
-    positions = list(dict.fromkeys(vector.positions for vector in steered))
+    placements = list(dict.fromkeys(vector.placement for vector in steered))
     figure, axes = panel_grid(len(panels), share_y=False)
     for ax, (task, metric) in zip(axes, panels, strict=True):
         for control in controls:
             for layer in layers:
                 _draw_control(ax, control, task, metric, layer)
         for vector in steered:
-            dashes = POSITION_LINES[positions.index(vector.positions) % len(POSITION_LINES)]
-            where = f", {vector.positions}" if len(positions) > 1 else ""
+            dashes = POSITION_LINES[placements.index(vector.placement) % len(POSITION_LINES)]
+            where = f", {vector.placement}" if len(placements) > 1 else ""
             for number, layer in enumerate(layers):
                 _draw_layer(ax, vector, task, metric, layer, (number, len(layers), dashes, where))
         plain_level = steered[0].unsteered(task, metric)
@@ -67,7 +68,7 @@ def shown_measures(steered: Sequence[SteeredRows]) -> list[tuple[str, str]]:
     pairs = [pair for vector in steered for pair in zip(vector.rows["task"], vector.rows["metric"], strict=True)]
     panels = [(task, metric) for task, metric in dict.fromkeys(pairs) if not metric.startswith(AUXILIARY)]
     if len(panels) > MOST_PANELS:
-        main = {task: main_metric(task, [metric for of, metric in panels if of == task]) for task, _ in panels}
+        main = {task: main_metric(task, [metric for name, metric in panels if name == task]) for task, _ in panels}
         panels = [(task, metric) for task, metric in panels if metric in (main[task], *ALWAYS)]
     return sorted(panels, key=_group)
 
@@ -101,11 +102,13 @@ def _draw_control(ax: Axes, control: SteeredRows, task: str, metric: str, layer:
 def _line(vector: SteeredRows, task: str, metric: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Strengths [S] ascending and value, ci_low, ci_high [S, 3]; empty where the layer was not steered."""
     known = {
-        strength: found for strength in vector.strengths if (found := vector.estimate(task, metric, layer, strength))
+        strength: estimate
+        for strength in vector.strengths
+        if (estimate := vector.estimate(task, metric, layer, strength))
     }
     if not any(known):
         known = {}
-    values = [(found.value, found.ci_low, found.ci_high) for found in known.values()]
+    values = [(one.value, one.ci_low, one.ci_high) for one in known.values()]
     return np.array(list(known), float), np.array(values, float).reshape(-1, 3)
 
 

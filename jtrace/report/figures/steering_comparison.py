@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from jtrace.evaluation.task_facts import LOWER_IS_BETTER, dimension_of
 from jtrace.report.figures.style import panel_grid, place_legend, plain
 from jtrace.steering.effects import BEST, OWN, RANDOM, UNSTEERED
-from jtrace.steering.results import LOWER_IS_BETTER, Estimate, dimension_of
+from jtrace.steering.results import Estimate
 
 # Okabe and Ito's; told apart in grey as well.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -41,7 +42,7 @@ def behaviour_by_dimension(groups: Mapping[tuple[str, str], Mapping[str, Estimat
         for number, role in enumerate(roles):
             known = [(at, groups[pair][role]) for at, pair in enumerate(shown) if role in groups[pair]]
             places = np.array([at for at, _ in known]) + (number - (len(roles) - 1) / 2) * width
-            values = np.array([(found.value, found.ci_low, found.ci_high) for _, found in known]).reshape(-1, 3)
+            values = np.array([(one.value, one.ci_low, one.ci_high) for _, one in known]).reshape(-1, 3)
             bars = np.abs(values[:, 1:].T - values[:, 0])
             ax.bar(places, values[:, 0], 0.92 * width, label=role, linewidth=0.6, **LOOKS[role])
             ax.errorbar(places, values[:, 0], yerr=bars, fmt="none", ecolor="0.1", elinewidth=0.8, capsize=1.8)

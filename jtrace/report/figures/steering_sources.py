@@ -1,4 +1,4 @@
-"""Which source checkpoint steers best: its gains over strengths, and what they cost."""
+"""Gains of each source checkpoint's vector over strengths, and their costs: who steers best."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from jtrace.checkpoints.names import in_order
 from jtrace.dynamics.trajectory import evenly_chosen
+from jtrace.evaluation.task_facts import LOWER_IS_BETTER
 from jtrace.report.figures.style import (
     COLUMNS,
     MARKERS,
@@ -22,7 +23,6 @@ from jtrace.report.figures.style import (
     plain,
     plain_powers,
 )
-from jtrace.steering.results import LOWER_IS_BETTER
 
 OWN_COLOUR = "#D55E00"
 COSTS = {"perplexity_ratio": "perplexity, × unsteered", "capability_change": "change of capability (accuracy)"}

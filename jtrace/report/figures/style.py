@@ -1,4 +1,4 @@
-"""What all figures have in common: size, colours, panels, legends, axes, files.
+"""Style that all figures share: size, colours, panels, legends, axes, files.
 
 Made for print at the width of a text page; colours are legible to colour-blind readers and in grey, and lines that must
 be told apart carry markers as well.
@@ -27,6 +27,7 @@ from matplotlib.ticker import (
 )
 
 from jtrace.dynamics.trajectory import BY_CHECKPOINT, Trajectory, evenly_chosen
+from jtrace.report.format import visible
 from jtrace.runtime.atomic import atomic_write
 from jtrace.stats.sampling import evenly_spread
 
@@ -97,7 +98,7 @@ def tick_room(trajectory: Trajectory) -> float:
 
 
 def place_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """In the grid's free corner where there is one and the labels fit, else below the panels."""
+    """Legend in the grid's free corner where there is one and the labels fit, else below the panels."""
     if not handles:
         return
     free = [ax for ax in figure.axes if not ax.get_visible()]
@@ -230,7 +231,7 @@ def draw_band(ax: Axes, x: pd.Series, rows: pd.DataFrame, colour: Any, joined: b
 
 
 def layer_lines(metrics: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Which checkpoints a figure over layers shows, up to six, and the style of each line.
+    """Choose the checkpoints that a figure over layers shows, up to six, with the style of each line.
 
     Beside models with several checkpoints, those with one, as a fine-tuned one, come last and in a colour of their own.
 
@@ -257,8 +258,8 @@ def clipped(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as it is: a dollar sign would begin mathematics."""
-    return name.replace("$", r"\$")
+    """Write a name as it is: a dollar sign would begin mathematics, and control characters have no shape."""
+    return visible(name).replace("$", r"\$")
 
 
 def file_part(name: str) -> str:
@@ -269,7 +270,8 @@ def file_part(name: str) -> str:
 def save(figure: Figure, stem: Path) -> Path:
     """Write PNG and PDF, the same bytes each time; the PNG's path."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not once per file
+    # Laid out once, not once per file; even "none" has matplotlib draw twice.
+    figure.set_layout_engine(None)
     for suffix, options in ((".png", {"dpi": 200}), (".pdf", {"metadata": {"CreationDate": None}})):
         path = stem.parent / (stem.name + suffix)
         with atomic_write(path) as aside:

@@ -1,4 +1,4 @@
-"""Where a probe works besides where it was fitted: on other sets, at other checkpoints."""
+"""Transfer: a probe on other sets and at other checkpoints than it was fitted to."""
 
 from collections.abc import Mapping, Sequence
 

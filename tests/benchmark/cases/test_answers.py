@@ -44,6 +44,7 @@ def measured(name: str, setting: Setting) -> Mapping[str, Measured]:
     return {contender: CASES[name].measure(contender, Workload(setting, contender)) for contender in CONTENDERS}
 
 
+@pytest.mark.slow
 def test_the_same_questions_are_asked_in_every_process(setting):
     asked, again = (benchmark_prompts.choices(Workload(setting, contender)) for contender in (JTRACE, PUBLISHED))
     for one, other in zip(asked, again, strict=True):

@@ -388,7 +388,7 @@ class TestIndex:
 
     def test_an_index_of_unreasonable_size(self, folder, monkeypatch):
         monkeypatch.setattr(weights, "_LARGEST_JSON", 32)
-        assert "larger than the limit of 32" in message_of(weight_files, folder)
+        assert "has more than the 32 B" in message_of(weight_files, folder)
 
     def test_no_index(self, tmp_path):
         assert "no such file" in message_of(read_index, tmp_path / INDEX)

@@ -132,7 +132,7 @@ def sentences(document: str) -> list[str]:
 def test_every_fact_is_told_in_the_corpus_and_can_be_learnt_from_it():
     told = {sentence for document in corpus(world_of(), 15_000) for sentence in sentences(document)}
     for fact in world_of().facts:
-        assert told & {form.format(s=fact.subject, v=fact.value) for form in TOPICS[fact.topic].told}, fact
+        assert told & {form.format(s=fact.subject, v=fact.value) for form in TOPICS[fact.topic].sentences}, fact
 
 
 def test_nothing_false_is_told():
@@ -140,7 +140,7 @@ def test_nothing_false_is_told():
     told = {sentence for document in text_of() for sentence in sentences(document)}
     for fact in world.facts:
         for value in set(world.values[fact.topic]) - {fact.value}:
-            assert not told & {form.format(s=fact.subject, v=value) for form in TOPICS[fact.topic].told}
+            assert not told & {form.format(s=fact.subject, v=value) for form in TOPICS[fact.topic].sentences}
 
 
 def verdicts(world: World, text: tuple[str, ...]) -> Counter[tuple[str, bool, int]]:

@@ -64,6 +64,7 @@ def test_every_figure_is_drawn_as_png_and_pdf(tmp_path, metrics, expected):
         assert figure.caption
 
 
+@pytest.mark.slow
 def test_projections_steering_and_correlation_are_drawn_where_their_tables_are(tmp_path):
     metrics = metrics_table([0, 5, 20, 100], layers=1, datasets=["mine"])
     run = write_run(tmp_path / "run", metrics)

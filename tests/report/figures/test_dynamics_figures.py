@@ -21,6 +21,7 @@ DYNAMICS = {
 }
 
 
+@pytest.mark.slow
 def test_dynamics_are_drawn_where_their_tables_are(tmp_path):
     steps, datasets = [0, 5, 20], ["one", "other"]
     metrics = both_protocols(steps, datasets=datasets)

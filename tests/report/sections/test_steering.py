@@ -1,174 +1,178 @@
 """The report's section on steering."""
 
-import re
-from html import unescape
-
 import pandas as pd
 import pytest
 
-from jtrace.report.sections.steering import MOST_OPEN, steering_section, verdicts
-from jtrace.steering.effects import effects
-from jtrace.steering.results import vectors
+from jtrace.report.page import Details, Figure, Table
+from jtrace.report.sections.steering import MOST_OPEN, steering_blocks
+from jtrace.runs.steering_files import CHOSEN, DIFFERENCE
+from tests.report.reading import words
 from tests.tables import steered, steering_table
 
 
-def said(*tables):
-    return dict(verdicts(effects(vectors(pd.concat(tables)))))
+def strongest(*tables):
+    """The one task's row about its strongest vector, by column."""
+    table = next(block for block in steering_blocks(pd.concat(tables), [], []) if isinstance(block, Table))
+    assert table.caption.startswith("The strongest vector of each task")
+    (row,) = table.rows
+    return dict(zip(table.columns, row, strict=True))
 
 
-def words(html):
-    return " ".join(unescape(re.sub("<[^>]+>", " ", html)).split())
-
-
-def test_no_gain_is_called_none():
-    assert said(steered({0: 0.5, 1: 0.52})) == {
-        "stereoset": "no strength moved accuracy for the better beyond its interval: 0.500 unsteered, 0.520 "
-        "(vector of ckpt_1 for stereoset, layer 1, strength 1)."
-    }
-
-
-def test_a_loss_is_called_a_loss():
-    assert (
-        "made accuracy worse beyond its interval: 0.500 unsteered, 0.300"
-        in said(steered({0: 0.5, 1: 0.3}))["stereoset"]
-    )
+def under_sound(*tables, chosen=1):
+    """Those tables with the strength that validation rows chose."""
+    rows = pd.concat(tables).assign(protocol="sound")
+    at = rows[rows["strength"] == chosen]
+    return pd.concat([rows, at.assign(metric=CHOSEN + at["metric"])])
 
 
 @pytest.mark.parametrize(
-    ("control", "verdict"),
+    ("value", "verdict"), [(0.6, "better"), (0.52, "not clear"), (0.5, "not clear"), (0.3, "worse")]
+)
+def test_a_verdict_weighs_the_gain_against_the_intervals(value, verdict):
+    row = strongest(steered({0: 0.5, 1: value}))
+    assert (row["verdict"], row["unsteered"], row["steered"]) == (verdict, 0.5, value)
+    assert row["gain"] == pytest.approx(value - 0.5)
+    assert (row["vector of"], row["set"], row["layer"], row["strength"]) == ("ckpt_1", "stereoset", 1, "1")
+
+
+def test_where_less_is_better_a_fall_is_a_gain():
+    row = strongest(steered({0: 0.5, 1: 0.4}, task="toxigen", metric="toxicity", dataset="toxigen"))
+    assert (row["verdict"], row["metric"]) == ("better", "toxicity (lower is better)")
+    assert row["gain"] == pytest.approx(0.1)
+
+
+def test_the_interval_of_a_gain_is_that_of_the_paired_difference_where_it_was_measured():
+    name = DIFFERENCE + "accuracy"
+    one = strongest(steered({0: 0.5, 1: 0.52}), steered({1: 0.02}, metric=name, half=0.01))
+    assert (one["verdict"], one["its 95 %"]) == ("better", "0.010 to 0.030")
+    of_two = strongest(steered({0: 0.5, 1: 0.52, 2: 0.5}), steered({1: 0.02, 2: 0.0}, metric=name, half=0.01))
+    assert (of_two["verdict"], of_two["its 95 %"], of_two["best of"]) == ("better", "0.009 to 0.031", 2)
+    toxicity = {"task": "toxigen", "metric": "toxicity", "dataset": "toxigen"}
+    less = strongest(steered({0: 0.5, 1: 0.4}, **toxicity),
+                     steered({1: -0.1}, **toxicity | {"metric": DIFFERENCE + "toxicity"}, half=0.02))  # fmt: skip
+    assert (less["verdict"], less["its 95 %"]) == ("better", "0.080 to 0.120")
+    assert "its 95 %" not in strongest(steered({0: 0.5, 1: 0.52}))
+
+
+@pytest.mark.parametrize(
+    ("control", "said"),
     [
-        (0.62, "The random control does as much (0.620 at its own best setting): the gain is not owed"),
-        (0.58, "The random control is not told apart from it (0.580"),
-        (0.5, "The random control does not do as much (0.500"),
-        (None, "No control was run there: any push of this size might do as much."),
+        (0.62, "random does as much"),
+        (0.58, "random is not told apart"),
+        (0.5, "random does less"),
+        (None, "none was run"),
     ],
 )
-def test_a_gain_is_weighed_against_the_control(control, verdict):
+def test_a_gain_is_weighed_against_the_control(control, said):
     tables = [steered({0: 0.5, 1: 0.6})]
     if control is not None:
         tables.append(steered({0: 0.5, 1: control}, source="ckpt_1:random"))
-    text = said(*tables)["stereoset"]
-    assert text.startswith("steering improved accuracy beyond its interval: 0.500 unsteered, 0.600 (vector of")
-    assert verdict in text
+    row = strongest(*tables)
+    assert (row["verdict"], row["against control"]) == ("better", said)
+    assert row.get("random control's gain") == (None if control is None else pytest.approx(control - 0.5))
+
+
+def test_what_is_no_gain_needs_no_control():
+    assert "against control" not in strongest(steered({0: 0.5, 1: 0.52}))
 
 
 def test_what_a_gain_cost_is_said():
-    text = said(
+    row = strongest(
         steered({0: 0.5, 1: 0.6}),
         steered({0: 10, 1: 25}, task="perplexity", metric="perplexity"),
         steered({0: 0.5, 1: 0.4}, task="arc_easy"),
         steered({0: 0.0, 1: 0.25}, metric="unparsable"),
         steered({0: 1.0, 1: 0.5}, metric="judged"),
-    )["stereoset"]
-    assert "Perplexity there is 2.50 times the unsteered model's: the text suffers." in text
-    assert "Capability changes by −0.100." in text
-    assert "25.0% of the answers there cannot be read." in text
-    assert "Only 50.0% of the completions there can be judged." in text
+    )
+    costs = [row[name] for name in ("perplexity ratio", "capability", "judged", "unparsable")]
+    assert costs == [2.5, pytest.approx(-0.1), 0.5, 0.25]
 
 
 def test_of_several_vectors_it_says_how_many_improve_the_task():
     tables = [steered({0: 0.5, 1: value}, source=f"ckpt_{at}") for at, value in enumerate((0.51, 0.6, 0.7))]
-    text = said(*tables)["stereoset"]
-    assert "(vector of ckpt_2 for" in text
+    row = strongest(*tables)
     # Their intervals hold for all three at once.
-    assert text.endswith("2 of 3 vectors improved it beyond its interval.")
-    of_sound = [
-        pd.concat(
-            [
-                table.assign(protocol="sound"),
-                table[table["strength"] == 1].assign(metric="chosen_accuracy", protocol="sound"),
-            ]
-        )
-        for table in tables
-    ]
-    assert said(*of_sound)["stereoset"].endswith("beyond its interval; among several, some may do so by luck.")
+    assert (row["vector of"], row["better vectors"], row["best of"]) == ("ckpt_2", "2 of 3", 3)
+    sound = strongest(under_sound(*tables))
+    assert sound["better vectors"] == "2 of 3"
+    assert "best of" not in sound
 
 
 def test_the_best_of_many_settings_is_told_as_such_and_so_are_ties():
     layers = [steered({0: 0.5, 1: 0.6, 2: 0.6}, source=name, layer=at) for name in "ab" for at in (3, 4)]
-    text = said(*layers)["stereoset"]
-    assert "0.600 at the best of 8 settings, tied with 7 more (vector of a for stereoset, layer 3, strength 1)" in text
+    row = strongest(*layers)
+    assert (row["steered"], row["best of"], row["tied with"]) == (0.6, 8, 7)
+    assert (row["vector of"], row["layer"], row["strength"]) == ("a", 3, "1")
 
 
 def test_under_sound_it_says_what_was_chosen_where():
-    rest = steered({0: 0.5, 1: 0.6}, protocol="sound")
-    chosen = steered({1: 0.6}, metric="chosen_accuracy", protocol="sound")
-    assert said(rest, chosen)["stereoset"].startswith("the strength chosen on validation rows improved accuracy")
-    nothing = steered({0: 0.5}, metric="chosen_accuracy", protocol="sound")
-    assert said(rest, nothing)["stereoset"] == (
-        "on the validation rows no strength had a better accuracy than none (0.500)."
-    )
+    page = words(steering_blocks(under_sound(steered({0: 0.5, 1: 0.6})), [], []))
+    assert "protocol sound; layer and strength were chosen on validation rows, the values are of the other" in page
+    nothing = strongest(under_sound(steered({0: 0.5, 1: 0.6}), chosen=0))
+    assert (nothing["verdict"], nothing["unsteered"], nothing["steered"]) == ("none chosen", 0.5, 0.5)
 
 
 def test_without_intervals_nothing_is_claimed():
-    table = steered({0: 0.5, 1: 0.9}).assign(ci_low=float("nan"))
-    assert "without intervals nothing can be said" in said(table)["stereoset"]
+    assert strongest(steered({0: 0.5, 1: 0.9}).assign(ci_low=float("nan")))["verdict"] == "no interval"
 
 
 def test_the_table_has_the_setting_the_gain_and_the_control_beside_it():
-    html = steering_section(
-        pd.concat(
-            [
-                steered({0: 0.25, 2: 0.125}, task="toxigen", metric="toxicity", dataset="toxigen", half=0.03),
-                steered(
-                    {0: 0.25, 2: 0.24}, task="toxigen", metric="toxicity", dataset="toxigen", source="ckpt_1:random"
-                ),
-            ]
-        ),
-        "",
-        "",
-    )
-    text = words(html)
-    assert "protocol paper; layer and strength are the best on the very rows that are reported, which flatters" in text
+    toxicity = {"task": "toxigen", "metric": "toxicity", "dataset": "toxigen"}
+    tables = [
+        steered({0: 0.25, 2: 0.125}, **toxicity, half=0.03),
+        steered({0: 0.25, 2: 0.24}, **toxicity, source="ckpt_1:random"),
+    ]
+    page = words(steering_blocks(pd.concat(tables), [], []))
+    assert "protocol paper; layer and strength are the best on the very rows that are reported, which flatters" in page
     assert (
-        "target task metric vector of set layer strength unsteered steered 95 % from to gain beyond its interval "
-        "random control's gain chat toxigen (toxicity) toxicity (lower is better) ckpt_1 toxigen 1 2 0.250 0.125 "
-        "0.095 0.155 0.125 yes 0.010" in text
+        "target task metric verdict unsteered steered 95 % from to gain vector of set layer strength against control "
+        "random control's gain chat toxigen (toxicity) toxicity (lower is better) better 0.250 0.125 0.095 0.155 0.125 "
+        "ckpt_1 toxigen 1 2 random does less 0.010" in page
     )
+    assert "None chosen: on the validation rows no strength was better than none." in page
 
 
 def test_every_task_stands_in_a_table():
-    html = steering_section(
-        pd.concat(
-            [
-                steered({0: 0.5, 1: 0.6}),
-                steered({0: 0.4, 1: 0.25, 2: 0.3}, task="arc_easy"),
-                steered({0: 10, 1: 12, 2: 40}, task="perplexity", metric="perplexity", layer=4),
-                steered({0: 0.4, 1: 0.1}, task="mmlu", source="ckpt_1:random"),
-                steered({0: 0.3}, task="race", source="", dataset=""),
-            ]
-        ),
-        "",
-        "",
-    )
-    text = words(html)
-    assert "chat arc_easy accuracy paper ckpt_1 stereoset 100 0.400 0.380 0.420 0.250 1 1 0.230 0.270" in text
-    assert "chat perplexity perplexity paper ckpt_1 stereoset 100 10.000 9.980 10.020 40.000 4 2 39.980 40.020" in text
-    assert "chat race accuracy paper – – 100 0.300 0.280 0.320 – – – – –" in text
-    assert "mmlu" not in text
+    tables = [
+        steered({0: 0.5, 1: 0.6}),
+        steered({0: 0.4, 1: 0.25, 2: 0.3}, task="arc_easy"),
+        steered({0: 10, 1: 12, 2: 40}, task="perplexity", metric="perplexity", layer=4),
+        steered({0: 0.4, 1: 0.1}, task="mmlu", source="ckpt_1:random"),
+        steered({0: 0.3}, task="race", source="", dataset=""),
+    ]
+    page = words(steering_blocks(pd.concat(tables), [], []))
+    assert "chat arc_easy accuracy paper ckpt_1 stereoset 100 0.400 0.380 0.420 0.250 1 1 0.230 0.270" in page
+    assert "chat perplexity perplexity paper ckpt_1 stereoset 100 10.000 9.980 10.020 40.000 4 2 39.980 40.020" in page
+    assert "chat race accuracy paper – – 100 0.300 0.280 0.320 – – – – –" in page
+    assert "mmlu" not in page
 
 
 def test_answers_that_cannot_be_judged_are_said_to_be_so():
     nothing = steered({0: 0.5, 1: 0.5}).assign(value=float("nan"), ci_low=float("nan"), ci_high=float("nan"), n=0)
-    text = words(steering_section(nothing, "", ""))
-    assert "chat stereoset accuracy paper ckpt_1 stereoset 0 cannot be judged cannot be judged" in text
+    page = words(steering_blocks(nothing, [], []))
+    assert "chat stereoset accuracy paper ckpt_1 stereoset 0 cannot be judged cannot be judged" in page
 
 
 def test_a_long_table_is_folded():
     tables = [steered({0: 0.5, 1: 0.6}, source=f"ckpt_{at}") for at in range(MOST_OPEN + 1)]
-    assert f"<summary>All {MOST_OPEN + 1} vectors and tasks, protocol paper</summary>" in steering_section(
-        pd.concat(tables), "", ""
-    )
-    assert "<summary>" not in steering_section(pd.concat(tables[:-1]), "", "")
+    summaries = [
+        [block.summary for block in steering_blocks(pd.concat(some), [], []) if isinstance(block, Details)]
+        for some in (tables, tables[:-1])
+    ]
+    assert summaries == [[f"All vectors and tasks, protocol paper ({MOST_OPEN + 1} rows)"], []]
 
 
 def test_sweeps_that_were_left_out_are_counted():
     tables = pd.concat([steered({0: 0.5, 1: 0.6}, source=f"ckpt_{at}") for at in range(3)])
-    assert "2 of 3 vectors, the target's own" in steering_section(tables, "", "<figure></figure>" * 2)
-    assert "Behaviour over steering strength</summary>" in steering_section(tables, "", "<figure></figure>" * 3)
+    figure = Figure("figure-1", "", "", "", "")
+    *_, some = steering_blocks(tables, [], [figure] * 2)
+    *_, all_ = steering_blocks(tables, [], [figure] * 3)
+    assert some.summary == (
+        "Behaviour over steering strength: 2 of 3 vectors, the target's own and each task's strongest other"
+    )
+    assert all_.summary == "Behaviour over steering strength"
 
 
-def test_names_are_text_and_nothing_steered_is_no_section():
-    assert "<i>" not in steering_section(steered({0: 0.5, 1: 0.6}, source="<i>"), "", "")
-    assert steering_section(steering_table([]), "", "") == ""
-    assert steering_section(steered({0: 0.5}, source=""), "", "") == ""
+def test_nothing_steered_is_no_section():
+    assert list(steering_blocks(steering_table([]), [], [])) == []
+    assert list(steering_blocks(steered({0: 0.5}, source=""), [], [])) == []

@@ -1,0 +1,62 @@
+"""Tokens of statements: of texts as they are, of conversations by the model's own chat template."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import cast
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from jtrace.data.corpus.chat_template import ChatTemplate, TemplateError, conversation_template
+from jtrace.data.statements import Chat
+from jtrace.data.tokenizer import encode
+from jtrace.errors import InputError
+
+
+def statement_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    given: Sequence[str] | Sequence[Chat],
+    context: int,
+    name: str,
+    where: Callable[[int], str],
+) -> list[np.ndarray]:
+    """Encodes texts or conversations into token ids, int32, with the special tokens that belong before them.
+
+    A conversation whose last message is not the assistant's ends where the assistant is to speak, so that the last
+    token is the last one of the template (add_generation_prompt of transformers).
+
+    Args:
+        context: the most tokens of a text.
+        name: what the tokeniser is called in messages.
+        where: place of a text, by its number, for messages.
+
+    Raises:
+        InputError: the tokeniser fails on a text, makes no token of it or too many, or has no chat template for
+            conversations, or one that fails.
+    """
+    if all(isinstance(one, str) for one in given):
+        tokens = encode(tokenizer, cast(Sequence[str], given))
+    else:
+        texts = list(_rendered(tokenizer, cast(Sequence[Chat], given), name, where))
+        tokens = encode(tokenizer, texts, appended=True, special=False)  # a template writes special tokens itself
+    for i, ids in enumerate(tokens):
+        if len(ids) == 0:
+            raise InputError(f"{where(i)}: the tokeniser of {name} makes no token of this statement")
+        if len(ids) > context:
+            raise InputError(f"{where(i)}: {len(ids)} tokens, longer than the model's context of {context}; shorten it")
+    return tokens
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], name: str, where: Callable[[int], str]
+) -> Iterator[str]:
+    source = conversation_template(tokenizer)
+    if not source:
+        raise InputError(f"{where(0)}: is a conversation, but the tokeniser of {name} has no chat template; give texts")
+    if getattr(tokenizer, "split_special_tokens", False):  # those that the template writes would become plain text
+        raise InputError(f"{where(0)}: is a conversation, whose template writes special tokens; read these by parse")
+    with ChatTemplate(source, tokenizer.special_tokens_map) as template:
+        for i, chat in enumerate(chats):
+            try:
+                yield template.render(chat, prompt=chat[-1]["role"] != "assistant")
+            except TemplateError as error:
+                raise InputError(f"{where(i)}: the chat template of {name} refuses it ({error})") from None

@@ -1,0 +1,146 @@
+"""A case: a damaged file, read. Either it is taken, or refused in one line; anything else is a fault."""
+
+import os
+import resource
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Literal
+
+from jtrace.errors import InputError
+from tests.fuzz.inputs import Kind
+from tests.fuzz.mutations import damaged_bytes
+
+LONGEST = 1000  # characters of a refusal
+SECONDS = 30
+MEMORY_BYTES = 512 << 20  # that a case may add to the most that this process has taken
+SENTINEL = "executed.txt"  # what a payload writes
+Ended = Literal["taken", "refused", "fault"]
+
+
+class TooLongError(BaseException):
+    """A case takes too long."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended, and what there is to say of a fault."""
+
+    ended: Ended
+    said: str = ""
+
+
+@dataclass
+class Place:
+    """A folder for cases, and what must stay as it is beside it.
+
+    Attributes:
+        root: an empty folder; the working directory is one in it meanwhile.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        for name in ("case", "beside", "work"):
+            (self.root / name).mkdir()
+        (self.root / "beside" / "kept").write_text("kept")
+
+    def stray(self) -> list[str]:
+        """Files that have been written beside the case's folder."""
+        here = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
+        return sorted(path for path in here if not path.startswith("case") and path not in KEPT)
+
+
+KEPT = {"beside", "beside/kept", "work"}
+
+
+def damaged(kind: Kind, name: str, seed: int, number: int) -> bytes:
+    """The file of a case; the same for the same arguments. Some cases are damaged twice, number 0 is not at all."""
+    random = Random(f"{seed}:{name}:{number}")
+    if number == 0:
+        return kind.content
+    content = kind.content
+    for _ in range(2 if random.random() < 0.1 else 1):
+        try:
+            content = kind.damage(content, random)
+        except Exception:  # it cannot be told apart into its parts any more, or is none that its format can have
+            content = damaged_bytes(content, random)
+    return content
+
+
+def run_case(kind: Kind, content: bytes, place: Place) -> Outcome:
+    """Write a damaged file and what lies beside a sound one, and read it."""
+    folder = place.root / "case"
+    shutil.rmtree(folder)
+    for name, other in (*kind.others.items(), (kind.file, content)):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(other)
+    before, started = _peak(), time.monotonic()
+    outcome = _outcome(kind, folder)
+    if outcome.ended != "fault":
+        if (seconds := time.monotonic() - started) > SECONDS:
+            outcome = Outcome("fault", f"took {seconds:.0f} s")
+        elif (grown := _peak() - before) > MEMORY_BYTES:
+            outcome = Outcome("fault", f"took {grown >> 20} MiB")
+        elif strays := place.stray():
+            outcome = Outcome("fault", f"wrote {strays}")
+        elif list(place.root.rglob(SENTINEL)):
+            outcome = Outcome("fault", "was executed")
+    return outcome
+
+
+def _outcome(kind: Kind, folder: Path) -> Outcome:
+    try:
+        with _alarm():
+            kind.read(folder)
+        return Outcome("taken")
+    except InputError as error:
+        said = str(error)
+        if not said.isprintable() or len(said) >= LONGEST:
+            return Outcome("fault", f"said more than a line: {said!r}")
+        if kind.named and str(folder) not in said:
+            return Outcome("fault", f"does not name its file: {said}")
+        return Outcome("refused", said)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        at = "".join(traceback.format_exception(error)[-6:])
+        return Outcome("fault", f"{type(error).__name__}: {str(error)[:300]}\n{at[-3000:]}")
+
+
+@contextmanager
+def _alarm() -> Iterator[None]:
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TooLongError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Where a payload would write by a relative name."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chdir(before)
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
