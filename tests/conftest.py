@@ -25,10 +25,14 @@ from tests.hub_server import HubServer, serve
 # Half of the tests' time goes into compiling. Code that is compiled faster runs slower, a gain for tiny models;
 # `.ci/run` gives XLA_FLAGS, empty ones, where much is computed.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Of the libraries of torch and scikit-learn, whose threads wait for each other on cores that two workers share.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 CHUNK = 1024  # bytes that the hub's client reads at once in tests
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 20_000  # of the 65,530 that Linux gives a process; a program takes three, and the one too many is a crash
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +55,8 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def young_heap() -> None:
     """What earlier modules have left is not looked through again whenever Python, or a sweep, collects garbage."""
+    if MAPS.exists() and MAPS.read_text().count("\n") > MANY_MAPS:
+        jax.clear_caches()
     gc.collect()
     gc.freeze()
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from absl import flags
 
-from jtrace.commands import convert
 from jtrace.errors import InputError
 from jtrace.probing.vector_files import read_vectors
 from tests.conftest import ROOT
+from tests.in_process import run_command
 from tests.tiny_chat import write_vectors
 
 
@@ -22,14 +22,7 @@ def vectors(tmp_path):
 
 
 def run(*arguments):
-    """The status of the command, its flags given as on a command line."""
-    convert.FLAGS.unparse_flags()
-    try:
-        convert.FLAGS(["convert", *arguments])
-        return convert.main()
-    finally:
-        for name in convert.FLAGS:
-            convert.FLAGS[name].unparse()
+    return run_command("convert", *arguments)
 
 
 @pytest.mark.parametrize("to", ["gguf", "safetensors", "npz"])

@@ -22,7 +22,7 @@ from jtrace.inference.score import score
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.bars import within
 from tests.conftest import LETTERS, letter_tokenizer, relative_error
-from tests.goldens.variants import BASE, VARIANTS
+from tests.goldens.variants import BASE, COVERING, VARIANTS
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytestmark = pytest.mark.torch
@@ -32,7 +32,10 @@ from tests.goldens.make_goldens import random_model  # noqa: E402
 LAYER = 1
 # One of each way that keys are shared, seen, rotated and added up.
 SOME = ["gpt_neox-full", "llama-grouped-tied", "qwen3-window-grouped-tied", "smollm3-grouped-untied-windows"]
-CASES = [(name, "last") for name in sorted(VARIANTS)] + [(n, p) for n in SOME for p in ("all", "generated")]
+CASES = [
+    *(pytest.param(name, "last", marks=() if name in COVERING else pytest.mark.long) for name in sorted(VARIANTS)),
+    *((name, positions) for name in SOME for positions in ("all", "generated")),
+]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tokenizers import processors
 
 from jtrace.checkpoints.load import load_params
 from jtrace.checkpoints.refs import parse_specs
-from jtrace.commands.trace import trace_into
+from jtrace.commands.trace import FLAGS, trace_into
 from jtrace.data.loading import read_all
 from jtrace.data.tokenizer import encode, read_tokenizer
 from jtrace.dynamics.trajectory import trajectories
@@ -37,6 +37,7 @@ from jtrace.sweep import baselines, checkpoint, pipeline
 from jtrace.sweep.check import Checked
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
+from tests.in_process import refusal
 
 CONFIG = SweepConfig(dtype="float32")
 
@@ -472,17 +473,14 @@ def test_two_sets_through_one_packing_equal_each_alone(steps):
         pd.testing.assert_frame_equal(both[both["dataset"] == name].reset_index(drop=True), alone, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_help_explains_every_flag():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "launch/trace.py"), "--help"], capture_output=True, text=True, check=False
-    )
+    explained = FLAGS.get_help()
     flags = (
         "checkpoints statements out protocol layers dtype data_dir tokenizer keep_activations vector_kinds disk_budget "
         "memory_budget keep_downloads max_failures mesh distributed one_mesh coordinator processes process"
     )
     for flag in flags.split():
-        assert f"--{flag}" in done.stdout.replace("--[no]", "--")
+        assert f"--{flag}" in explained.replace("--[no]", "--")
 
 
 def test_a_layer_beyond_the_model_is_named(steps, capsys):
@@ -498,15 +496,18 @@ def test_too_few_rows_stop_everything_before_anything_is_written(steps):
 
 
 def command(steps: Path, *flags: str) -> list[str]:
+    return [sys.executable, str(ROOT / "launch/trace.py"), *arguments(steps), *flags]
+
+
+def arguments(steps: Path) -> list[str]:
     return [
-        sys.executable, str(ROOT / "launch/trace.py"), f"--checkpoints={steps}/tiny/step*", f"--out={steps}/run",
-        f"--statements={steps}/mine.csv", "--dtype=float32", *flags,
+        f"--checkpoints={steps}/tiny/step*", f"--out={steps}/run", f"--statements={steps}/mine.csv", "--dtype=float32"
     ]  # fmt: skip
 
 
 @pytest.mark.slow
 def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
-    for number in range(200, 220):  # so that the kill comes half way
+    for number in range(200, 205):  # so that the kill comes half way
         shutil.copytree(steps / "tiny/step2", steps / f"tiny/step{number}")
     assert trace(steps, "uninterrupted") == 0
     process = subprocess.Popen(command(steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -518,31 +519,26 @@ def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
     process.wait()
     assert first.exists()
     done = len(list((steps / "run/metrics").iterdir()))
-    assert done < 23, "the kill came too late to show anything"
+    assert done < 8, "the kill came too late to show anything"
 
     finished = subprocess.run(command(steps), capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    assert " of 23 checkpoints are traced already" in finished.stdout
+    assert " of 8 checkpoints are traced already" in finished.stdout
     assert files(steps / "run") == files(steps / "uninterrupted")
 
 
-@pytest.mark.slow
-def test_the_command_line_says_one_clear_line_and_exits_with_one(steps):
+def test_flags_that_are_refused_leave_no_run(steps):
     for flags, cause in (
         (["--protocol=neat"], "error: --protocol=neat: known are paper, sound"),
         (["--layers=0-x"], "error: --layers=0-x"),
         (["--vector_kinds=pca,mean"], "error: --vector_kinds=pca,mean: known are mass_mean, whitened, probe, pca"),
-        (["--statements=nothing.csv"], "nothing.csv"),
+        (["--statements=nothing.csv"], "error: nothing.csv: "),
         (["--disk_budget=lots"], "error: --disk_budget=lots: no size; give bytes, as 200GB"),
         (["--mesh=data:3"], "error: --mesh=data:3: is a mesh of 3 devices, and there are 1"),
         (["--mesh=rows:1"], "error: --mesh=rows:1: 'rows' is no axis of the mesh; name data and model"),
         (["--one_mesh"], "error: --one_mesh and --coordinator are for several processes; give --distributed as well"),
-        (["--distributed"], "error: --distributed: neither SLURM (srun), Open MPI nor a TPU pod started this process"),
     ):
-        done = subprocess.run(command(steps, *flags), capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 1
-        assert cause in done.stderr
+        assert refusal("trace", *arguments(steps), *flags).startswith(cause)
     assert not (steps / "run").exists()
 
 

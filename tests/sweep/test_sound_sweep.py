@@ -18,6 +18,7 @@ from jtrace.probing.sound_set import SoundConfig
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import ROOT
+from tests.in_process import refusal
 from tests.tiny_sweep import write_steps
 
 pytestmark = pytest.mark.slow
@@ -165,11 +166,6 @@ def test_the_command_takes_every_setting_and_two_devices_find_what_one_does(swep
     [("--protocol=neat", "known are paper, sound"), ("--folds=1", "folds"), ("--permutations=2", "permutations")],
 )
 def test_unknown_settings_are_refused_in_a_line(swept, flag, expected):
-    command = [
-        sys.executable, str(ROOT / "launch/trace.py"), f"--checkpoints={swept}/step300", f"--out={swept}/none",
-        f"--statements={swept}/mine.csv", flag,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert expected in done.stderr
+    where = (f"--checkpoints={swept}/step300", f"--out={swept}/none", f"--statements={swept}/mine.csv")
+    assert expected in refusal("trace", *where, flag)
     assert not (swept / "none").exists()
