@@ -1,4 +1,4 @@
-"""The exceptions of jtrace: `InputError` means that the input is at fault, and a person can correct it."""
+"""The exceptions of jtrace: an `InputError` is foreseen, is told in one line, and a person can cure its cause."""
 
 from unicodedata import category
 

@@ -52,7 +52,7 @@ from jtrace.hub.files import (
     small_files,
     some,
 )
-from jtrace.hub.resumable_download import IDENTITY, download, download_by_xet, is_transient, passing_on, patiently
+from jtrace.hub.resumable_download import IDENTITY, download, download_by_xet, is_transient, passing_on, with_retries
 from jtrace.runtime.budget import bytes_text
 from jtrace.runtime.progress import Bar
 
@@ -89,9 +89,11 @@ class Hub:
         Raises:
             InputError: no such repository, no access, or the hub cannot be reached.
         """
-        with self._explained(repo):
+        with self._as_input_errors(repo):
             validate_repo_id(repo)
-            return parse_refs(patiently(lambda: self._answer(f"{repo}/refs"), self.waits), f"{self._address}: {repo}")
+            return parse_refs(
+                with_retries(lambda: self._answer(f"{repo}/refs"), self.waits), f"{self._address}: {repo}"
+            )
 
     def look(self, repo: str, revision: str, weights: bool = True) -> Listing:
         """Lists the files that a download of a revision needs; no weights are moved.
@@ -111,7 +113,7 @@ class Hub:
         where = f"{repo}@{revision}"
         if not is_inner_path(revision):
             raise InputError(f"{where}: not the name of a branch or tag; write repository@revision")
-        with self._explained(repo, revision):
+        with self._as_input_errors(repo, revision):
             validate_repo_id(repo)
             cached = self._storage(repo).listing(revision, weights)
             try:
@@ -229,7 +231,7 @@ class Hub:
         Raises:
             InputError: as `fetch`, or there is no such file.
         """
-        with self._explained(repo, revision):
+        with self._as_input_errors(repo, revision):
             validate_repo_id(repo)
             commit, files = self._files(repo, revision, self.waits)
         if name not in files:
@@ -245,7 +247,7 @@ class Hub:
         file = listing.weights[0]
         url = self._url(listing, file)
         headers = build_hf_headers() | IDENTITY | {"Range": f"bytes=0-{min(file.size, SAMPLE_BYTES) - 1}"}
-        with self._explained(listing.repo, listing.revision):
+        with self._as_input_errors(listing.repo, listing.revision):
             started, received = time.perf_counter(), 0
             about: dict[str, Any] = {"headers": headers, "follow_redirects": True}
             with get_session().stream("GET", url, timeout=constants.HF_HUB_ETAG_TIMEOUT, **about) as reply:
@@ -264,7 +266,7 @@ class Hub:
     def _files(self, repo: str, revision: str, waits: Sequence[float]) -> tuple[str, dict[str, RemoteFile]]:
         """Asks for commit and files of a revision."""
         path = f"{repo}/revision/{quote(revision, safe='')}?blobs=true"
-        answer = patiently(lambda: self._answer(path), waits)
+        answer = with_retries(lambda: self._answer(path), waits)
         return parse_revision(answer, f"{self._address}: {repo}@{revision}")
 
     def _answer(self, path: str) -> Any:
@@ -305,7 +307,7 @@ class Hub:
         storage = self._storage(listing.repo)
         start = listing.size - self.missing_bytes(listing)
         with (
-            self._explained(listing.repo, listing.revision),
+            self._as_input_errors(listing.repo, listing.revision),
             Bar(total=listing.size, initial=start, desc=progress, unit="B", unit_scale=True) as bar,
         ):
             for file in files:
@@ -313,7 +315,7 @@ class Hub:
                     continue
                 source = partial(self._download, listing, file, passing_on(bar, stop))
                 bring = partial(storage.bring, listing.commit, file, source)
-                patiently(bring, self.waits, partial(storage.unfinished_bytes, file))
+                with_retries(bring, self.waits, partial(storage.unfinished_bytes, file))
                 # Bytes that were sent twice count once.
                 bar.update(listing.size - self.missing_bytes(listing) - bar.n)
         return storage.snapshot(listing.commit)
@@ -329,7 +331,7 @@ class Hub:
             download(url, unfinished, file.size, bar)
 
     @contextmanager
-    def _explained(self, repo: str, revision: str | None = None) -> Iterator[None]:
+    def _as_input_errors(self, repo: str, revision: str | None = None) -> Iterator[None]:
         """Turns exceptions of huggingface_hub into one line that says what to do."""
         where = f"{repo}@{revision}" if revision else repo
         again = "the same command goes on with what is missing"

@@ -72,21 +72,21 @@ def download_by_xet(file: XetFileData, unfinished: Path, size: int, bar: type[tq
         raise
 
 
-def patiently(call: Callable[[], T], waits: Sequence[float], got: Callable[[], int] = lambda: 0) -> T:
+def with_retries(call: Callable[[], T], waits: Sequence[float], received_bytes: Callable[[], int] = lambda: 0) -> T:
     """Calls the hub, and again after each wait if the fault is transient; progress resets the waits.
 
     Args:
-        got: function that returns the bytes received so far; a call that received some is repeated at once.
+        received_bytes: function that returns the bytes received so far; a call that received some is repeated at once.
     """
-    left, before = iter(waits), got()
+    left, before = iter(waits), received_bytes()
     while True:
         try:
             return call()
         except HTTPError as error:
             if not is_transient(error):
                 raise
-            got_on, before = (now := got()) > before, now
-            if got_on:
+            progressed, before = (now := received_bytes()) > before, now
+            if progressed:
                 left = iter(waits)
             elif (wait := next(left, None)) is None:
                 raise

@@ -320,8 +320,8 @@ class Decoder(nn.Module):
         """Computes the head's input at every slot: the last block's output after the final norm."""
         return self.final_norm(self(slots, jnp.zeros_like(slots.tokens[:, :1])).last)
 
-    def everything(self, slots: Slots, reads: Int[Array, "B R"]) -> Float[Array, "B T V"]:
-        """Computes residuals and logits in one pass. Uses every param, so that `init` and shape checks see all."""
+    def full_forward(self, slots: Slots, reads: Int[Array, "B R"]) -> Float[Array, "B T V"]:
+        """Computes logits of every slot by way of every param, so that `init` and shape checks see all."""
         return self.logits(self(slots, reads).last)
 
 
@@ -330,6 +330,6 @@ def abstract_params(config: DecoderConfig, dtype: DTypeLike) -> Params:
     one = jnp.zeros((1, 1), jnp.int32)
     decoder = Decoder(config, dtype)
     shapes = jax.eval_shape(
-        lambda key: decoder.init(key, Slots(one, one, one + 1), one, method="everything"), jax.random.key(0)
+        lambda key: decoder.init(key, Slots(one, one, one + 1), one, method="full_forward"), jax.random.key(0)
     )
     return shapes["params"]

@@ -135,7 +135,7 @@ def initial_params(
     shrunk = np.float32((2 * config.depth) ** -0.5)
 
     def draw(key: Array) -> Params:
-        params = Decoder(config).init(key, Slots(one, one, one + 1), one, method="everything")["params"]
+        params = Decoder(config).init(key, Slots(one, one, one + 1), one, method="full_forward")["params"]
         params = _by_path(lambda path, leaf: leaf * shrunk if path.endswith(ONTO_RESIDUAL) else leaf, params)
         return cast(Params, jax.tree.map(lambda leaf: leaf.astype(dtype), params))
 

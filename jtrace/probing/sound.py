@@ -36,7 +36,7 @@ from jtrace.probing.sound_metrics import (
     between_initialisations,
     chosen_layer_metrics,
     layer_metrics,
-    text_line,
+    model_free_baseline,
     with_ones,
 )
 from jtrace.probing.sound_set import SoundSet
@@ -161,7 +161,7 @@ def sound_trace(
     )
     weights = np.asarray(with_ones(row_weights(statement_set.groups, config.draws, config.seed)))
     orders = permutations(rows, config.permutations, config.seed)
-    line = np.asarray(text_line(statement_set, text, weights))
+    line = np.asarray(model_free_baseline(statement_set, text, weights))
     shared = _Arrays(
         probe,
         place(weights, layout),
@@ -175,10 +175,10 @@ def sound_trace(
     results = list(by_layer(_sound_layer, residuals, layers, shared, None, layout, progress))
     if random_init is None:
         results = [_without_random_init(result) for result in results]
-    apart = [between_initialisations(statement_set, one) if random_init is not None else {} for one in scores]
-    each = zip(layers, results, apart, strict=True)
+    init_variance = [between_initialisations(statement_set, one) if random_init is not None else {} for one in scores]
+    each = zip(layers, results, init_variance, strict=True)
     table = [metric for layer, result, added in each for metric in layer_metrics(statement_set, layer, result, added)]
-    table += chosen_layer_metrics(statement_set, layers, results, apart, weights, line)
+    table += chosen_layer_metrics(statement_set, layers, results, init_variance, weights, line)
     check_finite(table)
     _check_optimum(statement_set, layers, [result.fits.converged for result in results])
     fits = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(result.fits for result in results))
@@ -244,7 +244,7 @@ def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays
     recurring = weights * rows.recurs
     each = [accuracy(scores[None], dealt, recurring) for scores, dealt in zip(controls, rows.control, strict=True)]
     control = jnp.mean(jnp.stack(each), axis=0)
-    by_chance = accuracy(random_init, labels, weights)
+    random_init_accuracy = accuracy(random_init, labels, weights)
     of_init = jnp.tile(fold_of, (len(random_init) // len(fold_of), 1))
     estimates = {
         "probe_accuracy": right,
@@ -252,13 +252,13 @@ def _sound_layer(residuals: Float[Array, "L U D"], layer: Int[Array, ""], arrays
         "probe_log_loss": loss,
         "mass_mean_accuracy": accuracy(mass_mean, labels, weights),
         "mass_mean_auroc": auroc(mass_mean, fold_of, labels, weights),
-        "random_init_accuracy": by_chance,
+        "random_init_accuracy": random_init_accuracy,
         # Without draws: over three initialisations these would cost as much as the probe's own twice.
         "random_init_auroc": auroc(random_init, of_init, labels, weights[:1]),
         "control_accuracy": control,
         "selectivity": accuracy(probe, labels, recurring) - control,
         "gain_over_text": right - arrays.line,
-        "gain_over_random_init": right - jnp.maximum(by_chance, COIN),
+        "gain_over_random_init": right - jnp.maximum(random_init_accuracy, COIN),
         "mi_yt_bound": label_entropy(labels, weights) - loss,
     }
     z = standardise(x[arrays.independent])

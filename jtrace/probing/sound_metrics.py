@@ -19,7 +19,7 @@ from jtrace.probing.information import SoundInformation, summarise
 from jtrace.probing.records import Metric
 from jtrace.probing.sound_set import SoundSet
 from jtrace.stats.bootstrap import (
-    NOTHING,
+    NO_VARIANCE,
     SHARE,
     Variance,
     difference_interval,
@@ -33,7 +33,7 @@ from jtrace.stats.heldout_metrics import accuracy, auroc, is_right
 COIN = 0.5
 # Differences of accuracies lie between −1 and 1, and have a rule of their own where they never vary.
 DIFFERENCES = ("selectivity", "gain_over_text", "gain_over_random_init", "chosen_layer_gain")
-# Of metrics that are no shares.
+# Value ranges of metrics that do not lie in 0 to 1.
 LIMITS = {"probe_log_loss": (0.0, np.inf), "mi_yt_bound": (-np.inf, np.inf)}
 # These count only rows whose last word recurs in the training rows.
 CONTROLS = ("control_accuracy", "selectivity")
@@ -73,7 +73,7 @@ def _majority(statement_set: SoundSet) -> Float[np.ndarray, "R N"]:
     return scores
 
 
-def text_line(
+def model_free_baseline(
     statement_set: SoundSet, text: Float[np.ndarray, "R N"], weights: Float[np.ndarray, "B N"]
 ) -> Float[Array, " B"]:
     """Accuracy of the best that needs no model: the text classifier, the larger class, or a coin."""
@@ -140,7 +140,7 @@ def _estimated(
         if not np.isfinite(value):
             continue
         groups = statement_set.groups[statement_set.control.recurs] if name in CONTROLS else statement_set.groups
-        effective, varies = effective_groups(np.bincount(groups)), (added or {}).get(name, NOTHING)
+        effective, varies = effective_groups(np.bincount(groups)), (added or {}).get(name, NO_VARIANCE)
         if name in DIFFERENCES:
             ends = difference_interval(draws, value, effective, varies)
         else:
@@ -162,7 +162,7 @@ def chosen_layer_metrics(
     statement_set: SoundSet,
     layers: Sequence[int],
     results: Sequence[LayerResult],
-    apart: Sequence[Mapping[str, Variance]],
+    init_variance: Sequence[Mapping[str, Variance]],
     weights: Float[np.ndarray, "B N"],
     line: Float[np.ndarray, " B"],
 ) -> Iterator[Metric]:
@@ -171,7 +171,7 @@ def chosen_layer_metrics(
     And its gain over the text-only line, or over random params at their own best layer where these are better.
 
     Args:
-        apart: of each layer, by how much random params vary.
+        init_variance: of each layer, by how much random params vary.
     """
     losses = np.stack([result.fits.inner_loss for result in results])
     chosen = losses.argmin(axis=0)
@@ -183,7 +183,7 @@ def chosen_layer_metrics(
     nothing = np.zeros(len(line), np.float32)
     each = np.stack([result.estimates.get("random_init_accuracy", nothing) for result in results])
     random_init, best = each.max(axis=0), int(each[:, 0].argmax())
-    varies = apart[best].get("random_init_accuracy", NOTHING) if random_init[0] > line[0] else NOTHING
+    varies = init_variance[best].get("random_init_accuracy", NO_VARIANCE) if random_init[0] > line[0] else NO_VARIANCE
     estimates = {"chosen_layer_accuracy": right, "chosen_layer_gain": right - np.maximum(line, random_init)}
     at = layers[int(np.bincount(chosen).argmax())]
     yield from _estimated(statement_set, at, estimates, {"chosen_layer_gain": varies})

@@ -43,7 +43,7 @@ class Variance(NamedTuple):
     freedom: int
 
 
-NOTHING = Variance(0.0, 1)
+NO_VARIANCE = Variance(0.0, 1)
 
 
 def effective_groups(sizes: ArrayLike) -> float:
@@ -72,7 +72,7 @@ def interval(
     value: float,
     groups: float | int,
     limits: tuple[float, float] = SHARE,
-    added: Variance = NOTHING,
+    added: Variance = NO_VARIANCE,
 ) -> tuple[float, float] | None:
     """Computes the 95 % interval of a metric: bootstrap percentiles, stretched for few groups.
 
@@ -99,7 +99,7 @@ def interval(
 
 
 def difference_interval(
-    estimates: ArrayLike, value: float, groups: float | int, added: Variance = NOTHING
+    estimates: ArrayLike, value: float, groups: float | int, added: Variance = NO_VARIANCE
 ) -> tuple[float, float] | None:
     """Computes the 95 % interval of a difference of two accuracies, AUROCs or rates under the same weights.
 

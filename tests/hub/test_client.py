@@ -576,13 +576,13 @@ def test_a_gated_file_is_no_absent_hub(server, hub):
 
 def test_a_file_that_another_process_finishes_meanwhile_is_left_alone(server, hub, monkeypatch):
     """Both look, one fetches while the other is about to."""
-    listing, original = hub.look(REPO, "step10"), hub_client.patiently
+    listing, original = hub.look(REPO, "step10"), hub_client.with_retries
 
     def late(*about):
-        monkeypatch.setattr(hub_client, "patiently", original)
+        monkeypatch.setattr(hub_client, "with_retries", original)
         Hub(hub.cache_dir, hub.endpoint, waits=()).fetch(listing)
         return original(*about)
 
-    monkeypatch.setattr(hub_client, "patiently", late)
+    monkeypatch.setattr(hub_client, "with_retries", late)
     hub.fetch(listing)
     assert server.downloads.count("model.safetensors") == 1

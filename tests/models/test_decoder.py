@@ -61,7 +61,7 @@ def tiny():
     decoder = Decoder(config)
     tokens = np.random.default_rng(0).integers(0, 50, (2, 12)).astype(np.int32)
     slots = causal_slots(tokens)
-    params = decoder.init(jax.random.key(0), slots, every_slot(tokens), method="everything")["params"]
+    params = decoder.init(jax.random.key(0), slots, every_slot(tokens), method="full_forward")["params"]
     params = jax.tree.map(lambda p: p * 8, params)
 
     def forward(intervention=None):

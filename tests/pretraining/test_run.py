@@ -333,7 +333,7 @@ def test_an_exported_kept_step_has_torch_s_logits(tmp_path, uninterrupted):
     config, params = read_checkpoint(kept_steps(uninterrupted)[8], jnp.float32)
     tokens = np.arange(12)[None]
     slots = Slots(jnp.asarray(tokens), jnp.arange(12)[None], jnp.full((1, 12), 12))
-    found = Decoder(config).apply({"params": params}, slots, jnp.zeros((1, 1), int), method="everything")
+    found = Decoder(config).apply({"params": params}, slots, jnp.zeros((1, 1), int), method="full_forward")
     with torch.no_grad():
         expected = model.eval()(torch.from_numpy(tokens)).logits.numpy()
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_each_document_alone():
         tokens = jnp.asarray(document.ids)[None]
         size = tokens.shape[1]
         slots = Slots(tokens, jnp.arange(size)[None], jnp.full((1, size), size))
-        logits = Decoder(CONFIG).apply({"params": params}, slots, jnp.zeros((1, 1), int), method="everything")
+        logits = Decoder(CONFIG).apply({"params": params}, slots, jnp.zeros((1, 1), int), method="full_forward")
         log_p = jax.nn.log_softmax(logits[0, :-1])
         alone -= float(log_p[jnp.arange(size - 1), document.ids[1:]].sum())
     assert float(together) == pytest.approx(alone, rel=1e-5)

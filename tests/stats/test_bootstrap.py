@@ -9,7 +9,7 @@ import pytest
 from jtrace.data.splits import grouped_folds
 from jtrace.evaluation import outcomes
 from jtrace.stats.bootstrap import (
-    NOTHING,
+    NO_VARIANCE,
     SHARE,
     Variance,
     difference_interval,
@@ -67,7 +67,7 @@ def test_a_second_source_of_variance_adds_to_the_groups_with_its_own_degrees_of_
     assert interval(np.full(9, 0.5), 0.5, 80, SHARE, Variance(1e-4, 2)) == pytest.approx(
         (0.5 - 0.043, 0.5 + 0.043), abs=1e-4
     )
-    assert difference_interval(estimates, 0.0, 80, NOTHING) == difference_interval(estimates, 0.0, 80)
+    assert difference_interval(estimates, 0.0, 80, NO_VARIANCE) == difference_interval(estimates, 0.0, 80)
 
 
 def test_nothing_to_draw_from_has_no_interval():
@@ -227,7 +227,7 @@ def gain_rates(inits, sets, groups=200):
     for _ in range(sets):
         probe = random.random(groups) < 0.7
         others = random.random((inits, groups)) < 0.7 + 0.019 * random.normal(size=(inits, 1))
-        added = Variance(float(others.mean(axis=1).var(ddof=1)) / inits, inits - 1) if inits > 1 else NOTHING
+        added = Variance(float(others.mean(axis=1).var(ddof=1)) / inits, inits - 1) if inits > 1 else NO_VARIANCE
         gain = probe - others.mean(axis=0)
         low, high = difference_interval(drawn @ gain, gain.mean(), groups, added)
         held += low <= 0 <= high

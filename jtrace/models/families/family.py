@@ -21,7 +21,10 @@ ACTIVATION_NAMES: dict[str, Activation] = {
 
 @dataclass(frozen=True)
 class Part:
-    """One of `count` params that a file keeps in one tensor, head by head: its rows are [heads, count, head_dim]."""
+    """One of `count` params that a file keeps in one tensor, by head: its rows are [heads, count, head_dim].
+
+    So does GPT-NeoX; a tensor of whole q, k and v blocks, one below the other, is another layout.
+    """
 
     index: int
     count: int
