@@ -35,6 +35,11 @@ MAPS = Path("/proc/self/maps")
 MANY_MAPS = 20_000  # of the 65,530 that Linux gives a process; a program takes three, and the one too many is a crash
 
 
+def with_devices(count: int) -> str:
+    """XLA_FLAGS of a process with so many CPU devices that compiles as this one does."""
+    return f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Commands that tests start keep compiled programs, and whatever else, together and out of the user's home."""

@@ -26,7 +26,7 @@ from jtrace.pretraining.step import (
     to_batch,
     train_step,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, with_devices
 from tests.data.corpus.test_rows import all_rows, laid_out
 
 CONFIG = DecoderConfig(40, 32, 4, 2, 8, 48, 16, (LayerKind(Rope(1e4)),) * 2, 1e-5, tied_head=True)
@@ -177,7 +177,7 @@ def test_two_devices_compute_what_one_does(tmp_path):
         "assert jax.device_count() == 2; params, losses = after(3, some_rows()); np.savez(sys.argv[1], losses, "
         "params['embedding'])"
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": with_devices(2), "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", script, tmp_path / "two.npz"], env=environment, cwd=ROOT, check=True)
     found = np.load(tmp_path / "two.npz")
     params, losses = after(3, some_rows())

@@ -14,7 +14,7 @@ import pytest
 
 from jtrace.errors import InputError
 from jtrace.runtime.distributed import all_agree, from_first, initialize, leave, share, wait_for_all
-from tests.conftest import ROOT
+from tests.conftest import ROOT, with_devices
 
 PATIENCE = 90  # seconds after which a test gives up
 # A command of its own: meets the others, says what it found, then does what its argument says.
@@ -75,7 +75,7 @@ def start(tmp_path: Path, started: list[subprocess.Popen[str]]) -> Start:
 
     def begin(*flags: str, **environment: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))}
-        kept |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+        kept |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(2)}
         kept |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
         line, pipe = [sys.executable, script, *flags], subprocess.PIPE
         started.append(subprocess.Popen(line, cwd=ROOT, env=kept | environment, stdout=pipe, stderr=pipe, text=True))

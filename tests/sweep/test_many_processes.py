@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from jtrace.runs.log import read
-from tests.conftest import ROOT, relative_error
+from tests.conftest import ROOT, relative_error, with_devices
 
 PATIENCE = 300
 
@@ -23,7 +23,7 @@ def together(steps, count, out, *flags, devices=1):
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "SLURM_"))}
-    environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": with_devices(devices)}
     command = [
         sys.executable, "launch/trace.py", f"--checkpoints={steps}/tiny/step*", f"--statements={steps}/mine.csv",
         f"--out={steps / out}", *flags,

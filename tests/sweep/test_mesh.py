@@ -30,7 +30,7 @@ from jtrace.models.sharding import Layout, parse_mesh
 from jtrace.pretraining.step import initial_params
 from jtrace.probing.paper import SetTrace, paper_trace
 from tests.bars import within
-from tests.conftest import GOLDENS, ROOT, relative_error
+from tests.conftest import GOLDENS, ROOT, relative_error, with_devices
 from tests.models.suite_configs import MEMBERS
 
 pytestmark = pytest.mark.slow
@@ -169,7 +169,7 @@ def take_part(out: Path, address: str, process: int) -> None:
 
 def script(devices: int, *arguments: object) -> subprocess.Popen[str]:
     # Quick to compile: what is compared is compiled alike.
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_llvm_disable_expensive_passes=true"
+    flags = f"{with_devices(devices)} --xla_llvm_disable_expensive_passes=true"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)

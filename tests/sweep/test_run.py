@@ -36,7 +36,7 @@ from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep import baselines, checkpoint, pipeline
 from jtrace.sweep.check import Checked
 from jtrace.sweep.config import SweepConfig
-from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error
+from tests.conftest import GOLDENS, ROOT, letter_tokenizer, relative_error, with_devices
 from tests.in_process import refusal
 
 CONFIG = SweepConfig(dtype="float32")
@@ -550,7 +550,7 @@ def test_what_no_checkpoint_of_a_model_can_pass_is_one_line(steps):
 
 @pytest.mark.slow
 def test_a_mesh_that_no_checkpoint_of_a_model_fits_is_one_line(steps):
-    devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    devices = {"XLA_FLAGS": with_devices(3)}
     line = command(steps, "--mesh=model:3")
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | devices)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

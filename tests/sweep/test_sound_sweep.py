@@ -17,7 +17,7 @@ from jtrace.errors import InputError
 from jtrace.probing.sound_set import SoundConfig
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.sweep.config import SweepConfig
-from tests.conftest import ROOT
+from tests.conftest import ROOT, with_devices
 from tests.in_process import refusal
 from tests.tiny_sweep import write_steps
 
@@ -148,7 +148,7 @@ def test_the_command_takes_every_setting_and_two_devices_find_what_one_does(swep
         f"--statements={swept}/mine.csv,{swept}/other.csv", "--protocol=paper,sound", "--dtype=float32", "--folds=3",
         "--repeats=1", "--inner_folds=1", "--permutations=20", "--draws=100", "--information_rows=20", "--seed=0",
     ]  # fmt: skip
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": with_devices(2), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     mesh, alone = (pd.read_parquet(swept / run / "metrics") for run in ("mesh", "run"))
