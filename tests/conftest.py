@@ -21,10 +21,12 @@ from jtrace.runtime.compilation import EVERYTHING
 from tests.bars import MEASURED
 from tests.goldens.variants import COVERING, VARIANTS
 from tests.hub_server import HubServer, serve
+from tests.quick_compile import quick_flags
 
 # Half of the tests' time goes into compiling. Code that is compiled faster runs slower, a gain for tiny models;
 # `.ci/run` gives XLA_FLAGS, empty ones, where much is computed.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = quick_flags()
 # Of the libraries of torch and scikit-learn, whose threads wait for each other on cores that two workers share.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent

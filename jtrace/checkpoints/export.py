@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,20 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
+from jtrace.checkpoints.content import read_content
 from jtrace.checkpoints.formats.weights import tensor_infos
 from jtrace.checkpoints.load import Destination, destinations, names_in_table, read_config_json
-from jtrace.checkpoints.orbax import copy_companions, is_store, read_checkpoint, save_store, stored_dtype
+from jtrace.checkpoints.orbax import NO_FILES, copy_companions, is_store, read_checkpoint, save_store, stored_dtype
+from jtrace.errors import InputError
 from jtrace.models.decoder import Params
 from jtrace.models.families import read_model_config
-from jtrace.runtime.atomic import atomic_folder
+from jtrace.runtime.atomic import atomic_folder, check_unused
+from jtrace.runtime.small_files import read_json
 
 SHARD_BYTES = 5 << 30
 # Fields that would send transformers to code that is not there, or to a dtype that the weights do not have.
 DROPPED = ("auto_map", "torch_dtype")
+NOTE = "jtrace_conversion.json"  # what the folder beside it was converted from
 
 
 def convert_folder(folder: Path, out: Path, to: str, dtype: str = "auto") -> np.dtype:
@@ -38,18 +42,43 @@ def convert_folder(folder: Path, out: Path, to: str, dtype: str = "auto") -> np.
     Raises:
         InputError: `folder` cannot be read, or `out` cannot be written.
     """
-    values = read_config_json(folder)
-    kind = _stored_dtype(folder) if dtype == "auto" else np.dtype(jnp.dtype(dtype))
+    check_unused(out)
+    values, kind = read_config_json(folder), _dtype_to_write(folder, dtype)
+    note = _note(folder, to, kind)
     _, params = read_checkpoint(folder, kind)
-    if to == "orbax":
-        save_store(out, values, params, tokenizer=folder)
-    else:
-        save_hf(out, values, params, tokenizer=folder)
+    save = save_store if to == "orbax" else save_hf
+    save(out, values, params, tokenizer=folder, beside={NOTE: json.dumps(note, indent=2) + "\n"})
     return kind
 
 
+def is_converted(folder: Path, out: Path, to: str, dtype: str = "auto") -> bool:
+    """Tells whether `out` holds what `convert_folder` would write there.
+
+    Raises:
+        InputError: `folder` cannot be read.
+    """
+    try:
+        noted = read_json(out / NOTE)
+    except InputError:
+        return False
+    return noted == _note(folder, to, _dtype_to_write(folder, dtype))
+
+
+def _note(folder: Path, to: str, dtype: np.dtype) -> dict[str, Any]:
+    return {"content": json.loads(read_content(folder).to_json()), "to": to, "dtype": dtype.name}
+
+
+def _dtype_to_write(folder: Path, dtype: str) -> np.dtype:
+    return _stored_dtype(folder) if dtype == "auto" else np.dtype(jnp.dtype(dtype))
+
+
 def save_hf(
-    out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None, shard_bytes: int = SHARD_BYTES
+    out: Path,
+    values: dict[str, Any],
+    params: Params,
+    tokenizer: Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    beside: Mapping[str, str] = NO_FILES,
 ) -> None:
     """Writes params as a Hugging Face folder, completely or not at all; one shard at a time is on the host.
 
@@ -57,6 +86,7 @@ def save_hf(
         out: a new or empty folder.
         values: the config.json that describes the params; its dtype becomes the params'.
         tokenizer: a folder whose tokeniser files are copied.
+        beside: texts of further files, by name.
 
     Raises:
         InputError: the folder holds something, or cannot be written.
@@ -68,7 +98,7 @@ def save_hf(
     table = destinations(config, family)
     shards = list(_shards(table, dtype.itemsize, shard_bytes))
     with atomic_folder(out) as aside:
-        copy_companions(aside, kept | {"dtype": dtype.name}, tokenizer)
+        copy_companions(aside, kept | {"dtype": dtype.name}, tokenizer, beside)
         weight_map: dict[str, str] = {}
         for number, names in enumerate(shards, 1):
             file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"

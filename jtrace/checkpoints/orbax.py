@@ -6,10 +6,11 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
 from jtrace.runtime.atomic import atomic_folder
 
 PARAMS = "params"
+NO_FILES: Mapping[str, str] = MappingProxyType({})
 LONGEST_WAIT = 10.0  # seconds within which Orbax's threads give up
 TENSORSTORE = "tensorstore_spec"  # in the words of its errors
 OS_ERROR = re.compile(r"os_error_code='(\d+)'")
@@ -66,19 +68,26 @@ def stage_checkpoint(
     return stage_params(folder, dtype, depth, layout, staging_device(), stop)
 
 
-def save_store(out: Path, values: dict[str, Any], params: Params, tokenizer: Path | None = None) -> None:
+def save_store(
+    out: Path,
+    values: dict[str, Any],
+    params: Params,
+    tokenizer: Path | None = None,
+    beside: Mapping[str, str] = NO_FILES,
+) -> None:
     """Writes an Orbax checkpoint, completely or not at all.
 
     Args:
         out: a new or empty folder.
         values: the config.json that describes the params.
         tokenizer: a folder whose tokeniser files are copied into it.
+        beside: texts of further files, by name.
 
     Raises:
         InputError: the folder holds something, or cannot be written.
     """
     with atomic_folder(out) as aside:
-        copy_companions(aside, values, tokenizer)
+        copy_companions(aside, values, tokenizer, beside)
         save_arrays(aside / PARAMS, params)
 
 
@@ -198,8 +207,12 @@ def stored_dtype(folder: Path) -> np.dtype:
     return kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
 
 
-def copy_companions(out: Path, values: dict[str, Any], tokenizer: Path | None) -> None:
-    """Copies the files beside the weights: config.json, tokeniser and generation_config.json."""
+def copy_companions(
+    out: Path, values: dict[str, Any], tokenizer: Path | None, beside: Mapping[str, str] = NO_FILES
+) -> None:
+    """Writes the files beside the weights: config.json, tokeniser, generation_config.json, and texts by their names."""
+    for name, text in beside.items():
+        (out / name).write_text(text, encoding="utf-8")
     (out / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     for name in (*TOKENIZER_FILES, "generation_config.json"):
         if tokenizer is not None and (tokenizer / name).is_file():

@@ -12,7 +12,7 @@ from jtrace.checkpoints.names import is_unfinished, natural, read_folder_step, r
 from jtrace.checkpoints.pretraining_run import RECORD, is_run, kept_steps, tokens_by_step
 from jtrace.checkpoints.suite import SELECTIONS, Checkpoint, RevisionsOf, select
 from jtrace.errors import InputError
-from jtrace.runtime.names import checkpoint_name, file_name
+from jtrace.runtime.names import check_name, check_utf8, checkpoint_name, file_name
 from jtrace.runtime.paths import matching
 
 NO_STEP = "its name tells no step, so it comes after those whose names do; call it as step500, checkpoint-500 or 500"
@@ -76,6 +76,8 @@ def parse_specs(specs: Sequence[str], revisions_of: RevisionsOf) -> tuple[Checkp
         )
     refs: dict[str, CheckpointRef] = {}
     for ref in (ref for part in parts for ref in parse_spec(part, revisions_of)):
+        check_utf8(str(ref.source), "--checkpoints:")
+        check_name(ref.name, "--checkpoints:")
         other = refs.setdefault(ref.name, ref)
         if other.source != ref.source:
             raise InputError(

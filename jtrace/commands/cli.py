@@ -18,6 +18,7 @@ from jtrace.errors import InputError, Terminated
 from jtrace.runtime.compilation import use_cache
 from jtrace.runtime.console import speak_without_fail
 from jtrace.runtime.distributed import leave, wait_for_all
+from jtrace.runtime.names import check_utf8
 from jtrace.runtime.prefetch import Ahead
 from jtrace.runtime.progress import progress_lines
 
@@ -56,6 +57,8 @@ def run(
             values.mark_as_parsed()
         try:
             _stop_on_signals()
+            for word in sys.argv[1:]:
+                check_utf8(word, "the command line:")
             if beside and not words:
                 raise InputError(f"'{beside[0]}' is not a flag; write --flag=value, and see --help")
             _keep_the_host()

@@ -18,14 +18,15 @@ from typing import cast
 
 from absl import flags
 
-from jtrace.checkpoints.export import convert_folder
+from jtrace.checkpoints.export import convert_folder, is_converted
 from jtrace.checkpoints.refs import HubSource, parse_one
 from jtrace.commands import cli
 from jtrace.commands.flags import parse_layers, parse_vector_layers
 from jtrace.errors import InputError
 from jtrace.hub.client import hub_in
-from jtrace.probing.vector_export import write_vector
+from jtrace.probing.vector_export import vector_content, write_vector
 from jtrace.probing.vector_formats import FORMATS, format_to_write
+from jtrace.runtime.small_files import read_small
 from jtrace.steering.chosen_vector import chosen_vector
 from jtrace.steering.target_vectors import SCALES, Scale, VectorChoice
 from jtrace.steering.vector import layer_ranges
@@ -110,6 +111,9 @@ def _convert_checkpoint(spec: str) -> int:
     source, out = parse_one(spec, hub.revisions, "--checkpoint").source, Path(OUT.value)
     if isinstance(source, HubSource):
         source = hub.fetch(hub.look(source.repo, source.revision), progress=str(source))
+    if is_converted(source, out, to, DTYPE.value):
+        print(f"{out} holds it already ({to})")
+        return 0
     dtype = convert_folder(source, out, to, DTYPE.value)
     print(f"wrote {out} ({to}, {dtype.name})")
     return 0
@@ -120,8 +124,6 @@ def _convert_vectors(spec: str) -> int:
     if to in OF_CHECKPOINTS:
         raise InputError(f"--to={to} is for --checkpoint; vectors become {', '.join(FORMATS)}")
     format_to_write(out, to)
-    if out.exists():
-        raise InputError(f"{out}: exists already; name a new file")
     sets = (VECTOR_SET.value,) if VECTOR_SET.value else ()
     rows, scale = parse_vector_layers(VECTOR_LAYERS.value), cast(Scale, VECTOR_SCALE.value)
     choice = VectorChoice((spec,), sets, layers=rows, scale=scale)
@@ -131,6 +133,16 @@ def _convert_vectors(spec: str) -> int:
     ((path, held),) = files
     (expression,) = choice.sets_of(files, ())
     vector = chosen_vector(held, path, expression, parse_layers(LAYERS.value))
+    if out.exists():
+        _check_same(out, vector_content(out, vector, to, STRENGTH.value))
+        print(f"{out} holds it already")
+        return 0
     write_vector(out, vector, to, STRENGTH.value)
     print(f"wrote {out} ({STRENGTH.value:g} times {expression}, layers {layer_ranges(vector.layers)})")
     return 0
+
+
+def _check_same(path: Path, content: bytes) -> None:
+    """Raises InputError unless a file has this very content."""
+    if not path.is_file() or path.stat().st_size != len(content) or read_small(path, len(content)) != content:
+        raise InputError(f"{path}: exists already; name a new file")

@@ -30,6 +30,13 @@ def write_vector(path: Path, vectors: Vectors, to: str | None = None, strength: 
             hold the vector, or values beyond float32.
         WriteError: the disk is full, read-only or gone.
     """
+    content = vector_content(path, vectors, to, strength)
+    with atomic_write(path) as aside:
+        aside.write_bytes(content)
+
+
+def vector_content(path: Path, vectors: Vectors, to: str | None = None, strength: float = 1.0) -> bytes:
+    """Encodes strength × vector as the bytes that `write_vector` would write; arguments and errors as there."""
     how = format_to_write(path, to)
     if len(vectors.arrays) != 1:
         raise InputError(f"{path}: holds one vector, not those of {', '.join(vectors.arrays)}; choose a set")
@@ -42,9 +49,7 @@ def write_vector(path: Path, vectors: Vectors, to: str | None = None, strength: 
         raise InputError(f"{path}: strength {strength:g} times the vector is beyond float32; choose a smaller one")
     rows = dict(sorted(zip(vectors.layers, np.ascontiguousarray(array, np.float32), strict=True)))
     model_type = vectors.model.model_type if vectors.model else None
-    content = how.encode(LayerVector(rows, strength, json.dumps(_about(product, strength)), model_type))
-    with atomic_write(path) as aside:
-        aside.write_bytes(content)
+    return how.encode(LayerVector(rows, strength, json.dumps(_about(product, strength)), model_type))
 
 
 def _about(product: Vectors, strength: float) -> dict[str, object]:

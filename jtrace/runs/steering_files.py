@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = SCHEMA.names
+LONGEST_STEM = 190  # characters of a file name's parts; a file name has 255, and its digest, suffix and so on need some
 # What names a row of one table.
 IDENTITY = (
     "target",
@@ -95,8 +96,11 @@ class SteeringTable:
         return _completions_of(self.folder) / f"{self._stem('')}.jsonl"
 
     def _stem(self, measured: str) -> str:
-        digest = hashlib.sha256(json.dumps([self.settings, measured], sort_keys=True).encode()).hexdigest()
-        return "__".join(map(_file_part, self.names)) + f"__{digest[:8]}"
+        decisive, parts = [self.settings, measured], [_file_part(name) for name in self.names]
+        if sum(map(len, parts)) > LONGEST_STEM:
+            decisive, parts = [*decisive, self.names], [part[: LONGEST_STEM // len(parts)] for part in parts]
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        return "__".join(parts) + f"__{digest[:8]}"
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -47,8 +47,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         InputError: `path` holds something, or cannot be written.
     """
     sweep_up_beside(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path}: exists already; name a new or empty folder")
+    check_unused(path)
     aside = _aside(path)
     try:
         aside.mkdir(parents=True)
@@ -62,6 +61,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_unused(path: Path) -> None:
+    """Raises InputError if a folder that is to be written holds something, or is a file."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: exists already; name a new or empty folder")
 
 
 def sweep_up(folder: Path) -> None:

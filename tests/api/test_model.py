@@ -100,6 +100,7 @@ def chat(text, *more):
     return [{"role": "user", "content": text}, *more]
 
 
+@pytest.mark.slow
 def test_of_a_conversation_the_last_token_of_the_template_is_read(talking):
     model = jtrace.load_model(talking)
     said = model.activations([chat("ba bi"), chat("ba bi", {"role": "assistant", "content": "bo"})])

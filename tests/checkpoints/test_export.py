@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -15,7 +13,8 @@ from jtrace.checkpoints.export import convert_folder, save_hf
 from jtrace.checkpoints.formats.weights import iter_weight_files, tensor_infos
 from jtrace.checkpoints.load import load_params, read_config_json
 from jtrace.errors import InputError
-from tests.conftest import GOLDENS, ROOT
+from tests.conftest import GOLDENS
+from tests.in_process import refusal, run_command
 
 SOURCE = GOLDENS / "olmo3-yarn"
 
@@ -98,20 +97,18 @@ def test_an_output_folder_that_holds_something_is_refused(tmp_path):
         convert_folder(SOURCE, tmp_path, "hf")
 
 
-@pytest.mark.slow
-def test_the_launch_script_goes_there_and_back(tmp_path):
+def test_the_command_goes_there_and_back(tmp_path, capsys):
     source = shutil.copytree(SOURCE, tmp_path / "source")
     (source / "tokenizer.json").write_text("{}")
-
-    def convert(*flags):
-        command = [sys.executable, "launch/convert.py", *flags]
-        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-    there = convert(f"--checkpoint={source}", f"--out={tmp_path}/orbax")
-    assert (there.returncode, there.stderr) == (0, "")
-    back = convert(f"--checkpoint={tmp_path}/orbax", "--to=hf", f"--out={tmp_path}/back", "--dtype=bfloat16")
-    assert back.stdout == f"wrote {tmp_path}/back (hf, bfloat16)\n"
+    there = (f"--checkpoint={source}", f"--out={tmp_path}/orbax")
+    assert run_command("convert", *there) == 0
+    capsys.readouterr()
+    back = (f"--checkpoint={tmp_path}/orbax", "--to=hf", f"--out={tmp_path}/back", "--dtype=bfloat16")
+    assert run_command("convert", *back) == 0
+    assert capsys.readouterr() == (f"wrote {tmp_path}/back (hf, bfloat16)\n", "")
     assert (tmp_path / "back" / "tokenizer.json").read_text() == "{}"
-    again = convert(f"--checkpoint={source}", f"--out={tmp_path}/orbax")
-    assert again.returncode == 1
-    assert again.stderr == f"error: {tmp_path}/orbax: exists already; name a new or empty folder\n"
+    # The same command again, as after a kill, has nothing to do; another one finds the place taken.
+    assert run_command("convert", *there) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/orbax holds it already (orbax)\n"
+    taken = f"error: {tmp_path}/orbax: exists already; name a new or empty folder"
+    assert refusal("convert", *there, "--dtype=bfloat16") == taken

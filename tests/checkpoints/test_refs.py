@@ -1,6 +1,7 @@
 """Which checkpoints a spec names, and what they are called."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -317,3 +318,14 @@ def test_a_hub_that_cannot_be_reached_is_reported_as_it_says(models):
 
     with pytest.raises(InputError, match="allenai/OLMo-1B-hf: no connection to the hub"):
         parse_specs(["olmo-1b:log"], revisions_of)
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"), [(b"m\xff", "is not UTF-8"), (b"m" * 200, "a name of 200 bytes, and files are called by it")]
+)
+def test_a_folder_that_no_file_can_be_called_by_is_refused_at_once(tmp_path, name, cause):
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=cause):
+        names(str(tmp_path / "m*"))

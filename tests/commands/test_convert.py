@@ -76,6 +76,19 @@ def test_flags_that_do_not_fit_are_refused_and_nothing_is_written(vectors, tmp_p
     assert not (tmp_path / "out.gguf").exists()
 
 
+@pytest.mark.parametrize("to", ["gguf", "safetensors", "npz", "lm-eval"])
+def test_the_same_command_again_has_nothing_to_do(vectors, tmp_path, capsys, to):
+    out = tmp_path / ("out.pt" if to == "lm-eval" else f"out.{to}")
+    flags = (f"--vectors={vectors}", f"--to={to}", f"--out={out}", "--vector_set=toxigen", "--layers=1-2")
+    assert run(*flags) == 0
+    content = out.read_bytes()
+    assert run(*flags) == 0
+    assert out.read_bytes() == content
+    assert capsys.readouterr().out.endswith(f"{out} holds it already\n")
+    with pytest.raises(InputError, match="exists already"):
+        run(*flags, "--strength=2")
+
+
 def test_a_file_that_is_there_stays(vectors, tmp_path):
     (tmp_path / "out.npz").write_text("mine")
     with pytest.raises(InputError, match=r"out\.npz: exists already; name a new file"):

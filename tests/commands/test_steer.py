@@ -168,6 +168,7 @@ def test_a_target_of_the_same_name_and_first_block_is_not_given_another_s_number
     pd.testing.assert_frame_equal(rows(tmp_path / "both"), rows(tmp_path / "alone"))
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_target_has_the_answers_that_are_there(place, tmp_path):
     steer(place, tmp_path / "run")
     before = files(tmp_path / "run")
@@ -278,6 +279,7 @@ def test_sums_of_sets_and_layers_at_once(place, both, tmp_path):
     assert len({round(value, 3) for (value,) in by_set.values()}) == 4
 
 
+@pytest.mark.slow
 def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path):
     steer(place, tmp_path / "as_is", sets=("toxigen",), protocols=("sound",))
     steer(place, tmp_path / "good", sets=("toxigen", "stereoset"), protocols=("sound",), towards_good=True)

@@ -403,6 +403,7 @@ def has(findings: tuple[LintWarning, ...], kind: str, count: int, phrase: str = 
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_truthfulqa_leaks_its_questions(authors):
     findings = authors["truthfulqa"]
 

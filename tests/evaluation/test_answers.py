@@ -250,6 +250,7 @@ def model_with(model, letter, token):
     return replace(model, tokenizer=PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(letters, []))))
 
 
+@pytest.mark.slow
 def test_tokens_that_the_tokeniser_appends_are_neither_scored_nor_continued(merging):
     """As with add_eos_token: `</s>` behind every text."""
     tokenizer = Tokenizer.from_str(merging.tokenizer.backend_tokenizer.to_str())

@@ -159,6 +159,7 @@ def test_cka_of_200_and_of_400_rows_is_one_number():
         assert abs(a.mean() - b.mean()) < 4 * np.hypot(a.std(ddof=1), b.std(ddof=1)) / np.sqrt(20)
 
 
+@pytest.mark.slow
 def test_the_tied_ridge_tells_dependence_from_permuted_rows_where_the_published_one_saturates():
     drawn = sample(200, 0, True)
     x, t = (standardise(jnp.asarray(v)) for v in (drawn.x, drawn.t))

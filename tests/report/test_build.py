@@ -230,6 +230,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
     assert write_report(run.path, tmp_path / "other.html").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_many_checkpoints_are_shown_in_part_and_that_is_said(tmp_path):
     metrics = small(range(40), layers=1)
     words = read(write_report(write_run(tmp_path / "run", metrics).path)).words
@@ -277,6 +278,7 @@ def test_a_browser_shows_it_without_errors_and_a_phone_need_not_scroll_sideways(
     assert found == {"overflow": 0, "drawn": True, "boxes": True}
 
 
+@pytest.mark.slow
 def test_what_was_said_while_tracing_is_told_again(tmp_path):
     """Warnings lie with the checkpoint's table and oddities of sets in run.json, so a resumed run has them too."""
     run = write_run(tmp_path / "run", small([0, 20, 100, 200]))

@@ -39,6 +39,13 @@ def test_files_are_named_after_target_source_set_and_task(unit, tmp_path):
     assert unit.table_path.stem == unit.completions_path.stem
 
 
+def test_long_names_are_cut_and_stay_apart(unit):
+    long = [replace(unit, names=(*NAMES[:2], "+".join([*60 * ["stereoset"], end]), NAMES[3])) for end in "ab"]
+    names = [one.table_path.name for one in long]
+    assert all(len(name) < 220 and name.startswith("org-chat__base@step7__stereoset-stereoset") for name in names)
+    assert names[0] != names[1]
+
+
 def test_settings_name_other_files_and_their_order_does_not(unit):
     assert replace(unit, settings={"operator": "add", "seed": 0}).table_path == unit.table_path
     other = replace(unit, settings={"operator": "add", "seed": 1})

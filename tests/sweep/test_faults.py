@@ -185,7 +185,7 @@ def narrowed(folder: Path) -> None:
         pytest.param(
             on_the_way(garble=True), "with another SHA-256 than listed", id="other bytes", marks=pytest.mark.slow
         ),
-        pytest.param(on_the_way(status=404), "refuses (", id="404"),
+        pytest.param(on_the_way(status=404), "refuses (", id="404", marks=pytest.mark.slow),
         pytest.param(on_the_way(status=500), "cannot be reached (HTTP 500)", id="500", marks=pytest.mark.slow),
         pytest.param(
             on_the_way(drop_after=0), "cannot be reached (RemoteProtocolError", id="dropped", marks=pytest.mark.slow

@@ -69,6 +69,7 @@ def test_the_download_rate_is_measured(steps, server):
     assert 50_000 < slow < 400_000
 
 
+@pytest.mark.slow
 def test_what_is_traced_is_not_planned_again(steps, server):
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([f"{REPO}@step2"], hub.revisions)
@@ -119,6 +120,7 @@ def test_local_folders_need_no_download(steps, server):
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_every_model_has_its_own_work(steps, server):
     larger = steps / "larger"
     shutil.copytree(steps / "tiny/step2", larger / "step1")

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,6 +93,7 @@ def test_every_checkpoint_lands_and_the_command_ends_with_a_table(steps, capsys)
         assert expected in printed
 
 
+@pytest.mark.slow
 def test_the_text_only_baseline_is_fitted_once_and_stands_beside_every_probe(steps, monkeypatch):
     fitted = []
     original = baselines.text_baseline
@@ -173,6 +172,7 @@ def test_checkpoints_that_were_moved_are_traced_already(steps, capsys):
     assert "3 of 3 checkpoints are traced already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_another_checkpoint_of_a_traced_one_s_name_is_refused(steps, capsys):
     trace(steps)
     shutil.move(steps / "tiny", steps / "elsewhere")
@@ -351,6 +351,7 @@ def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended
     assert (steps / "run/failures.jsonl").read_text() == ""
 
 
+@pytest.mark.slow
 def test_kept_activations_are_the_residuals_that_were_traced(steps):
     config = SweepConfig(dtype="float32", layers=(0, 2), keep_activations=True)
     trace(steps, spec="tiny/step10", config=config)
@@ -503,28 +504,6 @@ def arguments(steps: Path) -> list[str]:
     return [
         f"--checkpoints={steps}/tiny/step*", f"--out={steps}/run", f"--statements={steps}/mine.csv", "--dtype=float32"
     ]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_run_killed_half_way_goes_on_and_ends_with_the_same_tables(steps):
-    for number in range(200, 205):  # so that the kill comes half way
-        shutil.copytree(steps / "tiny/step2", steps / f"tiny/step{number}")
-    assert trace(steps, "uninterrupted") == 0
-    process = subprocess.Popen(command(steps), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = steps / "run/metrics/tiny@step2.parquet"
-    deadline = time.monotonic() + 120
-    while not first.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert first.exists()
-    done = len(list((steps / "run/metrics").iterdir()))
-    assert done < 8, "the kill came too late to show anything"
-
-    finished = subprocess.run(command(steps), capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert " of 8 checkpoints are traced already" in finished.stdout
-    assert files(steps / "run") == files(steps / "uninterrupted")
 
 
 def test_flags_that_are_refused_leave_no_run(steps):

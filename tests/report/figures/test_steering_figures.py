@@ -163,6 +163,7 @@ def test_protocols_have_figures_of_their_own_and_sound_does_not_flatter(tmp_path
     assert "chosen on validation rows" in figures["steering_comparison_chat_sound"]
 
 
+@pytest.mark.slow
 def test_of_many_vectors_the_own_and_the_strongest_other_are_drawn_over_strengths(tmp_path, monkeypatch):
     monkeypatch.setattr("jtrace.report.figures.draw.MOST_SWEEPS", 2)
     assert MOST_SWEEPS > 2
