@@ -413,6 +413,7 @@ def test_truthfulqa_leaks_its_questions(authors):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_toxigen_has_duplicates_conflicts_and_debris(authors):
     findings = authors["toxigen"]
 

@@ -36,6 +36,7 @@ def test_intervals_cover_the_true_mean_at_their_nominal_rate():
     assert alone / 50 < 0.90  # what it would be if rows did not tell of each other
 
 
+@pytest.mark.slow
 def test_weighted_and_exponential_metrics_are_covered_too():
     """Perplexity over documents of unequal length, whose losses are distributed around 2 nats."""
     random, covered = np.random.default_rng(1), 0

@@ -110,7 +110,8 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted, monkeypatch):
     pretrain(uninterrupted, DOCUMENTS, CONFIG, quiet=True)
 
 
-@pytest.mark.parametrize("stop", [2, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 12))])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [2, 7, 12])
 def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, uninterrupted, monkeypatch, stop):
     real = loop.to_batch
     calls = iter(range(10**6))

@@ -105,11 +105,13 @@ def test_under_independence_p_values_are_uniform():
         assert below[0] <= np.sum(of_side <= 0.05) <= below[1]
 
 
+@pytest.mark.slow
 def test_under_dependence_p_values_are_the_smallest_there_are():
     for seed in range(5):
         assert [side.p for side in summaries(informed(sample(60, seed, True)))] == [0.01, 0.01]
 
 
+@pytest.mark.statistics
 @pytest.mark.parametrize("related", [False, True])
 def test_the_null_is_centred_where_all_permutations_together_are(related):
     """Over all orders the mean of tr(R_A Π R_B Πᵀ) is tr R_A tr R_B / (m − 1), R being centred; R_Y has rank one."""

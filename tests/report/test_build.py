@@ -68,6 +68,7 @@ def test_the_page_holds_everything_and_asks_the_net_for_nothing(tmp_path):
         assert section in page.words
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_into_is_left_as_it_is(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", small())
     before = sorted(run.path.rglob("*"))
@@ -119,6 +120,7 @@ def test_findings_come_first_in_words(tmp_path):
     assert "chat, traced beside it : mine 0.70 (clearly above)." in words
 
 
+@pytest.mark.slow
 def test_it_says_what_was_run(tmp_path):
     words = read(write_report(write_run(tmp_path / "run", small()).path)).words
     for expected in ("2 of 2 checkpoints traced", "2026-01-02", "launch/trace.py --out=run", "jtrace 0.1.0", "1 × cpu",

@@ -42,7 +42,7 @@ def test_files_are_named_after_target_source_set_and_task(unit, tmp_path):
 def test_long_names_are_cut_and_stay_apart(unit):
     long = [replace(unit, names=(*NAMES[:2], "+".join([*60 * ["stereoset"], end]), NAMES[3])) for end in "ab"]
     names = [one.table_path.name for one in long]
-    assert all(len(name) < 220 and name.startswith("org-chat__base@step7__stereoset-stereoset") for name in names)
+    assert all(len(name) < 220 and name.startswith("org-chat__base@step7__stereoset+stereoset+") for name in names)
     assert names[0] != names[1]
 
 

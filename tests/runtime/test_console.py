@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import few
 from tests.conftest import ROOT
 
 # Prints before and after its work, on both streams, more than a pipe and a buffer hold.
@@ -35,7 +36,7 @@ def run(folder: Path, *prefix: str, **streams) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=folder, env=environment, check=False, timeout=120, **streams)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", few(["ascii", "latin-1", "utf-8"]))
 def test_what_an_encoding_does_not_have_is_escaped(encoding, tmp_path):
     found = run(tmp_path, env={"PYTHONIOENCODING": encoding}, capture_output=True)
     assert (found.returncode, (tmp_path / "work").read_text()) == (0, "done")
@@ -44,7 +45,7 @@ def test_what_an_encoding_does_not_have_is_escaped(encoding, tmp_path):
     assert ("\\u5317" in first) == (encoding != "utf-8")
 
 
-@pytest.mark.parametrize("status", [0, 3])
+@pytest.mark.parametrize("status", few([3, 0]))
 def test_a_full_disk_behind_the_output_costs_nothing(status, tmp_path):
     with open("/dev/full", "wb") as full:
         found = run(tmp_path, env={"STATUS": str(status)}, stdout=full, stderr=full)

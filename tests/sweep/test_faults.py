@@ -194,7 +194,7 @@ def narrowed(folder: Path) -> None:
             on_the_way(drop_after=0, reset=True), "cannot be reached (ReadError", id="reset", marks=pytest.mark.slow
         ),
         pytest.param(on_the_way(stall_after=0), "cannot be reached (ReadTimeout", id="stalled", marks=pytest.mark.slow),
-        pytest.param(with_weight(np.nan), "NaN or infinite values", id="NaN"),
+        pytest.param(with_weight(np.nan), "NaN or infinite values", id="NaN", marks=pytest.mark.slow),
         pytest.param(with_weight(np.inf), "NaN or infinite values", id="infinity", marks=pytest.mark.slow),
         pytest.param(at_the_source(narrowed), "config.json asks for", id="other shapes", marks=pytest.mark.slow),
         pytest.param(
@@ -425,6 +425,7 @@ def test_torn_lines_of_the_log_are_passed_over(run, again, untroubled_run):
     assert logged(run) == ["step2", "step100", "step1000"]
 
 
+@pytest.mark.slow
 def test_a_damaged_list_of_failures_is_named_before_anything_is_fetched(run, server, again, untroubled):
     server.faults[f"{server.commit(*BAD)}/{WEIGHTS}"] = Fault(garble=True)
     assert again() == 1

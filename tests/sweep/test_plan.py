@@ -175,6 +175,7 @@ def test_a_budget_below_one_checkpoint_fails_the_plan(steps, server):
     )
 
 
+@pytest.mark.slow
 def test_what_is_traced_may_be_gone_from_the_hub(steps, server):
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([f"{REPO}@step2"], hub.revisions)

@@ -308,6 +308,7 @@ def test_behind_appended_tokens_the_last_token_of_the_text_is_read(steps, capsys
     pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_asked_as_they_are_and_not_twice(steps):
     task = yes_or_no()
     assert trace(steps, tasks=[task]) == 0
@@ -400,6 +401,7 @@ def test_bfloat16_vectors_and_activations_are_written(steps):
     assert kept.dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_a_tokeniser_from_elsewhere_serves_checkpoints_without_one(steps):
     shutil.copytree(steps / "tiny/step2", steps / "tokenizer")
     for path in (steps / "tiny/step10").glob("tokenizer*"):
@@ -438,6 +440,7 @@ def test_what_is_wrong_with_a_checkpoint_is_one_line_that_names_it(steps, spoil,
     assert not list((steps / "run/vectors").iterdir())
 
 
+@pytest.mark.slow
 def test_a_half_copied_step_fails_by_name_and_the_others_are_traced(steps, capsys):
     (steps / "tiny/step10/config.json").unlink()
     assert trace(steps) == 1

@@ -51,6 +51,7 @@ def test_the_vectors_tell_the_commit(steps, server):
     assert (about["source"], about["commit"]) == (f"{REPO}@step2", server.commit(REPO, "step2"))
 
 
+@pytest.mark.slow
 def test_a_revision_that_vanished_fails_alone_and_the_next_run_does_only_that(steps, server, capsys):
     server.remove(REPO, "step10")
     assert trace(steps, server, f"{REPO}@step2,step10,step100") == 1

@@ -77,6 +77,7 @@ def test_a_checkpoint_that_cannot_be_traced_is_told(shared):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_tokeniser_with_too_many_tokens_is_cut_to_its_first_ones(smollm2, tmp_path):
     cut = fitting_tokenizer(smollm2, 32000, tmp_path)
     texts = ["An unusual sentence about antidisestablishmentarianism.", "It is."]
