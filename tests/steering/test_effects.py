@@ -267,7 +267,7 @@ def rates(trials, layers, planted=0.0):
 @pytest.mark.parametrize(
     ("trials", "layers"),
     [
-        (30, 5),
+        (60, 5),
         pytest.param(400, 5, marks=pytest.mark.statistics),
         pytest.param(300, 25, marks=pytest.mark.statistics),
     ],
