@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from jtrace.runtime.compilation import EVERYTHING
+from jtrace.runtime.compilation import EVERYTHING, release_programs
 from tests.bars import MEASURED
 from tests.goldens.variants import COVERING, VARIANTS
 from tests.hub_server import HubServer, serve
@@ -33,8 +33,6 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 CHUNK = 1024  # bytes that the hub's client reads at once in tests
-MAPS = Path("/proc/self/maps")
-MANY_MAPS = 20_000  # of the 65,530 that Linux gives a process; a program takes three, and the one too many is a crash
 
 
 def with_devices(count: int) -> str:
@@ -62,8 +60,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def young_heap() -> None:
     """What earlier modules have left is not looked through again whenever Python, or a sweep, collects garbage."""
-    if MAPS.exists() and MAPS.read_text().count("\n") > MANY_MAPS:
-        jax.clear_caches()
+    release_programs()
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""The cache of executables on disk, for later processes of this user on this kind of machine."""
+"""Executables: kept on disk for later processes of this user on this kind of machine, and not too many in memory."""
 
 import glob
 import hashlib
@@ -24,6 +24,7 @@ CPU_FACTS = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", 
 DAMAGED = re.compile(r"Error reading persistent compilation cache entry for '(?P<program>[^']*)'")
 UNWRITTEN = re.compile(r"Error writing persistent compilation cache entry for '[^']*': (?P<reason>.*)", re.DOTALL)
 FATAL = 3  # level of absl's log
+MAPS, MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 
 
 def use_cache() -> Path | None:
@@ -63,6 +64,20 @@ def use_cache() -> Path | None:
     warnings.showwarning = _mending(folder, warnings.showwarning)
     _quieten_loader()
     return folder
+
+
+def release_programs() -> None:
+    """Drops the compiled programs of a process that holds half of the memory maps which Linux allows it.
+
+    A program takes three; some 20,000 programs, as of a thousand sets of as many sizes, take all, and the next one ends
+    the process by a segmentation fault. What is needed again is loaded from disk.
+    """
+    try:
+        held, most = MAPS.read_bytes().count(b"\n"), int(MOST_MAPS.read_bytes())
+    except OSError:  # not Linux
+        return
+    if held > most / 2:
+        jax.clear_caches()
 
 
 def machine_digest() -> str:

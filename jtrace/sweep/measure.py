@@ -18,6 +18,7 @@ from jtrace.probing.sound_metrics import baseline_metrics
 from jtrace.probing.sound_set import SoundSet
 from jtrace.probing.transfer import between_sets
 from jtrace.runs.log import Best
+from jtrace.runtime.compilation import release_programs
 from jtrace.sweep.baselines import Baselines, Untrained
 from jtrace.sweep.check import Checked
 from jtrace.sweep.work import Work
@@ -86,6 +87,7 @@ def measure(
         random_init = baselines.random_init(untrained, packed, progress)
     sets = {}
     for statements in work.sets:
+        release_programs()
         name = statements.name
         label = None if progress is None else f"{progress} {name}"
         sets[name] = _measure_set(

@@ -12,6 +12,7 @@ from typing import Protocol
 import pytest
 
 from jtrace.runtime import compilation
+from jtrace.runtime.compilation import release_programs
 from tests.conftest import ROOT
 
 # Counts what JAX's cache did, then does what the other arguments say as if they were the command.
@@ -207,3 +208,21 @@ def test_a_full_disk_is_told_once_and_other_warnings_as_ever(tmp_path, capsys):
     shown(UserWarning("something else"), UserWarning, "other.py", 2)
     assert capsys.readouterr().err == f"warning: compiled programs cannot be kept in {tmp_path} (OSError: no space)\n"
     assert told == ["something else"]
+
+
+@pytest.mark.parametrize(("held", "released"), [(40, False), (60, True)])
+def test_programs_are_given_back_before_no_memory_map_is_left(tmp_path, monkeypatch, held, released):
+    (tmp_path / "maps").write_text("7f00-7f01 r-xp\n" * held)
+    (tmp_path / "most").write_text("100\n")
+    monkeypatch.setattr(compilation, "MAPS", tmp_path / "maps")
+    monkeypatch.setattr(compilation, "MOST_MAPS", tmp_path / "most")
+    cleared = []
+    monkeypatch.setattr(compilation.jax, "clear_caches", lambda: cleared.append(True))
+    release_programs()
+    assert cleared == [True] * released
+
+
+def test_where_nothing_tells_of_maps_programs_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "MAPS", tmp_path / "none")
+    monkeypatch.setattr(compilation.jax, "clear_caches", lambda: pytest.fail("cleared"))
+    release_programs()
