@@ -14,6 +14,7 @@ from jtrace.report.figures.choice import chosen_sets
 from jtrace.report.format import measure, visible
 from jtrace.report.statement_texts import read_texts
 from jtrace.runs.completion_files import read_completions
+from jtrace.runs.log import SPANS, CheckpointTiming, read
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.names import file_name
 from jtrace.stats.sampling import evenly_spread
@@ -56,6 +57,7 @@ DRAWN_FROM = {
     "comparison": ("steering",),
     "steering": ("steering",),
     "agreement": ("metrics", "steering"),
+    "pipeline": ("stages",),
 }
 
 Tables = Mapping[str, pd.DataFrame]
@@ -73,10 +75,10 @@ def page_tables(
 
     Returns:
         `metrics`, `projections`, `statements` and `scores` (held out) of chosen sets and checkpoints, `completions`
-        of the first prompts, and the others whole.
+        of the first prompts, `stages` (when each checkpoint went through which, in seconds), and the others whole.
 
     Raises:
-        InputError: a table of projections or scores is damaged, or completions cannot be read.
+        InputError: a table of projections or scores is damaged, or completions or the log cannot be read.
     """
     shown = _shown_metrics(metrics)
     scores = _scores(run, shown)
@@ -87,6 +89,7 @@ def page_tables(
         "scores": scores,
         "completions": read_completions(run.path, MOST_PROMPTS),
         "steering": steering,
+        "stages": _stages(read(run.log_path)),
         **dynamics,
     }
     return {name: rows for name, rows in tables.items() if 0 < len(rows) <= MOST_ROWS}
@@ -101,6 +104,21 @@ def page_data(tables: Tables) -> str:
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _stages(passages: Sequence[CheckpointTiming]) -> pd.DataFrame:
+    """Tabulates each stage of each checkpoint, in seconds since the first of all began."""
+    spans = [
+        (passage, stage, span) for passage in passages for stage in SPANS if (span := passage.span(stage)) is not None
+    ]
+    first = min((span.start for _, _, span in spans), default=0.0)
+    # Numbered: a page that is passed on need not tell the names of hosts.
+    process = {name: number for number, name in enumerate(dict.fromkeys(one.process for one in passages))}
+    rows = [
+        (one.checkpoint, process[one.process], stage, span.start - first, span.end - first)
+        for one, stage, span in spans
+    ]
+    return pd.DataFrame(rows, columns=["checkpoint", "process", "stage", "start", "end"])
 
 
 def _shown_metrics(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,9 @@ import pandas as pd
 from jtrace.data.loading import read_all
 from jtrace.probing.records import HeldOut
 from jtrace.report.interactive import MOST_CHECKPOINTS, MOST_ROWS, MOST_STATEMENTS, page_data, page_tables, tables_of
+from jtrace.runs.log import append
 from jtrace.runs.score_files import write_scores
+from tests.runs.test_log import at
 from tests.tables import both_protocols, dynamics_tables, metrics_table, write_projections, write_run
 
 NONE = pd.DataFrame()
@@ -124,3 +126,15 @@ def test_the_same_tables_give_the_same_text(tmp_path):
     texts = {page_data(page_tables(run, RECORD, metrics, NONE, {})) for _ in range(2)}
     assert len(texts) == 1
     assert len(page_data(page_tables(run, RECORD, shuffled, NONE, {}))) == len(texts.pop())
+
+
+def test_stages_are_in_seconds_since_the_first_and_processes_have_numbers(tmp_path):
+    metrics = metrics_table([0, 100])
+    run = write_run(tmp_path / "run", metrics)
+    for number in range(2):
+        append(run.log_path, at(100 + 10 * number, 10, 1, 2, 1))
+    stages = page_tables(run, RECORD, metrics, NONE, {})["stages"]
+    assert stages["stage"].tolist() == ["fetch", "read", "extract", "statistics"] * 2
+    assert stages["process"].unique().tolist() == [0]
+    assert stages["start"].min() == 0
+    assert (stages["end"] - stages["start"]).tolist() == [10, 1, 2, 1] * 2
