@@ -17,6 +17,7 @@ from jtrace.runs.metrics_files import WARNINGS_KEY
 from jtrace.runs.run_directory import RunDirectory
 from tests.conftest import ROOT
 from tests.report.browser import look
+from tests.report.hostile import NAME, hostile_run
 from tests.report.reading import Page
 from tests.runs.test_log import at
 from tests.tables import (
@@ -24,7 +25,6 @@ from tests.tables import (
     dynamics_tables,
     metrics_table,
     sound_table,
-    steered,
     steering_table,
     write_projections,
     write_run,
@@ -204,21 +204,11 @@ def test_a_run_without_a_table_says_so(tmp_path):
 
 
 def test_hostile_names_are_text_not_markup_and_control_characters_are_shown(tmp_path):
-    """Of models, checkpoints, sets, labels, tasks, vectors, commands, failures and warnings."""
-    name = '<script>alert(1)</script>"><img onerror=x src=y>{{7*7}}{% raw %}'
-    metrics = metrics_table([0, 1], layers=2, datasets=[name], model=name)
-    run = write_run(tmp_path / "run", metrics, checkpoints=[f"{name}\x1b[31m", "\udc80"])
-    record = run.record()
-    record["config"] = {name: name}
-    record["sets"][name] |= {"odd": [name + "\x1b]0;title\x07"], "label_one": name, "source": name, "dimension": name}
-    record["commands"][0] |= {"command": name + "\x9b", "device": {"kind": name}, "versions": {name: name}}
-    (run.path / "run.json").write_text(json.dumps(record))
-    (run.path / "failures.jsonl").write_text(json.dumps({"checkpoint": name, "error": name + "\r\x00"}) + "\n")
-    write_steering(run, steered({0: 0.5, 1: 0.6}, target=name, source=name, dataset=name, task=name, positions=name))
+    run = hostile_run(tmp_path / "run")
     page = read(path := write_report(run.path))
     assert page.scripts == 2
     assert all(image["src"].startswith("data:image/webp;base64,") and "onerror" not in image for image in page.images)
-    assert page.words.count(name) > 20
+    assert page.words.count(NAME) > 20
     text = path.read_text(encoding="utf-8")
     assert not [character for character in text if not character.isprintable() and character != "\n"]
     for shown in ("\\x1b[31m", "\\udc80", "\\x1b]0;title\\x07", "\\x9b", "\\r\\x00"):

@@ -12,6 +12,7 @@ from jtrace.report.build import write_report
 from jtrace.report.figures.style import Drawn
 from jtrace.runs.score_files import write_scores
 from tests.report.browser import look
+from tests.report.hostile import NAME, hostile_run
 from tests.tables import both_protocols, dynamics_tables, write_projections, write_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -129,6 +130,20 @@ def test_a_reader_moves_switches_reads_sorts_and_takes_data_along(report, tmp_pa
         assert one["sorted"][0] == "ascending"
         assert one["turned"][0] == "descending"
         assert (one["overflow"], one["unnamed"]) == (0, 0)
+
+
+def test_of_hostile_names_nothing_runs(tmp_path):
+    """`look` fails for any message on the console."""
+    script = """
+    const page = await open(1200), controls = [...page.document.querySelectorAll("select, input")];
+    for (const control of controls) control.dispatchEvent(new page.Event("input"));
+    for (const button of page.document.querySelectorAll("button")) button.click();
+    await new Promise((done) => setTimeout(done, 500));
+    return { ran: page.ran ?? null, words: page.document.body.textContent };
+    """
+    found = look(tmp_path, write_report(hostile_run(tmp_path / "run").path), script)
+    assert found["ran"] is None
+    assert found["words"].count(NAME) > 20
 
 
 def test_without_scripts_the_figures_are_there_and_the_rest_is_hidden(report, tmp_path):
