@@ -7,7 +7,7 @@
 
 A checkpoint: Hugging Face folder or hub revision → Orbax Flax params, and back. Takes about as long as reading and
 writing the files once. Either form can be traced; the second folder loads in transformers, with identical logits.
---dtype converts on the way.
+--dtype converts on the way. The same command again finds its work done, and says so.
 
 Vectors: the vector of one set, in the format of another tool: gguf (llama.cpp, repeng), lm-eval (--model steered),
 safetensors and npz (an array for each layer). jtrace steer --vectors reads all of them.

@@ -13,6 +13,7 @@ from jtrace.checkpoints.export import convert_folder, save_hf
 from jtrace.checkpoints.formats.weights import iter_weight_files, tensor_infos
 from jtrace.checkpoints.load import load_params, read_config_json
 from jtrace.errors import InputError
+from tests.cases import few
 from tests.conftest import GOLDENS
 from tests.in_process import refusal, run_command
 
@@ -56,7 +57,7 @@ def test_torch_computes_identical_logits_after_the_round_trip(tmp_path, golden):
     assert torch.equal(logits(tmp_path / "back"), logits(golden))
 
 
-@pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("stored", few([np.float16, ml_dtypes.bfloat16]))
 def test_the_stored_dtype_is_kept_and_written_into_the_config(tmp_path, stored):
     folder = shutil.copytree(SOURCE, tmp_path / "source")
     save_file({n: v.astype(stored) for n, v in weights(SOURCE).items()}, folder / "model.safetensors")

@@ -63,7 +63,7 @@ def test_layers_are_stacked_in_order(folder):
     np.testing.assert_array_equal(params["head"], weights["lm_head.weight"])
 
 
-@pytest.mark.parametrize("stored", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("stored", few([np.float32, np.float16, ml_dtypes.bfloat16], 2))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_every_stored_dtype_is_cast_to_the_wanted_one(folder, stored, dtype):
     edit_weights(folder, lambda w: w.update({name: value.astype(stored) for name, value in w.items()}))
@@ -109,7 +109,7 @@ def test_a_tied_head_may_be_stored_but_not_differ(folder):
     assert "head" not in params
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", few([np.nan, np.inf, -np.inf]))
 def test_weights_that_are_not_finite_are_refused_by_name(folder, bad):
     edit_weights(folder, lambda w: w[Q].__setitem__((3, 3), bad))
     assert f"NaN or infinite values as float32 in tensor '{Q}'" in refusal(folder)
@@ -303,7 +303,9 @@ def test_a_config_that_cannot_be_opened_is_not_to_be_downloaded(folder):
     assert "config.json: cannot be read (Is a directory); check its permissions" in refusal(folder)
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "net.lm."])
+@pytest.mark.parametrize(
+    "wrapper", few(["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "net.lm."], 2)
+)
 @pytest.mark.parametrize("name", few(["llama-full", "gpt_neox-sequential-tied", "qwen2-window-grouped-tied"]))
 def test_what_wrapped_the_model_in_training_is_no_part_of_the_names(tmp_path, name, wrapper):
     folder = Path(shutil.copytree(GOLDENS / name, tmp_path / "model"))
@@ -342,7 +344,7 @@ def test_params_do_not_alias_the_files(folder):
 
 
 @pytest.mark.parametrize("depth", [None, 2])
-@pytest.mark.parametrize("mesh", [None, "data:1,model:1"])
+@pytest.mark.parametrize("mesh", few([None, "data:1,model:1"]))
 def test_params_staged_by_a_thread_are_those_that_are_loaded(folder, depth, mesh):
     layout = parse_mesh(mesh, jax.devices()[:1]) if mesh else None
     config, expected = load_params(folder, jnp.bfloat16, depth)
@@ -416,7 +418,7 @@ print(peak() - before, sum(leaf.nbytes for leaf in jax.tree.leaves(params)))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak resident memory is read as Linux counts it")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", few(["float32", "bfloat16"]))
 def test_reading_needs_no_more_host_memory_than_params_one_shard_and_a_constant(tmp_path, dtype):
     """On a CPU the params themselves lie in host memory; everything above them is the reader's."""
     width, depth = 256, 24

@@ -40,7 +40,7 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("dtype", few([jnp.bfloat16, jnp.float32]))
-@pytest.mark.parametrize("depth", [None, 1])
+@pytest.mark.parametrize("depth", few([None, 1]))
 def test_a_store_reads_as_the_folder_it_was_made_from(store, dtype, depth):
     config, params = read_checkpoint(store, dtype, depth)
     expected_config, expected = read_checkpoint(SOURCE, dtype, depth)
@@ -49,7 +49,7 @@ def test_a_store_reads_as_the_folder_it_was_made_from(store, dtype, depth):
     assert_equal(params, expected)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", few([jnp.float32, jnp.bfloat16, jnp.float16]))
 def test_the_dtype_is_kept(tmp_path, dtype):
     _, params = load_params(SOURCE, dtype)
     save_store(tmp_path / "store", read_config_json(SOURCE), params)
@@ -92,7 +92,7 @@ def test_a_store_is_not_written_over_something(store):
         save_store(store, read_config_json(SOURCE), params)
 
 
-@pytest.mark.parametrize("depth", [None, 1])
+@pytest.mark.parametrize("depth", few([None, 1]))
 @pytest.mark.parametrize("mesh", few([None, "data:1,model:1"]))
 def test_params_staged_by_a_thread_are_those_of_the_folder_it_was_made_from(store, depth, mesh):
     layout = parse_mesh(mesh, jax.devices()[:1]) if mesh else None

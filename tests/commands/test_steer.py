@@ -291,6 +291,7 @@ def test_towards_good_turns_vectors_whose_label_1_is_bad(place, tmp_path):
     assert values(turned, "margin", 1.0) != pytest.approx(values(turned, "margin", -1.0), rel=1e-2)
 
 
+@pytest.mark.slow
 def test_the_model_as_it_is_needs_no_vector_and_is_one_row_whatever_the_layers(place, tmp_path, capsys):
     steer(place, tmp_path / "run", strengths=(0.0,), layers=None, files=(), sets=(), random=(0,))
     table = rows(tmp_path / "run")

@@ -425,6 +425,7 @@ def test_toxigen_has_duplicates_conflicts_and_debris(authors):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_confaide_has_duplicates_and_conflicts(authors):
     assert has(authors["confaide"], "duplicates", 77)
     assert has(authors["confaide"], "conflicting_labels", 3)

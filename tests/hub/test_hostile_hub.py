@@ -20,6 +20,7 @@ from jtrace.errors import InputError
 from jtrace.hub import cache
 from jtrace.hub.client import Hub
 from jtrace.sweep.eviction import Downloads
+from tests.cases import few
 from tests.conftest import CHUNK
 from tests.hub_server import API, Fault, HubServer, serve
 
@@ -145,7 +146,7 @@ def test_a_name_that_leads_elsewhere_is_refused(server, hub, outside, where, for
     assert what in refusal(call, hub, *([REPO] if where == "branch" else []))
 
 
-@pytest.mark.parametrize("size", [-1, None, "1", 1.5])
+@pytest.mark.parametrize("size", few([-1, None, "1", 1.5], 2))
 def test_a_size_that_is_none_is_refused(server, hub, size):
     server.twist = lambda answer: answer["siblings"][0].update(size=size)
     assert "is it a hub?" in refusal(fetch, hub)
@@ -171,7 +172,7 @@ def test_an_index_cannot_name_files_elsewhere(server, hub, outside, tmp_path, na
     os.utime(index, ns=(kept[1], kept[1]))
 
 
-@pytest.mark.parametrize("form", [form for form in PATHS if PATHS[form].isprintable()])
+@pytest.mark.parametrize("form", few([form for form in PATHS if PATHS[form].isprintable()], 4))
 @pytest.mark.parametrize("header", ["ETag", "X-Linked-ETag", "X-Repo-Commit"])
 def test_headers_name_no_paths(server, hub, outside, header, form):
     """They are not looked at: names, sizes and hashes are those of the listing."""
@@ -264,7 +265,7 @@ def test_a_note_that_names_paths_is_none(hub, outside, where, form):
 # Links in the cache, as other tools or people make them
 
 
-@pytest.mark.parametrize("target", ["model.safetensors", "same size", "not there"])
+@pytest.mark.parametrize("target", few(["model.safetensors", "same size", "not there"], 2))
 def test_a_snapshot_s_link_to_other_weights_is_replaced_and_its_target_stays(tmp_path, server, hub, outside, target):
     elsewhere = tmp_path / "cache/shared"
     elsewhere.mkdir(parents=True)
@@ -338,7 +339,7 @@ def test_bytes_are_asked_for_as_they_are(server, hub):
     assert {request.encoding for request in server.requests if request.method == "GET"} == {"identity"}
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("name", few(["config.json", "tokenizer.json", "model.safetensors.index.json"]))
 def test_small_files_have_a_largest_size(server, hub, name):
     def twist(answer):
         for file in answer["siblings"]:
@@ -372,7 +373,7 @@ def test_an_answer_nested_without_end_is_one_line(hub, monkeypatch):
 # What lies in the cache already
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("name", few(["config.json", "tokenizer.json", "model.safetensors"], 2))
 def test_a_flipped_bit_is_found_and_the_file_fetched_again(server, hub, name):
     path = fetch(hub) / name
     flip(path)

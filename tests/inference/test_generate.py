@@ -10,6 +10,7 @@ from jtrace.inference import generate as inference_generate
 from jtrace.inference.generate import Sampling, generate
 from jtrace.models.intervention import POSITIONS, steered_from
 from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, edit_of
+from tests.cases import few
 from tests.conftest import GOLDENS
 from tests.plain import log_probabilities
 
@@ -79,7 +80,7 @@ def test_sliding_windows_move_on_over_what_is_generated(windowed, positions):
 
 
 @every_position
-@pytest.mark.parametrize("how", ["add", "add_keep_norm", "project_out"])
+@pytest.mark.parametrize("how", few(["add", "add_keep_norm", "project_out"], 2))
 def test_strength_0_equals_the_unsteered_model(llama, how, positions):
     zero = edit_of(VECTOR, [Condition((0, 1, 2), 0.0)], how)
     found, plain = completions(llama, edit=zero, positions=positions), completions(llama, edit=None)
@@ -111,7 +112,7 @@ def test_some_conditions_come_in_the_order_asked_for(llama):
     assert all(chosen[i] == [together[i][at] for at in (3, 0, 2)] for i in together)
 
 
-@pytest.mark.parametrize(("positions", "sampling", "batch_tokens"), [("last", GREEDY, 9), ("all", NOISY, 1)])
+@pytest.mark.parametrize(("positions", "sampling", "batch_tokens"), few([("last", GREEDY, 9), ("all", NOISY, 1)]))
 def test_how_prompts_are_batched_changes_nothing(llama, positions, sampling, batch_tokens):
     whole = completions(llama, sampling=sampling, positions=positions)
     assert completions(llama, sampling=sampling, positions=positions, batch_tokens=batch_tokens) == whole
@@ -155,7 +156,7 @@ def test_a_completion_ends_with_its_first_stop_token_and_others_go_on(llama):
     assert {1, 8} <= lengths
 
 
-@pytest.mark.parametrize("positions", ["last", "all"])
+@pytest.mark.parametrize("positions", few(["last", "all"]))
 def test_vectors_layers_strengths_and_operators_share_one_compilation(llama, positions):
     completions(llama, positions=positions)
     traced = inference_generate._decode._cache_size(), inference_generate._place_keys._cache_size()

@@ -158,6 +158,7 @@ def test_fewer_tokens_than_the_most(llama, most):
     assert streamed(TokenStream(*llama, GREEDY), prompt, EDIT, (0, 1), most=most) == expected
 
 
+@pytest.mark.slow
 def test_tokens_strengths_layers_and_vectors_compile_nothing_and_a_conversation_little(llama):
     stream, prompt = TokenStream(*llama, GREEDY), some(20)
 

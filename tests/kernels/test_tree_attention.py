@@ -63,6 +63,7 @@ def test_float32_is_attention_over_visible_slots(heads, kv_heads, head_dim, draw
 
 @property_based
 @given(drawn=sequences, window=windows)
+@pytest.mark.slow
 def test_bfloat16_rounds_weights_and_result_alone(drawn, window):
     qkv, tree = inputs(4, 2, 64, dtype=jnp.bfloat16), packed(drawn)
     found = tree_attend(*qkv, *tree, jnp.int32(window or WIDTH), interpret=True)

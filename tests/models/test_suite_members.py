@@ -8,10 +8,11 @@ from jtrace.checkpoints.suites import SUITES
 from jtrace.models.config import YarnScaling
 from jtrace.models.decoder import abstract_params
 from jtrace.models.families import FAMILIES, read_model_config
+from tests.cases import few
 from tests.models.suite_configs import MEMBERS
 
 
-@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("member", few(MEMBERS, 12))
 def test_full_size_parameter_counts_are_the_published_ones(member):
     values, count = MEMBERS[member]
     config, _ = read_model_config(values, member)

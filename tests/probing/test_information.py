@@ -188,6 +188,7 @@ def test_labels_of_one_class_share_nothing():
     assert found.xt > 0
 
 
+@pytest.mark.slow
 def test_equal_rows_and_features_that_repeat_are_finite_and_repeating_features_change_nothing():
     drawn = sample(40, 0, True)
     once = informed(drawn)

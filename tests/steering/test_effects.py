@@ -267,7 +267,7 @@ def rates(trials, layers, planted=0.0):
 @pytest.mark.parametrize(
     ("trials", "layers"),
     [
-        (60, 5),
+        pytest.param(60, 5, marks=pytest.mark.slow),
         pytest.param(400, 5, marks=pytest.mark.statistics),
         pytest.param(300, 25, marks=pytest.mark.statistics),
     ],

@@ -3,12 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from jtrace.checkpoints.load import load_params
 from jtrace.inference.generate import Sampling, generate
 from jtrace.probing.vector_export import write_vector
 from jtrace.probing.vector_files import ModelFacts, Vectors, read_vectors
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
+from tests.conftest import letter_tokenizer
 from tests.goldens.variants import VARIANTS
 
 torch = pytest.importorskip("torch", reason="needs the torch extra")
@@ -98,3 +100,21 @@ def test_repeng_s_vector_steers_jtrace_as_it_steers_torch(tmp_path, repeng):
     steered = their_texts(steered_model)
     assert our_texts(tmp_path / "model", tmp_path / "theirs.gguf", -0.5) == [plain, steered]
     assert steered not in (plain, our_texts(tmp_path / "model", tmp_path / "theirs.gguf", -0.5, roll=1)[1])
+
+
+def test_steering_vectors_own_vector_steers_jtrace_as_it_steers_torch(tmp_path):
+    theirs = pytest.importorskip("steering_vectors", reason="steering-vectors is not installed")
+    model = random_model(VARIANTS["llama-full"], seed=3)
+    model.save_pretrained(tmp_path / "model")
+    letter_tokenizer(tmp_path / "model")
+    pairs = [("the sun is hot", "the sun is cold"), ("ice is cold", "ice is hot"), ("a b c", "c b a")]
+    trained = theirs.train_steering_vector(model, AutoTokenizer.from_pretrained(tmp_path / "model"), pairs)
+    rows = {layer: row.numpy() for layer, row in sorted(trained.layer_activations.items())}
+    assert list(rows) == list(range(model.config.num_hidden_layers))
+    np.savez(tmp_path / "theirs.npz", **{f"layer.{layer}": row for layer, row in rows.items()})
+    strength = 2 / max(float(np.abs(row).max()) for row in rows.values())
+    plain = their_texts(model)
+    with trained.apply(model, multiplier=strength):
+        steered = their_texts(model)
+    assert our_texts(tmp_path / "model", tmp_path / "theirs.npz", strength) == [plain, steered]
+    assert steered not in (plain, our_texts(tmp_path / "model", tmp_path / "theirs.npz", strength, roll=1)[1])

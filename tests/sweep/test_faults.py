@@ -325,6 +325,7 @@ def test_a_cache_disk_that_holds_one_checkpoint_suffices(run, cache, again, untr
     assert results(run) == untroubled
 
 
+@pytest.mark.slow
 def test_a_run_directory_on_a_full_disk_ends_the_sweep_and_nothing_is_lost(run, cache, again, untroubled, disk, capsys):
     disk(run, "64k")
     with pytest.raises(InputError, match=f"{run}: takes no files any more; free or mend its disk"):

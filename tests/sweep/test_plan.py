@@ -200,6 +200,7 @@ def test_a_rate_that_cannot_be_measured_leaves_the_rest_of_the_plan(steps, serve
     assert "in all" not in text
 
 
+@pytest.mark.slow
 def test_a_plan_with_nothing_left_to_do_says_no_more(steps, server):
     hub = Hub(steps / "cache", server.url, waits=())
     refs = parse_specs([f"{REPO}@step2"], hub.revisions)

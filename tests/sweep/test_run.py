@@ -329,6 +329,7 @@ def test_a_task_that_cannot_be_asked_leaves_the_trace(steps, capsys):
     assert len(list((steps / "run/metrics").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_the_whole_sweep(steps):
     residuals._forward.clear_cache()
     layer_map.one_layer.clear_cache()

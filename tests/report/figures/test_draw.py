@@ -46,6 +46,7 @@ def small(steps, model="llama"):
             pd.concat([small([5, 9]), small([None], model="chat")]),
             OVER_LAYERS | over_training(),
             id="a curve and a chat model",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             pd.concat([small([5, 9]), small([5, 9], model="org/other")]),
