@@ -108,7 +108,9 @@ def test_steering_vectors_own_vector_steers_jtrace_as_it_steers_torch(tmp_path):
     model.save_pretrained(tmp_path / "model")
     letter_tokenizer(tmp_path / "model")
     pairs = [("the sun is hot", "the sun is cold"), ("ice is cold", "ice is hot"), ("a b c", "c b a")]
-    trained = theirs.train_steering_vector(model, AutoTokenizer.from_pretrained(tmp_path / "model"), pairs)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.pad_token = tokenizer.unk_token  # they pad, if only batches of one text
+    trained = theirs.train_steering_vector(model, tokenizer, pairs)
     rows = {layer: row.numpy() for layer, row in sorted(trained.layer_activations.items())}
     assert list(rows) == list(range(model.config.num_hidden_layers))
     np.savez(tmp_path / "theirs.npz", **{f"layer.{layer}": row for layer, row in rows.items()})
