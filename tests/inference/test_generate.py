@@ -27,13 +27,13 @@ PROMPTS = [
 ]
 GREEDY = Sampling(8)
 NOISY = Sampling(8, temperature=1.5, seed=3)
-every_position = pytest.mark.parametrize("positions", POSITIONS)
+every_position = pytest.mark.parametrize("positions", few(POSITIONS))
 ways = pytest.mark.parametrize(
     ("positions", "sampling"),
     [
         pytest.param("last", GREEDY, id="last-greedy"),
-        pytest.param("generated", GREEDY, id="generated-greedy"),
-        pytest.param("all", NOISY, id="all-sampled"),
+        pytest.param("generated", GREEDY, id="generated-greedy", marks=pytest.mark.slow),
+        pytest.param("all", NOISY, id="all-sampled", marks=pytest.mark.slow),
     ],
 )
 

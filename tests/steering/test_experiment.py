@@ -500,6 +500,7 @@ def test_rows_that_another_command_adds_meanwhile_stay(tmp_path, model, asked, m
     assert set(pd.read_parquet(path)["strength"]) == {0.0, 1.0, 2.0}
 
 
+@pytest.mark.slow
 def test_completions_of_commands_that_write_at_once_stay_whole(tmp_path):
     table = SteeringTable(tmp_path / "run/steering", ("chat", "base", "stereoset", "open"), {})
     table.folder.mkdir(parents=True)

@@ -4,6 +4,7 @@ Made for print at the width of a text page; colours are legible to colour-blind 
 be told apart carry markers as well.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from matplotlib.ticker import (
 from jtrace.dynamics.trajectory import BY_CHECKPOINT, Trajectory, evenly_chosen
 from jtrace.report.format import visible
 from jtrace.runtime.atomic import atomic_write
+from jtrace.runtime.names import LONGEST
 from jtrace.stats.sampling import evenly_spread
 
 WIDTH = 7.2  # inches, of a text page
@@ -263,8 +265,12 @@ def plain(name: str) -> str:
 
 
 def file_part(name: str) -> str:
-    """A name as part of a file's name."""
-    return "".join(character if character.isalnum() or character in "-_.@" else "-" for character in name)
+    """Encodes a name as part of a file's name; of a long one the beginning and a digest."""
+    plain = "".join(character if character.isalnum() or character in "-_.@" else "-" for character in name)
+    if len(plain.encode()) <= LONGEST:
+        return plain
+    begins = plain.encode()[: LONGEST // 2].decode("utf-8", "ignore")
+    return f"{begins}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def save(figure: Figure, stem: Path) -> Path:

@@ -59,6 +59,7 @@ def test_the_same_questions_are_asked_in_every_process(setting):
     )
 
 
+@pytest.mark.slow
 def test_prompts_longer_than_the_context_are_refused(setting):
     with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --max_new_tokens"):
         benchmark_prompts.prompts(Workload(dataclasses.replace(setting, new_tokens=250), JTRACE))
