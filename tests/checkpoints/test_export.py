@@ -15,9 +15,15 @@ from jtrace.checkpoints.load import load_params, read_config_json
 from jtrace.errors import InputError
 from tests.cases import few
 from tests.conftest import GOLDENS
+from tests.goldens.variants import COVERING, VARIANTS
 from tests.in_process import refusal, run_command
 
 SOURCE = GOLDENS / "olmo3-yarn"
+every_variant = pytest.mark.parametrize(
+    "golden",
+    [pytest.param(name, marks=() if name in COVERING else pytest.mark.long) for name in sorted(VARIANTS)],
+    indirect=True,
+)
 
 
 def weights(folder) -> dict[str, np.ndarray]:
@@ -25,6 +31,7 @@ def weights(folder) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+@every_variant
 def test_every_family_s_weights_return_unchanged(tmp_path, golden):
     convert_folder(golden, tmp_path / "orbax", "orbax")
     convert_folder(tmp_path / "orbax", tmp_path / "back", "hf")
@@ -40,6 +47,7 @@ def test_every_family_s_weights_return_unchanged(tmp_path, golden):
 
 
 @pytest.mark.torch
+@every_variant
 def test_torch_computes_identical_logits_after_the_round_trip(tmp_path, golden):
     torch = pytest.importorskip("torch", reason="needs the torch extra")
     from transformers import AutoModelForCausalLM

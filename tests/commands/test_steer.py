@@ -28,6 +28,7 @@ from jtrace.steering.conditions import SteerConfig
 from jtrace.steering.target_vectors import VectorChoice
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import ROOT
+from tests.in_process import refusal
 from tests.tiny_chat import ROWS, write_chat, write_set, write_vectors
 
 COLUMNS = ["target", "vector_from", "vector_set", "layer", "strength", "positions", "task", "metric", "value",
@@ -177,14 +178,12 @@ def test_a_copy_of_the_target_has_the_answers_that_are_there(place, tmp_path):
     assert files(tmp_path / "run") == before
 
 
-@pytest.mark.slow
 def test_the_command_refuses_in_one_line_and_writes_nothing(place, tmp_path):
     for step in (1, 2):
         write_chat(tmp_path / f"base/step{step}")
     many = f"--target={tmp_path}/base/step*"
-    done = command(many, "--tasks=stereoset", f"--statements={place}/stereoset.csv", f"--out={tmp_path}/run")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: {many} names 2 checkpoints; name one\n"
+    flags = (many, "--tasks=stereoset", f"--statements={place}/stereoset.csv", f"--out={tmp_path}/run")
+    assert refusal("steer", *flags) == f"error: {many} names 2 checkpoints; name one"
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,7 @@ from tests.goldens.variants import COVERING
 
 VOCABULARY, WIDTH = 61, 24
 # Windows, parallel blocks, norms behind.
-FAST = ("mistral-window",)
+SOME = ("mistral-window", "gpt_neox-rope-linear", "olmo3-yarn")
 GREEDY, NOISY = Sampling(9), Sampling(9, temperature=1.5, seed=3)
 
 
@@ -53,7 +53,7 @@ def generated(model, prompt, edit=None, conditions=(0,), sampling=GREEDY, positi
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in COVERING]
+    "family", [pytest.param(name, marks=() if name in SOME else pytest.mark.long) for name in COVERING]
 )
 def test_every_family_says_what_generate_says(family):
     config, params = load_params(GOLDENS / family, jnp.float32)
@@ -69,9 +69,9 @@ def test_every_family_says_what_generate_says(family):
 @pytest.mark.parametrize(
     ("positions", "sampling"),
     [
-        pytest.param("last", GREEDY, id="last-greedy"),
-        pytest.param("all", NOISY, id="all-sampled", marks=pytest.mark.slow),
-        pytest.param("generated", GREEDY, id="generated-greedy", marks=pytest.mark.slow),
+        pytest.param("last", GREEDY, id="last-greedy", marks=pytest.mark.long),
+        pytest.param("all", NOISY, id="all-sampled"),
+        pytest.param("generated", GREEDY, id="generated-greedy", marks=pytest.mark.long),
     ],
 )
 @pytest.mark.slow

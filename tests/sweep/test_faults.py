@@ -186,22 +186,22 @@ def narrowed(folder: Path) -> None:
             on_the_way(garble=True), "with another SHA-256 than listed", id="other bytes", marks=pytest.mark.slow
         ),
         pytest.param(on_the_way(status=404), "refuses (", id="404", marks=pytest.mark.slow),
-        pytest.param(on_the_way(status=500), "cannot be reached (HTTP 500)", id="500", marks=pytest.mark.slow),
+        pytest.param(on_the_way(status=500), "cannot be reached (HTTP 500)", id="500", marks=pytest.mark.long),
         pytest.param(
-            on_the_way(drop_after=0), "cannot be reached (RemoteProtocolError", id="dropped", marks=pytest.mark.slow
+            on_the_way(drop_after=0), "cannot be reached (RemoteProtocolError", id="dropped", marks=pytest.mark.long
         ),
         pytest.param(
-            on_the_way(drop_after=0, reset=True), "cannot be reached (ReadError", id="reset", marks=pytest.mark.slow
+            on_the_way(drop_after=0, reset=True), "cannot be reached (ReadError", id="reset", marks=pytest.mark.long
         ),
         pytest.param(on_the_way(stall_after=0), "cannot be reached (ReadTimeout", id="stalled", marks=pytest.mark.slow),
         pytest.param(with_weight(np.nan), "NaN or infinite values", id="NaN", marks=pytest.mark.slow),
-        pytest.param(with_weight(np.inf), "NaN or infinite values", id="infinity", marks=pytest.mark.slow),
+        pytest.param(with_weight(np.inf), "NaN or infinite values", id="infinity", marks=pytest.mark.long),
         pytest.param(at_the_source(narrowed), "config.json asks for", id="other shapes", marks=pytest.mark.slow),
         pytest.param(
             at_the_source(lambda f: (f / "config.json").unlink()),
             "no config.json",
             id="no config",
-            marks=pytest.mark.slow,
+            marks=pytest.mark.long,
         ),
     ],
 )
@@ -260,10 +260,10 @@ def test_a_hub_that_vanishes_in_the_middle_is_waited_for(outage, status, run, se
 @pytest.mark.parametrize(
     ("fault", "slept"),
     [
-        pytest.param(Fault(drop_after=9 * CHUNK, times=2), [], id="dropped twice"),
+        pytest.param(Fault(drop_after=9 * CHUNK, times=2), [], id="dropped twice", marks=pytest.mark.long),
         pytest.param(Fault(drop_after=0, times=2), [1.0, 8.0], id="dropped for a while"),
-        pytest.param(Fault(status=503, times=2), [1.0, 8.0], id="out of service for a while"),
-        pytest.param(Fault(reset=True, drop_after=9 * CHUNK, times=2), [], id="reset twice"),
+        pytest.param(Fault(status=503, times=2), [1.0, 8.0], id="out of service for a while", marks=pytest.mark.long),
+        pytest.param(Fault(reset=True, drop_after=9 * CHUNK, times=2), [], id="reset twice", marks=pytest.mark.long),
         pytest.param(Fault(stall_after=40 * CHUNK), [], id="stalled half way"),
     ],
 )

@@ -142,6 +142,7 @@ def test_a_set_that_cannot_be_split_is_refused_before_anything_is_traced(swept):
     assert not (swept / "few/metrics").exists()
 
 
+@pytest.mark.long
 def test_the_command_takes_every_setting_and_two_devices_find_what_one_does(swept):
     command = [
         sys.executable, str(ROOT / "launch/trace.py"), f"--checkpoints={swept}/step300", f"--out={swept}/mesh",

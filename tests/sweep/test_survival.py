@@ -126,8 +126,15 @@ def claimed(process: subprocess.Popen[str]) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("stage", ["fetch", "compute"])
+@pytest.mark.parametrize(
+    ("stage", "number", "status"),
+    [
+        ("fetch", signal.SIGTERM, 143),
+        ("compute", signal.SIGINT, 130),
+        pytest.param("fetch", signal.SIGINT, 130, marks=pytest.mark.long),
+        pytest.param("compute", signal.SIGTERM, 143, marks=pytest.mark.long),
+    ],
+)
 def test_a_process_that_is_asked_to_end_does_so_soon_and_says_how_to_go_on(
     number, status, stage, command, start, again, server, steps, untroubled
 ):
