@@ -186,7 +186,7 @@ def test_neither_does_one_with_a_fault(start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("process", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_one_whose_others_do_not_come_says_so_and_ends(start, process):
     alone = start(f"--coordinator=127.0.0.1:{free_port()}", "--processes=2", f"--process={process}", "--then=alone")
     status, _, err = finish(alone)

@@ -62,7 +62,7 @@ def agree(steps, out):
         assert relative_error(vectors, load_file(path)["mine"]) <= 1e-4
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_checkpoints_are_shared_out_and_the_tables_are_one_process_s(steps, count):
     together(steps, 1, "alone")
     printed = together(steps, count, "shared")
@@ -77,7 +77,7 @@ def test_checkpoints_are_shared_out_and_the_tables_are_one_process_s(steps, coun
 
 @pytest.mark.parametrize(
     ("count", "devices", "mesh"),
-    [(2, 2, "data:2,model:2"), pytest.param(4, 1, "data:2,model:2", marks=pytest.mark.slow)],
+    [(2, 2, "data:2,model:2"), pytest.param(4, 1, "data:2,model:2", marks=pytest.mark.long)],
 )
 def test_processes_that_share_a_mesh_give_one_process_s_tables(steps, count, devices, mesh):
     together(steps, 1, "alone", "--keep_activations")
