@@ -28,7 +28,7 @@ from tests.quick_compile import quick_flags
 # `.ci/run` gives XLA_FLAGS, empty ones, where much is computed.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = quick_flags()
-# Of the libraries of torch and scikit-learn, whose threads wait for each other on cores that two workers share.
+# Threads of torch's and scikit-learn's libraries would wait for each other on cores that two workers share.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"

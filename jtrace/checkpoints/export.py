@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from jtrace.checkpoints.content import read_content
+from jtrace.checkpoints.content import holds_weights, read_content
 from jtrace.checkpoints.formats.weights import tensor_infos
 from jtrace.checkpoints.load import Destination, destinations, names_in_table, read_config_json
 from jtrace.checkpoints.orbax import NO_FILES, copy_companions, is_store, read_checkpoint, save_store, stored_dtype
@@ -61,7 +61,7 @@ def is_converted(folder: Path, out: Path, to: str, dtype: str = "auto") -> bool:
         noted = read_json(out / NOTE)
     except InputError:
         return False
-    return noted == _note(folder, to, _dtype_to_write(folder, dtype))
+    return holds_weights(out) and noted == _note(folder, to, _dtype_to_write(folder, dtype))
 
 
 def _note(folder: Path, to: str, dtype: np.dtype) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from jtrace.data.statements import Statements
 from jtrace.data.world.spec import names_world
 from jtrace.data.world.statement_sets import read_world_sets
 from jtrace.errors import InputError
-from jtrace.runtime.names import check_name
 
 
 def read_all(
@@ -26,8 +25,6 @@ def read_all(
     if not specs:
         raise InputError(f"--statements names no set; {CHOICES}")
     sets = tuple(statements for spec in specs for statements in _read_entry(spec, data_dir, cache_dir))
-    for one in sets:
-        check_name(one.name, "--statements:")
     for one, other in combinations(sets, 2):
         if one.name == other.name:
             raise InputError(f"two sets are called {one.name!r}: {one.source} and {other.source}; rename or drop one")

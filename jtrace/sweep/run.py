@@ -13,6 +13,7 @@ from jtrace.probing.paper import check_paper_rows
 from jtrace.probing.sound_set import sound_set
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runtime.budget import bytes_text
+from jtrace.runtime.names import check_name
 from jtrace.runtime.progress import Bar
 from jtrace.sweep.check import check_checkpoint
 from jtrace.sweep.config import SweepConfig
@@ -112,12 +113,13 @@ def check_models(left: Sequence[CheckpointRef], work: Work, limits: Limits, hub:
 
 
 def check_sets(sets: Sequence[Statements], config: SweepConfig) -> None:
-    """Refuse a set that cannot be split as the protocols ask.
+    """Refuse a set that cannot be split as the protocols ask, or that no file can be called by.
 
     Raises:
-        InputError: too few rows or groups, or a label that a part of a split would lack.
+        InputError: too few rows or groups, a label that a part of a split would lack, or too long a name.
     """
     for statements in sets:
+        check_name(statements.name, "--statements:")
         check_paper_rows(statements)
         if config.is_sound:
             sound_set(statements, config.sound)

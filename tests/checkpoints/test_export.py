@@ -119,5 +119,7 @@ def test_the_command_goes_there_and_back(tmp_path, capsys):
     # The same command again, as after a kill, has nothing to do; another one finds the place taken.
     assert run_command("convert", *there) == 0
     assert capsys.readouterr().out == f"{tmp_path}/orbax holds it already (orbax)\n"
+    (tmp_path / "back/model.safetensors").unlink()
+    assert refusal("convert", *back).startswith(f"error: {tmp_path}/back: exists already")
     taken = f"error: {tmp_path}/orbax: exists already; name a new or empty folder"
     assert refusal("convert", *there, "--dtype=bfloat16") == taken

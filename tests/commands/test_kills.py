@@ -130,7 +130,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_steer(place):
     flags = [
-        f"--target={place}/chat", f"--vectors={place}/vectors/*.safetensors", "--vector_set=stereoset,toxigen",
+        f"--target={place}/chat", f"--vectors={place}/vectors/*.safetensors", "--vector_set=stereoset",
         "--tasks=stereoset,perplexity", "--layers=0,1", "--strengths=-1,0,1", "--protocol=paper,sound", "--random=3",
         f"--data_dir={place}", "--dtype=float32", f"--out={place}/run",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What jtrace reads of others: for each kind of input a sound file, how it is damaged, and what reads it."""
+"""Kinds of input from others: for each a sound file, how it is damaged, and what reads it."""
 
 import io
 import json
@@ -261,7 +261,7 @@ def _exported_vectors(place: Path) -> dict[str, Kind]:
 
 
 def _torch_file() -> bytes:
-    """As torch writes a dict of two tensors of four floats."""
+    """A dict of two tensors of four floats, as torch writes it."""
 
     def tensor(name: str, key: str) -> bytes:
         head = b"X" + len(name).to_bytes(4, "little") + name.encode() + b"ctorch._utils\n_rebuild_tensor_v2\n("
@@ -438,7 +438,7 @@ def _data(place: Path) -> dict[str, Kind]:
 
 
 def _answers() -> dict[str, Kind]:
-    """Of a hub; read from a file here."""
+    """An answer of a hub, read from a file here."""
     answer = {
         "sha": "a" * 40,
         "siblings": [

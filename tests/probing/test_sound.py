@@ -57,7 +57,7 @@ def test_held_out_scores_are_of_all_rows_at_the_best_layer(traced):
     one = found.held_out
     assert (one.protocol, one.layer) == ("sound", accuracies.idxmax())
     np.testing.assert_array_equal(one.rows, np.arange(len(one.labels)))
-    # Those of each repeat are counted in the table, and their mean here.
+    # The table counts accuracies of each repeat; here is their mean.
     assert ((one.scores > 0) == one.labels).mean() == pytest.approx(accuracies.max(), abs=0.1)
 
 

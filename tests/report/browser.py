@@ -10,7 +10,7 @@ import pytest
 
 
 def look(folder: Path, page: Path, script: str) -> dict:
-    """What a script finds out about a page.
+    """Runs a script on a page, and returns what it finds out.
 
     Args:
         folder: for what the browser needs.

@@ -1,4 +1,4 @@
-"""What stands on a page of the report."""
+"""A page of the report, read back."""
 
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -9,7 +9,7 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What a page consists of; unclosed or crossing elements fail the test."""
+    """Parts of a page; unclosed or crossing elements fail the test."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

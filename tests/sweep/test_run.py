@@ -500,6 +500,14 @@ def test_too_few_rows_stop_everything_before_anything_is_written(steps):
     assert not (steps / "run").exists()
 
 
+def test_a_set_that_no_file_can_be_called_by_stops_everything_before_anything_is_written(steps):
+    name = "m" * 200
+    (steps / "mine.csv").rename(steps / f"{name}.csv")
+    with pytest.raises(InputError, match="a name of 200 bytes, and files are called by it"):
+        trace(steps, sets=f"{name}.csv")
+    assert not (steps / "run").exists()
+
+
 def command(steps: Path, *flags: str) -> list[str]:
     return [sys.executable, str(ROOT / "launch/trace.py"), *arguments(steps), *flags]
 

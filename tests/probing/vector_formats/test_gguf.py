@@ -54,7 +54,7 @@ def test_the_package_reads_what_is_written(tmp_path, gguf):
 
 
 def test_what_the_package_writes_is_read(tmp_path, gguf):
-    """As repeng 0.4.0 does in `ControlVector.export_gguf`, with keys of other types beside."""
+    """A file as `ControlVector.export_gguf` of repeng 0.4.0 writes it, with keys of other types beside."""
     path = tmp_path / "happy.gguf"
     writer = gguf.GGUFWriter(path, "controlvector")
     writer.add_string("controlvector.model_hint", "mistral")

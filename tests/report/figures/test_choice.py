@@ -43,7 +43,7 @@ def test_what_is_left_out_is_said():
 def test_of_many_sets_no_figure_has_more_panels_than_those_that_are_shown(tmp_path):
     steps, many = [0, 5, 20, 100], [f"set{number}" for number in range(30)]
     metrics = both_protocols(steps, layers=2, datasets=many)
-    # What is transferred between all pairs is most of the table, and drawn as one map.
+    # Transfer between all pairs is most of the table, and drawn as one map.
     metrics = metrics[~metrics["metric"].str.startswith("transfer") | metrics["metric"].str.endswith("set1")]
     run = write_run(tmp_path / "run", metrics)
     write_projections(run, "llama@step0", many, layers=2, rows=3)

@@ -1,4 +1,4 @@
-"""What all figures share."""
+"""Parts that all figures share."""
 
 from jtrace.report.figures.style import file_part
 

@@ -19,7 +19,7 @@ def strongest(*tables):
 
 
 def under_sound(*tables, chosen=1):
-    """Those tables with the strength that validation rows chose."""
+    """Tables with the strength that validation rows chose."""
     rows = pd.concat(tables).assign(protocol="sound")
     at = rows[rows["strength"] == chosen]
     return pd.concat([rows, at.assign(metric=CHOSEN + at["metric"])])
