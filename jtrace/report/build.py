@@ -28,7 +28,7 @@ from jtrace.report.sections.steering import agreement_blocks, steering_blocks
 from jtrace.report.standings import standings
 from jtrace.runs.log import read
 from jtrace.runs.run_directory import RunDirectory
-from jtrace.runtime.atomic import atomic_write, sweep_up, sweep_up_beside
+from jtrace.runtime.atomic import atomic_write, sweep_up_beside
 
 TRIES = 5
 DYNAMICS_TABLES = ("onsets", "change_points", "turns", "angles", "subspaces", "correlations", "transfer")
@@ -61,7 +61,6 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 def _figures_folder(run: Path) -> Iterator[Path]:
     """The run's folder of figures, or one for as long as the page is made, which holds them."""
     if os.access(run, os.W_OK):
-        sweep_up(run / FIGURES)
         yield run / FIGURES
     else:
         with TemporaryDirectory() as folder:

@@ -28,38 +28,28 @@ class KeptCompletions:
         """Tell whether an item's completion under a condition is in the file."""
         return (condition.setting, index) in self.tokens
 
-    @property
-    def unsteered(self) -> dict[int, list[int]]:
-        """The unsteered model's tokens by the item's index: without steering all layers are one."""
-        return {index: tokens for ((_, strength), index), tokens in self.tokens.items() if strength == 0}
-
-    def cover_unsteered(self, task: Task) -> bool:
-        """Tell whether the unsteered model's completion of every item is there."""
-        return {item.index for item in task.items} <= self.unsteered.keys()
-
     def of_batch(self, items: Sequence[Prompt], batch: Batch) -> dict[int, Completions]:
         """By the item's place: a completion for each of the batch's columns, of items that have all of them."""
-        unsteered = self.unsteered
-        whole = {}
-        for place, item in enumerate(items):
-            columns = [
-                unsteered.get(item.index)
-                if column[0].strength == 0
-                else self.tokens.get((column[0].setting, item.index))
-                for column in batch.columns
-            ]
-            known = [np.array(tokens, np.int32) for tokens in columns if tokens is not None]
-            if len(known) == len(columns):
-                whole[place] = known
-        return whole
+        if batch.unsteered:  # without steering all layers are one model
+            unsteered = {index: tokens for ((_, strength), index), tokens in self.tokens.items() if strength == 0}
+            found = [[unsteered.get(item.index)] for item in items]
+        else:
+            found = [[self.tokens.get((c.setting, item.index)) for c in batch.steered] for item in items]
+        completions = [[np.array(tokens, np.int32) for tokens in row if tokens is not None] for row in found]
+        return {place: row for place, row in enumerate(completions) if len(row) == len(batch.columns)}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Outcomes of a batch: of the unsteered model, None where it was not asked, and of each steered condition."""
+class Answered:
+    """What a batch's conditions have answered.
 
-    unsteered: Outcomes | None
-    steered: tuple[Outcomes, ...]
+    Attributes:
+        outcomes: of each column of the batch.
+        completions: by the item's place, a completion for each column.
+    """
+
+    outcomes: tuple[Outcomes, ...]
+    completions: Mapping[int, Completions]
 
 
 def ask_batch(
@@ -69,7 +59,7 @@ def ask_batch(
     kept: KeptCompletions,
     file: SteeringTable,
     progress: str | None = None,
-) -> Measured:
+) -> Answered:
     """Ask a task under every condition of a batch, and measure the answers.
 
     Args:
@@ -80,29 +70,44 @@ def ask_batch(
     Raises:
         InputError: an item that the model cannot take, or a file that cannot be written.
     """
-    numbers = batch.numbers
-    if not numbers:
-        return Measured(None, ())
-    task, items = series.task, [item for item in series.task.items if isinstance(item, Prompt)]
+    task = series.task
+    completions = kept.of_batch(_prompts(task), batch)
+    keep_completions(model, series, batch, kept, file, completions)
 
-    def keep(place: int, completions: Completions) -> None:
-        item = items[place]
+    def keep(place: int, made: Completions) -> None:
+        completions[place] = made
+        keep_completions(model, series, batch, kept, file, {place: made})
+
+    edit = edit_of(series.vector, batch.steered, series.config.operator) if batch.steered else None
+    known = dict(completions)
+    answers = ask(model, task, edit, batch.numbers, series.config.decoding, kept=known, keep=keep, progress=progress)
+    return Answered(tuple(task.measure(of_condition) for of_condition in answers), completions)
+
+
+def keep_completions(
+    model: LanguageModel,
+    series: Series,
+    batch: Batch,
+    kept: KeptCompletions,
+    file: SteeringTable,
+    completions: Mapping[int, Completions],
+) -> None:
+    """Add a line to the file for every completion of a batch that it lacks.
+
+    Args:
+        completions: by the item's place, a completion for each column.
+    """
+    items = _prompts(series.task)
+    for place, of_columns in completions.items():
         lines = [
-            completion_line(series, item, condition, tokens, text)
-            for column, tokens, text in zip(batch.columns, completions, model.decode(completions), strict=True)
+            completion_line(series, items[place], condition, tokens, text)
+            for column, tokens, text in zip(batch.columns, of_columns, model.decode(of_columns), strict=True)
             for condition in column
-            if not kept.has(condition, item.index)
+            if not kept.has(condition, items[place].index)
         ]
         if lines:
             file.append(lines)
 
-    known = kept.of_batch(items, batch)
-    for place, completions in known.items():
-        keep(place, completions)
-    edit = edit_of(series.vector, batch.steered, series.config.operator) if batch.steered else None
-    how = series.config.decoding
-    answers = ask(model, task, edit, numbers, how, kept=known, keep=keep, progress=progress)
-    outcomes = [task.measure(of_condition) for of_condition in answers]
-    if batch.unsteered:
-        return Measured(outcomes[0], tuple(outcomes[1:]))
-    return Measured(None, tuple(outcomes))
+
+def _prompts(task: Task) -> list[Prompt]:
+    return [item for item in task.items if isinstance(item, Prompt)]

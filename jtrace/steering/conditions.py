@@ -73,56 +73,43 @@ def plans(vector: SteeringVector, model: LanguageModel, config: SteerConfig) -> 
 
 @dataclass(frozen=True)
 class Batch:
-    """Conditions that are computed together.
+    """Conditions that are computed together: those of strength 0, which are all one model, or steered ones.
 
     Attributes:
-        unsteered: conditions of strength 0, which are all one model, asked once; empty where it is not asked.
-        steered: conditions that each are asked.
-        reported: conditions whose rows are written once the batch is done.
+        columns: the conditions that each of the batch's answers stands for.
     """
 
-    unsteered: tuple[Condition, ...]
-    steered: tuple[Condition, ...]
-    reported: tuple[Condition, ...]
+    columns: tuple[tuple[Condition, ...], ...]
+
+    @property
+    def unsteered(self) -> bool:
+        """Whether the unsteered model is asked."""
+        return self.columns[0][0].strength == 0
+
+    @property
+    def steered(self) -> tuple[Condition, ...]:
+        """The steered conditions."""
+        return () if self.unsteered else tuple(condition for (condition,) in self.columns)
 
     @property
     def numbers(self) -> list[int]:
         """Conditions to compute, as `edit_of` numbers them: 0 the unsteered model, then the steered ones in order."""
-        return [*([0] if self.unsteered else []), *range(1, len(self.steered) + 1)]
-
-    @property
-    def columns(self) -> list[tuple[Condition, ...]]:
-        """The conditions that each of `numbers` answers for."""
-        return [*([self.unsteered] if self.unsteered else []), *((condition,) for condition in self.steered)]
+        return [0] if self.unsteered else list(range(1, len(self.columns) + 1))
 
 
-def batches(plan: Plan, missing: Sequence[Condition], *, generates: bool, measured: bool, kept: bool) -> list[Batch]:
+def batches(plan: Plan, missing: Sequence[Condition], *, measured: bool) -> Iterator[Batch]:
     """Batches that complete a table.
 
-    The unsteered model is asked where its outcomes are not known yet, or its completions belong into this table's file.
-    It is asked by itself where none of its rows are missing, and where all of its completions are there: these would be
-    made again beside steered ones.
+    The unsteered model is asked by itself: beside steered conditions its answers, and with them what is chosen against
+    it, would hang in their last digits on which conditions an earlier run has left to do.
 
     Args:
         missing: conditions of the plan whose rows are missing, one at least.
-        generates: whether the task has completions, which every table keeps.
         measured: whether the unsteered model's outcomes are known.
-        kept: whether all of its completions are in this table's file.
     """
     unsteered = tuple(condition for condition in missing if condition.strength == 0)
+    if unsteered or not measured:
+        yield Batch((unsteered or (Condition(plan.conditions[0].layers, 0.0),),))
     steered = [condition for condition in missing if condition.strength != 0]
-    if measured and not generates:
-        asked: tuple[Condition, ...] = ()
-    elif unsteered or measured:
-        asked = unsteered
-    else:
-        asked = (Condition(plan.conditions[0].layers, 0.0),)
-    by_itself = bool(asked) and (kept or not unsteered)
-    in_order = [Batch(asked, (), ())] if by_itself else []
-    for first in range(0, max(1, len(steered)), MOST_CONDITIONS):
-        chunk = tuple(steered[first : first + MOST_CONDITIONS])
-        if first == 0:
-            in_order.append(Batch(() if by_itself else asked, chunk, (*chunk, *unsteered)))
-        else:
-            in_order.append(Batch((), chunk, chunk))
-    return in_order
+    for first in range(0, len(steered), MOST_CONDITIONS):
+        yield Batch(tuple((condition,) for condition in steered[first : first + MOST_CONDITIONS]))

@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import pandas as pd
 
 from jtrace.evaluation.answers import check_lengths
-from jtrace.evaluation.task import Prompt, Task
+from jtrace.evaluation.task import Task
 from jtrace.inference.language_model import LanguageModel
 from jtrace.runs.steering_files import merged, move_completions
-from jtrace.steering.asking import KeptCompletions, ask_batch
+from jtrace.steering.asking import Answered, KeptCompletions, ask_batch, keep_completions
 from jtrace.steering.conditions import Plan, SteerConfig, batches, plans
 from jtrace.steering.table import (
-    Outcomes,
     Series,
     Target,
     measured_rows,
@@ -72,7 +71,7 @@ def steer(
     every = [(vector, plan) for vector in vectors for plan in plans(vector, model, config)]
     move_completions(folder)
     target = Target(model.name, str(jnp.dtype(model.dtype)), weights)
-    unsteered: dict[Task, Outcomes] = {}
+    unsteered: dict[Task, Answered] = {}
     tables = []
     for number, ((vector, plan), task) in enumerate(itertools.product(every, tasks), 1):
         series = Series(target, vector, plan.dataset, task, config)
@@ -91,32 +90,35 @@ def _complete(
     model: LanguageModel,
     series: Series,
     plan: Plan,
-    unsteered: dict[Task, Outcomes],
+    unsteered: dict[Task, Answered],
     progress: str | None,
 ) -> pd.DataFrame:
     """Compute what a table is missing, written after every batch; returns all rows that the plan asks for.
 
     Args:
-        unsteered: the unsteered model's outcomes by task; those of this task are added.
+        unsteered: the unsteered model's answers by task; those of this task are added.
     """
     file, task = series.files(folder), series.task
     table = file.read_table()
     if missing := missing_conditions(series, table, plan.conditions):
         kept = KeptCompletions(file.read_completions())
-        for batch in batches(
-            plan,
-            missing,
-            generates=any(isinstance(item, Prompt) for item in task.items),
-            measured=task in unsteered,
-            kept=kept.cover_unsteered(task),
-        ):
-            measured = ask_batch(model, series, batch, kept, file, progress)
-            if measured.unsteered is not None:
-                unsteered[task] = measured.unsteered
-            if batch.reported:
-                base = unsteered[task]
-                outcomes = dict(zip(batch.steered, measured.steered, strict=True))
-                rows = [row for c in batch.reported for row in measured_rows(series, c, outcomes.get(c, base), base)]
+        for batch in batches(plan, missing, measured=task in unsteered):
+            if batch.unsteered and task in unsteered:
+                answered = unsteered[task]
+                keep_completions(model, series, batch, kept, file, answered.completions)
+            else:
+                answered = ask_batch(model, series, batch, kept, file, progress)
+            if batch.unsteered:
+                unsteered[task] = answered
+            (base,) = unsteered[task].outcomes
+            rows = [
+                row
+                for column, outcomes in zip(batch.columns, answered.outcomes, strict=True)
+                for condition in column
+                if condition in missing
+                for row in measured_rows(series, condition, outcomes, base)
+            ]
+            if rows:
                 with file.alone():  # another command may have added rows meanwhile
                     table = with_rows(series, merged([file.read_table(), table]), rows)
                     file.write_table(table, datetime.now(UTC).isoformat(timespec="microseconds"))

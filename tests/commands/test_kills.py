@@ -128,9 +128,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.xfail(
-    strict=True, reason="after a kill the unsteered model is asked beside other conditions, which changes last digits"
-)
 def test_steer(place):
     flags = [
         f"--target={place}/chat", f"--vectors={place}/vectors/*.safetensors", "--vector_set=stereoset",

@@ -2,33 +2,35 @@
 
 import numpy as np
 
-from jtrace.evaluation.task import Prompt, Task
+from jtrace.evaluation.task import Prompt
 from jtrace.steering.asking import KeptCompletions
 from jtrace.steering.conditions import Batch
 from jtrace.steering.vector import Condition
 
-PLAIN, UP = Condition((1,), 0.0), Condition((1,), 1.0)
+DOWN, PLAIN, UP = (Condition((1,), strength) for strength in (-1.0, 0.0, 1.0))
 ITEMS = (Prompt(10, "a"), Prompt(11, "b"))
-TASK = Task("open", ("paper",), ITEMS, lambda answers: {}, main="accuracy", max_new_tokens=3)
 # The unsteered model's are kept of another layer: without steering all layers are one.
-KEPT = KeptCompletions({((2, 0.0), 10): [1], ((2, 0.0), 11): [2], ((1, 1.0), 10): [3, 4]})
+KEPT = KeptCompletions(
+    {((2, 0.0), 10): [1], ((2, 0.0), 11): [2], ((1, 1.0), 10): [3, 4], ((1, 1.0), 11): [6], ((1, -1.0), 10): [5]}
+)
 
 
 def test_an_item_is_known_where_all_columns_of_the_batch_are():
-    (place,) = whole = KEPT.of_batch(ITEMS, Batch((PLAIN,), (UP,), ()))
-    assert place == 0
-    assert [tokens.tolist() for tokens in whole[0]] == [[1], [3, 4]]
-    assert all(tokens.dtype == np.int32 for tokens in whole[0])
-    assert list(KEPT.of_batch(ITEMS, Batch((PLAIN,), (), ()))) == [0, 1]
-    assert list(KEPT.of_batch(ITEMS, Batch((), (UP,), ()))) == [0]
+    both = KEPT.of_batch(ITEMS, Batch(((UP,), (DOWN,))))
+    assert [tokens.tolist() for tokens in both[0]] == [[3, 4], [5]]
+    assert all(tokens.dtype == np.int32 for tokens in both[0])
+    assert list(both) == [0]
+    assert list(KEPT.of_batch(ITEMS, Batch(((UP,),)))) == [0, 1]
+
+
+def test_the_unsteered_model_is_known_from_every_layer_s_lines():
+    assert {place: row[0].tolist() for place, row in KEPT.of_batch(ITEMS, Batch(((PLAIN,),))).items()} == {
+        0: [1],
+        1: [2],
+    }
 
 
 def test_a_line_is_in_the_file_under_its_own_layer_alone():
     assert KEPT.has(UP, 10)
     assert not KEPT.has(PLAIN, 10)
     assert KEPT.has(Condition((2,), 0.0), 10)
-
-
-def test_the_unsteered_model_is_covered_where_every_item_is():
-    assert KEPT.cover_unsteered(TASK)
-    assert not KeptCompletions({((2, 0.0), 10): [1]}).cover_unsteered(TASK)

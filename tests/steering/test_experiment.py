@@ -376,28 +376,39 @@ def test_every_completion_is_a_line(tmp_path, model, asked):
     }
 
 
-# Where no strength is 0 the unsteered model, which differences are taken from, is asked first and kept all the same.
+# The unsteered model, which differences are taken from, is asked first, and kept where no strength is 0 all the same.
 @pytest.mark.parametrize("strengths", [THREE, (-1.0, 1.0)])
-@pytest.mark.parametrize("stop_after", [2, 5])
+@pytest.mark.parametrize("stop_after", [2, 6 + 2])
 def test_an_interrupted_run_goes_on_with_the_prompts_that_are_missing(tmp_path, model, asked, strengths, stop_after):
     asked.answer = lambda layers, strength, place: place + strength
     whole, folder = run(tmp_path / "whole/steering", model, [prompts()], strengths), tmp_path / "steering"
+    made = list(asked.made)
+    assert made == 2 * list(range(10, 16))  # the unsteered model, then both others at once
     asked.made.clear()
-    asked.stop_after = stop_after if 0 in strengths else 6 + stop_after
+    asked.stop_after = stop_after
     with pytest.raises(KeyboardInterrupt):
         run(folder, model, [prompts()], strengths)
-    assert not list(folder.glob("*.parquet"))
-    assert len(lines(folder)) == stop_after * len(strengths) + (0 if 0 in strengths else 6)
+    assert len(lines(folder)) == min(stop_after, 6) + 2 * max(0, stop_after - 6)
 
     asked.made.clear()
     asked.stop_after = None
     rows = run(folder, model, [prompts()], strengths)
-    assert asked.made == list(range(10 + stop_after, 16))
+    assert asked.made == made[stop_after:]
     pd.testing.assert_frame_equal(rows, whole)
-    key = ["layer", "strength", "index"]
-    assert sorted(lines(folder), key=lambda line: [line[k] for k in key]) == sorted(
-        lines(tmp_path / "whole/steering"), key=lambda line: [line[k] for k in key]
-    )
+    assert said_in(folder).read_bytes() == said_in(tmp_path / "whole/steering").read_bytes()
+
+
+def test_completions_of_the_unsteered_model_are_made_once_and_stand_in_every_table(tmp_path, model, asked):
+    asked.answer = lambda layers, strength, place: place + strength
+    run(tmp_path / "steering", model, [prompts()], vectors=with_controls([VECTOR], [1]))
+    assert asked.calls == 3 * ["open"]  # unsteered, then each vector's
+    tables = sorted((tmp_path / "completions").iterdir())
+    assert len(tables) == 2
+    for path in tables:
+        found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        unsteered = {line["index"]: line["tokens"] for line in found if line["strength"] == 0}
+        assert unsteered == {10 + place: [ZERO + place] for place in range(6)}
+        assert len(found) == 3 * 6
 
 
 def test_more_strengths_go_on_where_they_were_interrupted(tmp_path, model, asked):
@@ -449,10 +460,10 @@ def test_completions_outlive_a_judge_that_fails(tmp_path, model, asked):
     with pytest.raises(InputError, match="out of reach"):
         run(folder, model, [prompts(measure=fails)])
     assert not list(folder.glob("*.parquet"))
-    assert len(lines(folder)) == 6 * 3
+    assert asked.made == [line["index"] for line in lines(folder)] == list(range(10, 16))
     asked.made.clear()
     rows = run(folder, model, [prompts()])
-    assert asked.made == []
+    assert asked.made == list(range(10, 16))  # the unsteered model's are kept
     assert value(rows, "accuracy", 1.0) == 1.0
 
 

@@ -21,6 +21,7 @@ from jtrace.report.figures.style import STYLE, Drawn, file_part, save
 from jtrace.runs.log import CheckpointTiming, overlap, read
 from jtrace.runs.run_directory import RunDirectory
 from jtrace.runs.steering_files import reported
+from jtrace.runtime.atomic import sweep_up
 
 __all__ = ["FIGURES", "Drawn", "draw_all", "draw_steered"]
 
@@ -67,6 +68,7 @@ def draw_steered(run: RunDirectory, metrics: pd.DataFrame, most_sets: int = MOST
 def _prepared(folder: Path, metrics: pd.DataFrame, most_sets: int) -> tuple[Path, pd.DataFrame, str]:
     """The folder of figures, the rows of the sets that are shown, and a note where they are not all."""
     folder.mkdir(exist_ok=True)
+    sweep_up(folder)
     sets = chosen_sets(metrics, most_sets)
     return folder, metrics[metrics["dataset"].isin(sets)], choice_note(len(sets), metrics["dataset"].nunique())
 
