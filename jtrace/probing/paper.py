@@ -3,10 +3,10 @@
 Axes: L layers, U distinct statements, N rows, M shown rows, D width.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,37 +64,42 @@ class _Measured(NamedTuple):
     information: Information
 
 
-class _LayerResult(NamedTuple):
-    vectors: dict[str, Float[Array, " D"]]
-    distance: Float[Array, ""]
-    points: Float[Array, "M 2"]
-    measured: _Measured | None
-
-
 @jax.jit
 def _input_smoother(residuals: Float[Array, "L U D"], rows: _Rows) -> Float[Array, "Ntrain Ntrain"]:
     """R_X of the first layer, on the standardised training rows."""
     return paper_smoother(standardise(residuals[0][rows.members].astype(jnp.float32))[rows.train])
 
 
-def _paper_layer(
+# Three programs, so that what one computes does not depend, to the last digit, on whether the others are wanted.
+
+
+def _measured_layer(
     residuals: Float[Array, "L U D"],
     layer: Int[Array, ""],
-    shared: tuple[_Rows, Float[Array, "Ntrain Ntrain"] | None],
-    kinds: tuple[str, ...],
-) -> _LayerResult:
+    shared: tuple[_Rows, Float[Array, "Ntrain Ntrain"]],
+    _: None,
+) -> _Measured:
     rows, smoother_x = shared
+    z = standardise(residuals[layer][rows.members].astype(jnp.float32))
+    train, train_labels = z[rows.train], rows.labels[rows.train]
+    probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
+    return _Measured(probe, paper_information(smoother_x, train, train_labels))
+
+
+def _layer_vector(
+    residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _Rows, kind: str
+) -> Float[Array, " D"]:
     raw = residuals[layer][rows.members].astype(jnp.float32)
-    z = standardise(raw)
-    measured = None
-    if smoother_x is not None:
-        train, train_labels = z[rows.train], rows.labels[rows.train]
-        probe = paper_probe(train, train_labels, z[rows.test], rows.labels[rows.test])
-        measured = _Measured(probe, paper_information(smoother_x, train, train_labels))
-    vectors = {kind: KINDS[kind].vector(raw, rows.labels, rows.leading) for kind in kinds}
-    distance = class_distance(raw, rows.labels, rows.leading)
-    points = principal_plane(z[rows.shown], rows.labels[rows.shown])
-    return _LayerResult(vectors, distance, points, measured)
+    return KINDS[kind].vector(raw, rows.labels, rows.leading)
+
+
+def _shown_layer(
+    residuals: Float[Array, "L U D"], layer: Int[Array, ""], rows: _Rows, _: None
+) -> tuple[Float[Array, ""], Float[Array, "M 2"]]:
+    """The distance of the class means, and the shown rows on the principal plane."""
+    raw = residuals[layer][rows.members].astype(jnp.float32)
+    points = principal_plane(standardise(raw)[rows.shown], rows.labels[rows.shown])
+    return class_distance(raw, rows.labels, rows.leading), points
 
 
 def check_paper_rows(statements: Statements) -> Split:
@@ -136,29 +141,38 @@ def paper_trace(
     split = check_paper_rows(statements)
     shown = evenly_spread(len(statements), MOST_SHOWN)
     rows = place(_rows(statements, members, split, shown), layout)
-    shared = rows, _input_smoother(residuals, rows) if metrics else None
-    results = by_layer(_paper_layer, residuals, layers, shared, kinds, layout, progress)
-    by_layers = jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+    each = partial(by_layer, residuals=residuals, layers=layers, layout=layout)
+    measured = None
+    if metrics:
+        shared = rows, _input_smoother(residuals, rows)
+        measured = _stacked(each(_measured_layer, arguments=shared, progress=progress))
+    distances, points = _stacked(each(_shown_layer, arguments=rows))
+    vectors = {kind: np.stack([*each(_layer_vector, arguments=rows, options=kind)]) for kind in kinds}
 
-    _check_vectors(statements.name, layers, by_layers.vectors)
+    _check_vectors(statements.name, layers, vectors)
     projection = Projection(
         statements.name,
         statements.dimension,
         shown,
         statements.labels[shown],
         np.asarray(layers, np.int32),
-        by_layers.points,
+        points,
     )
     table: tuple[Metric, ...] = ()
     held_out = None
-    if by_layers.measured is not None:
-        stuck = [layer for layer, ok in zip(layers, by_layers.measured.probe.converged, strict=True) if not ok]
+    if measured is not None:
+        stuck = [layer for layer, ok in zip(layers, measured.probe.converged, strict=True) if not ok]
         if stuck:
             raise InputError(not_at_optimum(statements.name, stuck))
-        table = tuple(_metrics(statements, split, layers, by_layers.measured, by_layers.vectors[MASS_MEAN]))
+        table = tuple(_metrics(statements, split, layers, measured, vectors[MASS_MEAN]))
         check_finite(table)
-        held_out = _held_out(statements, split, layers, by_layers.measured.probe)
-    return SetTrace(table, by_layers.vectors, by_layers.distance, projection, held_out)
+        held_out = _held_out(statements, split, layers, measured.probe)
+    return SetTrace(table, vectors, distances, projection, held_out)
+
+
+def _stacked(of_layers: Iterable[Any]) -> Any:
+    """Results of the layers as one, with a leading axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *of_layers)
 
 
 def _rows(statements: Statements, members: np.ndarray, split: Split, shown: np.ndarray) -> _Rows:

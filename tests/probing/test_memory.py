@@ -11,7 +11,7 @@ from jtrace.errors import InputError
 from jtrace.models.families import read_model_config
 from jtrace.probing import memory
 from jtrace.probing.memory import StatisticsMemory, check_memory, statistics_memory
-from jtrace.probing.paper import _input_smoother, _paper_layer, _Rows
+from jtrace.probing.paper import _input_smoother, _measured_layer, _Rows
 from jtrace.probing.sound_set import SoundConfig
 from jtrace.sweep.config import SweepConfig
 from tests.conftest import GOLDENS
@@ -28,7 +28,7 @@ def planned(rows: int, width: int) -> int:
     of_set = _Rows(numbers[0], shaped(rows), numbers[1], numbers[2], shaped(rows, dtype=jnp.bool_), numbers[3])
     residuals, smoother = shaped(2, rows, width), shaped(train, train)
     arguments = residuals, shaped(dtype=jnp.int32), (of_set, smoother)
-    layer = jax.jit(_paper_layer, static_argnames="kinds").lower(*arguments, kinds=("mass_mean",)).compile()
+    layer = jax.jit(_measured_layer, static_argnums=3).lower(*arguments, None).compile()
     first = _input_smoother.lower(residuals, of_set).compile()
     matrix = 4 * train**2
     return max(plan.memory_analysis().temp_size_in_bytes + matrix for plan in (layer, first))

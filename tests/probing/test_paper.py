@@ -51,7 +51,7 @@ def test_every_layer_gets_every_metric_with_its_n():
     assert {kind: vectors.shape for kind, vectors in trace.vectors.items()} == {"mass_mean": (2, 12)}
 
 
-@pytest.mark.exact
+@pytest.mark.slow
 def test_without_metrics_vectors_and_projections_are_the_same_bit_for_bit():
     statements, residuals = made_up()
     whole, part = (paper_trace(residuals, np.arange(60), statements, [0, 1], metrics=asked) for asked in (True, False))

@@ -231,7 +231,7 @@ def test_a_course_is_in_the_order_of_steps_in_tables_and_dynamics(steps):
     assert curve.places.tolist() == [0, 200, 1000]
 
 
-@pytest.mark.exact
+@pytest.mark.slow
 def test_every_kind_of_vector_has_its_file_beside_the_published_one(steps, monkeypatch):
     config = SweepConfig(dtype="float32", layers=(0, 2), vector_kinds=tuple(KINDS))
     assert trace(steps, "plain", config=SweepConfig(dtype="float32", layers=(0, 2))) == 0
@@ -269,7 +269,7 @@ def test_a_table_that_cannot_be_written_takes_vectors_of_every_kind_along(steps,
     assert files(steps / "run") == {}
 
 
-@pytest.mark.exact
+@pytest.mark.slow
 def test_kinds_of_vectors_may_be_added_and_change_no_number(steps):
     trace(steps)
     before = (steps / "run/metrics/tiny@step2.parquet").read_bytes()
@@ -335,7 +335,7 @@ def test_one_compilation_serves_the_whole_sweep(steps):
     layer_map.one_layer.clear_cache()
     trace(steps)
     assert residuals._forward._cache_size() == 1
-    assert layer_map.one_layer._cache_size() == 1
+    assert layer_map.one_layer._cache_size() == 3  # metrics, what is shown of a set, its vector
 
 
 def test_a_failing_checkpoint_does_not_stop_the_others_and_is_traced_once_mended(steps, capsys):
