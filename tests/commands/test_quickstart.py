@@ -3,6 +3,7 @@
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,15 +128,27 @@ def test_another_seed_in_the_same_folder_is_refused(done, cache):
 @pytest.mark.long
 def test_killed_at_any_moment_and_begun_again_it_ends_with_the_same_tables(done, cache, tmp_path):
     whole, _ = done
-    rng, out, kills = random.Random(0), tmp_path / "killed", 0
+    chance, out, kills = random.Random(0), tmp_path / "killed", 0
     while kills < 25:
         with start(out, cache) as process:
-            time.sleep(rng.uniform(1, 25))
-            if process.poll() is not None:
-                break
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
+            try:
+                process.wait(chance.uniform(1, 25))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+                continue
+        assert process.returncode == 0
+        same(out, whole)
+        shutil.rmtree(out)
     finish(out, cache)
+    same(out, whole)
+
+
+def same(out: Path, whole: Path) -> None:
     pd.testing.assert_frame_equal(tables(out), tables(whole), check_exact=True)
     assert vectors(out) == vectors(whole)
-    assert kills >= 10
+    key = ["target", "vector_from", "vector_set", "task", "protocol", "metric", "layer", "strength"]
+    steered = [
+        RunDirectory(folder / "trace").read_steering().sort_values(key, ignore_index=True) for folder in (out, whole)
+    ]
+    pd.testing.assert_frame_equal(*steered, check_exact=True)

@@ -23,6 +23,7 @@ from jtrace.checkpoints.roberta import read_classifier_config
 from jtrace.data.corpus.readers import read_documents
 from jtrace.data.corpus.token_store import read_tokens
 from jtrace.data.statement_files import read_file
+from jtrace.data.statement_tokens import statement_tokens
 from jtrace.data.tokenizer import class_disagreement, encode, read_tokenizer
 from jtrace.dynamics.trajectory import trajectories
 from jtrace.errors import InputError
@@ -49,6 +50,10 @@ from tests.fuzz.mutations import Mutation
 from tests.tables import REF, metrics_table, steering_table, write_run, write_traced
 from tests.tiny_chat import write_set, write_vectors
 
+TEMPLATE = (
+    b"{% for message in messages %}{{ message['role'] }} {{ message['content'] | trim }}\n{% endfor %}"
+    b"{% if add_generation_prompt %}{{ bos_token }}assistant{% endif %}"
+)
 UNREAD = ("commit_success.txt", "orbax.checkpoint")
 Reader = Callable[[Path], object]
 
@@ -131,6 +136,10 @@ def _tokenizers(place: Path) -> dict[str, Kind]:
         read(folder)
         class_disagreement(folder)
 
+    def read_conversation(folder: Path) -> None:
+        chats = [[{"role": "user", "content": "a cat"}, {"role": "assistant", "content": "b"}]]
+        statement_tokens(read_tokenizer(folder), chats, 512, str(folder), lambda row: str(folder))
+
     def stop(folder: Path) -> None:
         class Words:
             eos_token_id = 1
@@ -162,6 +171,10 @@ def _tokenizers(place: Path) -> dict[str, Kind]:
         ),
         "generation_config.json": Kind(
             "generation_config.json", b'{"eos_token_id": [1, 2], "temperature": 0.5}', mutations.damaged_json, stop
+        ),
+        # A process is started for each.
+        "chat template": Kind(
+            "chat_template.jinja", TEMPLATE, mutations.damaged_template, read_conversation, files, share=0.01
         ),
     }
 

@@ -179,6 +179,30 @@ def damaged_header(header: bytes, random: Random) -> bytes:
     return json.dumps(values).encode()
 
 
+# Parts of a chat template that reach for what they may not have, never end, or take memory; and that are none.
+TEMPLATE_PARTS = (
+    *("{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ self._TemplateReference__context }}", "{% break %}"),
+    "{{ cycler.__init__.__globals__.os.system('touch executed.txt') }}",
+    *("{{ lipsum.__globals__ }}", "{% include '/etc/passwd' %}", "{% import 'os' as os %}", "{% set messages = 1 %}"),
+    *("{{ 'a' * 8000000000 }}", "{{ messages * 100000000 }}", "{{ 10 ** 10 ** 9 }}", "{{ range(10 ** 9) | list }}"),
+    "{% for a in range(100000) %}{% for b in range(100000) %}{{ a * b }}{% endfor %}{% endfor %}",
+    *("{{ '%9999999999d' % 1 }}", "{{ ' ' | center(9999999999) }}", "{{ " + "(" * 3000, "{% if %}", "{%", "}}"),
+    *("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "{{ raise_exception('\x1b[2J\n' * 1000) }}", "{{ 1 / 0 }}"),
+    *("{{ messages[0].content.format(messages) }}", "{{ strftime_now('%9999d') }}", "{{ none.a.b }}"),
+    *("{% generation %}a{% endgeneration %}", "{{ undefined | tojson }}"),
+)
+
+
+def damaged_template(content: bytes, random: Random) -> bytes:
+    """A chat template with parts of others, or damaged as text."""
+    if random.random() < 0.3:
+        return damaged_text(content, random)
+    pieces = content.decode("utf-8", "replace").split("{")
+    for _ in range(random.choice((1, 1, 2))):
+        pieces.insert(random.randrange(len(pieces) + 1), random.choice(TEMPLATE_PARTS).removeprefix("{"))
+    return "{".join(pieces).encode("utf-8", "surrogatepass")
+
+
 # Opcodes that run something where a pickle is loaded, and that take memory.
 PAYLOADS = (
     b"cos\nsystem\nX\x10\x00\x00\x00touch executed.txt\x85R0",
