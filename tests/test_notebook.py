@@ -19,6 +19,7 @@ def test_it_runs_from_nothing_and_its_outputs_are_small(tmp_path, monkeypatch):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XLA_FLAGS", "")  # it computes for longer than hasty compilation saves
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     kept = [shown(cell) for cell in notebook.cells if cell.cell_type == "code"]
 

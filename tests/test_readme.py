@@ -84,7 +84,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(line: str, checkout: Path, environment: dict[str, str]) -> None:
     python = f"{shlex.quote(sys.executable)} "
-    about = {"PYTHONPATH": str(checkout), "HF_HOME": str(checkout.parent / "huggingface"), "MPLBACKEND": "agg"}
+    # They compute for longer than hasty compilation saves.
+    about = {
+        "PYTHONPATH": str(checkout),
+        "HF_HOME": str(checkout.parent / "huggingface"),
+        "MPLBACKEND": "agg",
+        "XLA_FLAGS": "",
+    }
     done = subprocess.run(
         re.sub(r"^(python|jtrace) ", lambda word: python + ("-P -m jtrace " if word[1] == "jtrace" else ""), line),
         shell=True,

@@ -27,6 +27,7 @@ def start(out: Path, cache: Path, seed: int = 0) -> subprocess.Popen[str]:
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "",  # it computes for longer than hasty compilation saves
     }
     return subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

@@ -14,7 +14,7 @@ from tests.fuzz.case import Place, damaged, run_case, working_in
 from tests.fuzz.inputs import Kind, make_kinds
 
 CASES, SEED = int(os.environ.get("JTRACE_FUZZ_CASES", "5")), int(os.environ.get("JTRACE_FUZZ_SEED", "0"))
-MANY = 300
+MANY = 100
 
 
 @pytest.fixture(scope="module")
