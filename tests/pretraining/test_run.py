@@ -111,7 +111,7 @@ def test_a_finished_run_is_left_as_it_is(uninterrupted, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [2, 7, 12])
+@pytest.mark.parametrize("stop", [2, *(pytest.param(stop, marks=pytest.mark.long) for stop in (7, 12))])
 def test_a_run_that_broke_off_goes_on_to_the_same_params_and_log(tmp_path, uninterrupted, monkeypatch, stop):
     real = loop.to_batch
     calls = iter(range(10**6))

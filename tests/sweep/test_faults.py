@@ -183,9 +183,9 @@ def narrowed(folder: Path) -> None:
     [
         pytest.param(on_the_way(cut_to=1000), "as 1000 bytes, 77568 were listed", id="truncated"),
         pytest.param(
-            on_the_way(garble=True), "with another SHA-256 than listed", id="other bytes", marks=pytest.mark.slow
+            on_the_way(garble=True), "with another SHA-256 than listed", id="other bytes", marks=pytest.mark.long
         ),
-        pytest.param(on_the_way(status=404), "refuses (", id="404", marks=pytest.mark.slow),
+        pytest.param(on_the_way(status=404), "refuses (", id="404", marks=pytest.mark.long),
         pytest.param(on_the_way(status=500), "cannot be reached (HTTP 500)", id="500", marks=pytest.mark.long),
         pytest.param(
             on_the_way(drop_after=0), "cannot be reached (RemoteProtocolError", id="dropped", marks=pytest.mark.long
@@ -193,10 +193,10 @@ def narrowed(folder: Path) -> None:
         pytest.param(
             on_the_way(drop_after=0, reset=True), "cannot be reached (ReadError", id="reset", marks=pytest.mark.long
         ),
-        pytest.param(on_the_way(stall_after=0), "cannot be reached (ReadTimeout", id="stalled", marks=pytest.mark.slow),
+        pytest.param(on_the_way(stall_after=0), "cannot be reached (ReadTimeout", id="stalled", marks=pytest.mark.long),
         pytest.param(with_weight(np.nan), "NaN or infinite values", id="NaN", marks=pytest.mark.slow),
         pytest.param(with_weight(np.inf), "NaN or infinite values", id="infinity", marks=pytest.mark.long),
-        pytest.param(at_the_source(narrowed), "config.json asks for", id="other shapes", marks=pytest.mark.slow),
+        pytest.param(at_the_source(narrowed), "config.json asks for", id="other shapes", marks=pytest.mark.long),
         pytest.param(
             at_the_source(lambda f: (f / "config.json").unlink()),
             "no config.json",
@@ -357,8 +357,8 @@ def test_a_read_only_run_directory_is_refused_before_anything_is_fetched(run, se
     "config",
     [
         SweepConfig(dtype="float32"),
-        SweepConfig(dtype="float32", keep_activations=True),
-        SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca")),
+        pytest.param(SweepConfig(dtype="float32", keep_activations=True), marks=pytest.mark.long),
+        pytest.param(SweepConfig(dtype="float32", vector_kinds=("mass_mean", "pca")), marks=pytest.mark.long),
     ],
     ids=["plain", "activations", "kinds of vectors"],
 )

@@ -129,7 +129,7 @@ def claimed(process: subprocess.Popen[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("stage", "number", "status"),
     [
-        ("fetch", signal.SIGTERM, 143),
+        pytest.param("fetch", signal.SIGTERM, 143, marks=pytest.mark.long),
         ("compute", signal.SIGINT, 130),
         pytest.param("fetch", signal.SIGINT, 130, marks=pytest.mark.long),
         pytest.param("compute", signal.SIGTERM, 143, marks=pytest.mark.long),
