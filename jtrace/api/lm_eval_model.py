@@ -13,9 +13,9 @@ from jtrace.api.model import Model, load_model
 from jtrace.errors import InputError
 from jtrace.evaluation.answers import Decoding
 from jtrace.evaluation.harness.model import HarnessModel
-from jtrace.models.intervention import POSITIONS, Edit
+from jtrace.models.intervention import POSITIONS
 from jtrace.steering.target_vectors import VectorChoice, vectors_for
-from jtrace.steering.vector import OPERATORS, Condition, Operator, SteeringVector, combined, edit_of
+from jtrace.steering.vector import OPERATORS, Condition, SteeringVector, combined, edit_of
 
 
 @register_model("jtrace")
@@ -70,10 +70,12 @@ class JtraceModel(HarnessModel):
         if vector is None and (vector_set or layer is not None):
             raise InputError("vector_set and layer need a vector; name its file by vector=RUN/vectors/NAME.safetensors")
         model = load_model(str(checkpoint), dtype=dtype, tokenizer=tokenizer, cache_dir=cache_dir)
-        edit = None
+        edit, about = None, None
         if vector is not None:
             chosen = _vector_in(model, str(vector), vector_set, any_family)
-            edit = _edit(chosen, layer, float(strength), operator)
+            layers = _layers(chosen, layer)
+            edit = edit_of(chosen, [Condition(layers, float(strength))], operator)
+            about = f"{strength:g}*({chosen.dataset}) of {chosen.source}, layer {'+'.join(map(str, layers))}"
         super().__init__(
             model.language_model,
             edit,
@@ -86,7 +88,7 @@ class JtraceModel(HarnessModel):
         )
         self._info = {
             "checkpoint": str(checkpoint),
-            "vector": None if vector is None else f"{strength:g}*{chosen.dataset} of {chosen.source}, layer {layer}",
+            "vector": about,
             "model_dtype": model.dtype,
         }
 
@@ -105,13 +107,13 @@ def _vector_in(model: Model, file: str, dataset: str, any_family: bool) -> Steer
     return combined(expression, vectors_for(model.language_model, held, path, any_family), "vector_set")
 
 
-def _edit(vector: SteeringVector, layer: int | str | None, strength: float, operator: Operator) -> Edit:
+def _layers(vector: SteeringVector, layer: int | str | None) -> tuple[int, ...]:
+    """The layers that are steered at once."""
     if layer is None:
         if len(vector.layers) > 1:
             raise InputError(f"layer: the vector of '{vector.dataset}' has {len(vector.layers)} layers; say layer=15")
-        layer = vector.layers[0]
+        return vector.layers
     try:
-        layers = tuple(int(part) for part in str(layer).split("+"))
+        return tuple(int(part) for part in str(layer).split("+"))
     except ValueError:
         raise InputError(f"layer={layer}: write one layer as 15, or several at once as 10+15") from None
-    return edit_of(vector, [Condition(layers, strength)], operator)

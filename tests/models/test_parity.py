@@ -19,7 +19,6 @@ pytestmark = pytest.mark.torch
 
 from tests.goldens.make_goldens import random_model, residuals_and_logits  # noqa: E402
 
-
 # Every variant stands beside torch's numbers in tests/models/test_decoder.py as well.
 CASES = [
     *(

@@ -83,7 +83,11 @@ def test_under_a_vector_as_lm_eval_s_steered_model_is(tmp_path, tasks):
     rows = np.random.default_rng(1).normal(size=(1, width)).astype(np.float32)
     vectors = Vectors("a", "pca", {"mine": rows}, (1,), {"mine": None}, ModelFacts(config["model_type"], width, depth))
     write_vector(tmp_path / "v.pt", vectors, strength=2.0)
-    ours = asked(JtraceModel(str(folder), vector=str(tmp_path / "v.pt"), positions="all", dtype="float32"), tasks)
+    steered = JtraceModel(str(folder), vector=str(tmp_path / "v.pt"), positions="all", dtype="float32")
+    about = steered.get_model_info()
+    assert (about["checkpoint"], about["model_dtype"]) == (str(folder), "float32")
+    assert about["vector"] == "1*(2*mine) of a:pca, layer 1"
+    ours = asked(steered, tasks)
     theirs = asked(SteeredModel(str(folder), steer_path=str(tmp_path / "v.pt"), **HF), tasks)
     assert_alike(ours, theirs)
     assert spoken(ours[1]) != spoken(asked(JtraceModel(str(folder), dtype="float32"), tasks[2:3])[1])
