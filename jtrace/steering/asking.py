@@ -32,16 +32,16 @@ class KeptCompletions:
         """By the item's place: a completion for each of the batch's columns, of items that have all of them."""
         if batch.unsteered:  # without steering all layers are one model
             unsteered = {index: tokens for ((_, strength), index), tokens in self.tokens.items() if strength == 0}
-            found = [[unsteered.get(item.index)] for item in items]
+            kept = [[unsteered.get(item.index)] for item in items]
         else:
-            found = [[self.tokens.get((c.setting, item.index)) for c in batch.steered] for item in items]
-        completions = [[np.array(tokens, np.int32) for tokens in row if tokens is not None] for row in found]
+            kept = [[self.tokens.get((c.setting, item.index)) for c in batch.steered] for item in items]
+        completions = [[np.array(tokens, np.int32) for tokens in row if tokens is not None] for row in kept]
         return {place: row for place, row in enumerate(completions) if len(row) == len(batch.columns)}
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a batch's conditions have answered.
+    """Answers to a batch, as a task measures and keeps them.
 
     Attributes:
         outcomes: of each column of the batch.

@@ -83,7 +83,7 @@ class Batch:
 
     @property
     def unsteered(self) -> bool:
-        """Whether the unsteered model is asked."""
+        """Tell whether the unsteered model is asked."""
         return self.columns[0][0].strength == 0
 
     @property
