@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jtrace.evaluation.answers import Completions, ask
-from jtrace.evaluation.task import Prompt, Task
+from jtrace.evaluation.task import Prompt
 from jtrace.inference.language_model import LanguageModel
 from jtrace.runs.steering_files import Setting, SteeringTable
 from jtrace.steering.conditions import Batch
@@ -71,7 +71,7 @@ def ask_batch(
         InputError: an item that the model cannot take, or a file that cannot be written.
     """
     task = series.task
-    completions = kept.of_batch(_prompts(task), batch)
+    completions = kept.of_batch(series.prompts, batch)
     keep_completions(model, series, batch, kept, file, completions)
 
     def keep(place: int, made: Completions) -> None:
@@ -97,7 +97,7 @@ def keep_completions(
     Args:
         completions: by the item's place, a completion for each column.
     """
-    items = _prompts(series.task)
+    items = series.prompts
     for place, of_columns in completions.items():
         lines = [
             completion_line(series, items[place], condition, tokens, text)
@@ -107,7 +107,3 @@ def keep_completions(
         ]
         if lines:
             file.append(lines)
-
-
-def _prompts(task: Task) -> list[Prompt]:
-    return [item for item in task.items if isinstance(item, Prompt)]

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class Series:
     def protocols(self) -> tuple[Protocol, ...]:
         """Protocols that are wanted and that the task measures."""
         return tuple(protocol for protocol in self.config.protocols if protocol in self.task.protocols)
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """Items that the task wants completed."""
+        return tuple(item for item in self.task.items if isinstance(item, Prompt))
 
     def files(self, folder: Path) -> SteeringTable:
         """The table's files in RUN/steering; all that decides their numbers, but layers and strengths, names them."""
