@@ -37,7 +37,10 @@ def pythia(tmp_path, monkeypatch):
         server.refs[SERVED, "main"] = folder
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
+        # Both are made of HF_ENDPOINT as the library is imported.
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         yield tmp_path
 
