@@ -44,7 +44,6 @@ def measured(name: str, setting: Setting) -> Mapping[str, Measured]:
     return {contender: CASES[name].measure(contender, Workload(setting, contender)) for contender in CONTENDERS}
 
 
-@pytest.mark.slow
 def test_the_same_questions_are_asked_in_every_process(setting):
     asked, again = (benchmark_prompts.choices(Workload(setting, contender)) for contender in (JTRACE, PUBLISHED))
     for one, other in zip(asked, again, strict=True):
@@ -59,7 +58,6 @@ def test_the_same_questions_are_asked_in_every_process(setting):
     )
 
 
-@pytest.mark.slow
 def test_prompts_longer_than_the_context_are_refused(setting):
     with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --max_new_tokens"):
         benchmark_prompts.prompts(Workload(dataclasses.replace(setting, new_tokens=250), JTRACE))

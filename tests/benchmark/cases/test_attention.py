@@ -13,7 +13,6 @@ def test_on_a_cpu_there_is_nothing_to_compare(tmp_path: Path) -> None:
     assert CASE.measure(JTRACE, Workload(setting_of(tmp_path), JTRACE)) is None
 
 
-@pytest.mark.slow
 def test_a_way_is_held_to_the_default_s_own_error_and_a_fault_is_told(tmp_path: Path) -> None:
     """On a CPU cuDNN cannot be had, and the kernel is interpreted."""
     found = compare(Workload(setting_of(tmp_path, dtype="bfloat16"), JTRACE), ("cudnn", "pallas"))

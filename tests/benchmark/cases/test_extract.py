@@ -55,7 +55,6 @@ def test_bfloat16_is_held_against_torchs_own_error() -> None:
     assert not CASE.agree(arrays)[-1].holds
 
 
-@pytest.mark.slow
 def test_a_later_case_finds_the_residuals(tmp_path: Path) -> None:
     shared = Workload(setting_of(tmp_path), JTRACE)
     CASE.measure(JTRACE, shared)

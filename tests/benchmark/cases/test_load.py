@@ -42,7 +42,6 @@ def test_every_tensor_has_the_bits_of_torchs(dtype):
     assert all(agreement.holds for agreement in agreements)
 
 
-@pytest.mark.slow
 def test_one_changed_bit_or_two_exchanged_numbers_are_seen(tmp_path):
     folder = Path(shutil.copytree(WEIGHTS.parent, tmp_path / "model"))
     weights = load_file(WEIGHTS)

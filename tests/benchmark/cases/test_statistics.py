@@ -29,7 +29,6 @@ def test_probes_agree_with_scikit_learn(tmp_path: Path) -> None:
     assert [of.holds for of in PROBE.agree({JTRACE: wrong})] == [True, False]
 
 
-@pytest.mark.slow
 def test_information_agrees_with_float64(tmp_path: Path) -> None:
     setting = setting_of(tmp_path)
     ours = INFORMATION.measure(JTRACE, Workload(setting, JTRACE)).arrays

@@ -24,7 +24,6 @@ def shared(steps):
     return of
 
 
-@pytest.mark.slow
 def test_a_sweep_is_measured_by_its_checkpoints(shared):
     found = CASE.measure(JTRACE, shared(JTRACE))
     assert found.units == COPIES
@@ -33,7 +32,6 @@ def test_a_sweep_is_measured_by_its_checkpoints(shared):
     assert all(values.shape == (3,) for values in found.arrays.values())
 
 
-@pytest.mark.slow
 def test_the_floor_counts_what_slots_that_hold_tokens_see(shared):
     process = shared(JTRACE)
     floor = CASE.measure(JTRACE, process).floor
