@@ -36,6 +36,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz "
 CHUNK = 1024  # bytes that the hub's client reads at once in tests
 
 
+# Files with a test that takes minutes come first: no worker is left with one at the end.
+LONGEST = ("test_notebook.py", "test_readme.py", "test_quickstart.py", "test_whole_command.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 def with_devices(count: int) -> str:
     """XLA_FLAGS of a process with so many CPU devices that compiles as this one does."""
     return f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}".strip()
