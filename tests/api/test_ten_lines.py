@@ -3,6 +3,7 @@
 As written, on SmolLM2: `python -m pytest -m long tests/api/test_ten_lines.py` (some ten minutes on two cores).
 """
 
+import json
 import os
 import re
 import shutil
@@ -33,6 +34,8 @@ def pythia(tmp_path, monkeypatch):
     """A hub on loopback that has a tiny model as every step of Pythia."""
     folder = shutil.copytree(GOLDENS / "gpt_neox-full", tmp_path / "served" / "model")
     letter_tokenizer(folder)
+    config = json.loads((folder / "config.json").read_text())  # a statement of many letters is longer than its 128
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 1024}))
     with serve({(SERVED, f"step{step}"): folder for step in STEPS}) as server:
         server.refs[SERVED, "main"] = folder
         for name, value in server.environment.items():
