@@ -41,6 +41,7 @@ LONGEST = ("test_notebook.py", "test_readme.py", "test_quickstart.py", "test_who
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `LONGEST` first; the others keep their order."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 

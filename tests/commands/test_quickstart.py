@@ -105,7 +105,7 @@ def test_it_prints_commands_that_can_be_run_alone(done):
 def test_a_second_time_measures_nothing_again(done, cache):
     out, _ = done
     contents = {file: file.read_bytes() for file in out.rglob("*.parquet")}
-    # Those of dynamics are made anew by each report.
+    # A report makes the tables of dynamics anew.
     times = {file: file.stat().st_mtime_ns for file in contents if file.parent.name != "dynamics"}
     finish(out, cache)
     assert {file: file.read_bytes() for file in out.rglob("*.parquet")} == contents

@@ -48,9 +48,8 @@ def assert_alike(ours, theirs, tasks=4):
         for ours, theirs in zip(our_responses[name], their_responses[name], strict=True):
             if isinstance(theirs[0], str):
                 assert ours == theirs
-            elif isinstance(
-                theirs[0], float
-            ):  # a text's: 1e-4 as a choice's, and more where hundreds of tokens are summed
+            elif isinstance(theirs[0], float):
+                # A text's log-likelihood: 1e-4 as a choice's, and more where hundreds of tokens are summed.
                 np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-6)
             else:
                 np.testing.assert_allclose([one[0] for one in ours], [one[0] for one in theirs], atol=1e-4, rtol=0)
