@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from jtrace.checkpoints.content import holds_weights, read_content
 from jtrace.checkpoints.formats.weights import tensor_infos
-from jtrace.checkpoints.load import Destination, destinations, names_in_table, read_config_json
+from jtrace.checkpoints.load import ByHead, Destination, destinations, names_in_table, read_config_json
 from jtrace.checkpoints.orbax import NO_FILES, copy_companions, is_store, read_checkpoint, save_store, stored_dtype
 from jtrace.errors import InputError
 from jtrace.models.decoder import Params
@@ -117,8 +117,8 @@ def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> It
     size = 0
 
     def layer_of(name: str) -> int:
-        layer = table[name][0].layer
-        return -1 if layer is None else layer
+        place = table[name][0].place
+        return place[0] if place else -1
 
     for name in sorted(table, key=layer_of):
         nbytes = math.prod(table[name][0].shape) * itemsize
@@ -132,12 +132,14 @@ def _shards(table: dict[str, list[Destination]], itemsize: int, most: int) -> It
 
 def _tensor(flat: dict[str, jax.Array], parts: list[Destination]) -> np.ndarray:
     """Assembles one tensor of a file from the params that it holds."""
-    ordered = sorted(parts, key=lambda p: p.part.index if p.part else 0)
-    arrays = [np.asarray(flat[p.param] if p.layer is None else flat[p.param][p.layer]) for p in ordered]
-    if parts[0].part is None:
-        return np.ascontiguousarray(arrays[0])
-    by_head = [array.reshape(parts[0].heads, -1, *array.shape[1:]) for array in arrays]
-    return np.ascontiguousarray(np.stack(by_head, axis=1).reshape(parts[0].shape))
+    arrays = [np.asarray(flat[part.param][part.place]) for part in parts]
+    if isinstance(parts[0].part, ByHead):
+        heads = parts[0].part.heads
+        by_head = [array.reshape(heads, -1, *array.shape[1:]) for array in arrays]
+        tensor = np.stack(by_head, axis=1).reshape(parts[0].shape)
+    else:
+        tensor = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+    return np.ascontiguousarray(tensor.T if parts[0].transposed else tensor)
 
 
 def _stored_dtype(folder: Path) -> np.dtype:

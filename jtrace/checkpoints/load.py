@@ -1,5 +1,6 @@
 """Loading of Hugging Face folders into stacked Flax params: strict, cast on the way, one tensor at a time."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from jtrace.errors import InputError, StoppedError
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Params, abstract_params
 from jtrace.models.families import read_model_config
-from jtrace.models.families.family import Family, Part
+from jtrace.models.families.family import Family
 from jtrace.models.sharding import Layout, Param, Staged, check_fits, pieces
 from jtrace.runtime.small_files import MissingFileError, read_json_object
 
@@ -30,32 +31,53 @@ STACKED = "blocks/"
 
 
 @dataclass(frozen=True)
+class Below:
+    """One of several params that lie in one tensor, one below the other: its rows."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
+class ByHead:
+    """One of `count` params that lie in one tensor head by head: its rows are [heads, count, head_dim]."""
+
+    index: int
+    count: int
+    heads: int
+
+
+@dataclass(frozen=True)
 class Destination:
-    """The destination of a tensor of a file: a param, and its layer in the stack (None outside the blocks).
+    """The destination of a tensor of a file, or of a part of it: a param, or one layer (and expert) of it.
 
     Attributes:
+        place: indices of the param's leading axes: layer and expert; empty outside the blocks.
         shape: shape of the tensor in the file.
         part: the part of the tensor that it is, if the tensor holds several params.
-        heads: number of heads that such a tensor is divided into.
+        transposed: the tensor is [in, out].
     """
 
     param: str
-    layer: int | None
+    place: tuple[int, ...]
     shape: tuple[int, ...]
-    part: Part | None = None
-    heads: int = 1
+    part: Below | ByHead | None = None
+    transposed: bool = False
 
     def cut(self, tensor: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
-        """Cuts from the tensor what goes into a piece of the param (`Piece.index`); for a part, whole heads."""
-        if self.layer is not None:
-            index = index[1:]
-        if self.part is None:
-            return tensor[index]
-        by_head = tensor.reshape(self.heads, self.part.count, -1, *tensor.shape[1:])[:, self.part.index]
-        rows, head_dim = index[0], by_head.shape[1]
-        # Cut before the copy, so that no more of the file is read than needed.
-        wanted = by_head[rows.start // head_dim : rows.stop // head_dim]
-        return wanted.reshape(-1, *tensor.shape[1:])[:, *index[1:]]
+        """Cuts from the tensor what goes into a piece of the param (`Piece.index`); for a part by head, whole heads."""
+        index = index[len(self.place) :]
+        tensor = tensor.T if self.transposed else tensor
+        match self.part:
+            case Below(first, count):
+                return tensor[first : first + count][index]
+            case ByHead(at, count, heads):
+                by_head = tensor.reshape(heads, count, -1, *tensor.shape[1:])[:, at]
+                rows, head_dim = index[0], by_head.shape[1]
+                # Cut before the copy, so that no more of the file is read than needed.
+                wanted = by_head[rows.start // head_dim : rows.stop // head_dim]
+                return wanted.reshape(-1, *tensor.shape[1:])[:, *index[1:]]
+        return tensor[index]
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -73,15 +95,33 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 def destinations(config: DecoderConfig, family: Family) -> dict[str, list[Destination]]:
     """Returns destinations of all tensors that a checkpoint of this architecture must hold, by name in files."""
+    shapes = {
+        param: leaf.shape
+        for param, leaf in flatten_dict(abstract_params(config, jnp.dtype(jnp.float32)), sep="/").items()
+    }
+    params_of: dict[str, list[str]] = {}
+    for param in family.names:
+        if param in shapes:
+            params_of.setdefault(family.names[param], []).append(param)
+    unnamed = sorted(shapes.keys() - family.names.keys())
+    if unnamed:
+        raise KeyError(f"no tensor is named for {', '.join(unnamed)}")
     table: dict[str, list[Destination]] = {}
-    for param, leaf in flatten_dict(abstract_params(config, jnp.dtype(jnp.float32)), sep="/").items():
-        stacked, part = param.startswith(STACKED), family.parts.get(param)
-        shape = leaf.shape[1:] if stacked else leaf.shape
-        if part is not None:
-            shape = (part.count * shape[0], *shape[1:])
-        for layer in range(config.depth) if stacked else (None,):
-            goes_to = Destination(param, layer, shape, part, config.heads)
-            table.setdefault(family.names[param].format(layer), []).append(goes_to)
+    for template, params in params_of.items():
+        leading = template.count("{}")
+        transposed = family.transposed is not None and bool(family.transposed.fullmatch(template))
+        rows = [shapes[param][leading] if len(shapes[param]) > leading else 1 for param in params]
+        for at, param in enumerate(params):
+            axes, shape = shapes[param][:leading], shapes[param][leading:]
+            part: Below | ByHead | None = None
+            if len(params) > 1:
+                by_head = family.fused_by_head
+                part = ByHead(at, len(params), config.heads) if by_head else Below(sum(rows[:at]), rows[at])
+                shape = (sum(rows), *shape[1:])
+            in_file = shape[::-1] if transposed else shape
+            for place in itertools.product(*map(range, axes)):
+                goes_to = Destination(param, place, in_file, part, transposed)
+                table.setdefault(template.format(*place), []).append(goes_to)
     return table
 
 
@@ -93,6 +133,10 @@ def names_in_table(infos: Mapping[str, TensorInfo], family: Family) -> dict[str,
     """
     wrapper = _wrapper(infos, family)
     bare = {name: name.removeprefix(wrapper) for name in infos}
+    embedding = next(iter(family.names.values()))
+    if embedding not in bare.values() and embedding.removeprefix(family.prefix) in bare.values():
+        apart = {family.names["head"], *family.aliases}
+        bare = {name: plain if plain in apart else family.prefix + plain for name, plain in bare.items()}
     known = set(bare.values())
     return {
         name: alias if (alias := family.aliases.get(plain)) and alias not in known else plain
@@ -165,15 +209,14 @@ def check_folder(
 
 
 @partial(jax.jit, donate_argnums=0)
-def _place(param: Array, tensor: Array, layer: Array | None) -> tuple[Array, Array]:
-    """Copies a tensor into its param, or its layer of the stack; also returns whether it is finite after the cast."""
+def _place(param: Array, tensor: Array, place: tuple[Any, ...]) -> tuple[Array, Array]:
+    """Copies a tensor into its place in the param; also returns whether it is finite after the cast."""
     cast = tensor.astype(param.dtype)
     finite = jnp.isfinite(cast).all()
     # The donated buffer is written even for a whole param: a device array must not alias the mapped file.
     # It is a slice update, since an indexed one copies a bfloat16 stack on the CPU (jax 0.10.1).
-    if layer is None:
-        return jax.lax.dynamic_update_slice(param, cast, (0,) * param.ndim), finite
-    return jax.lax.dynamic_update_index_in_dim(param, cast, layer, 0), finite
+    start = [*place, *[np.int32(0)] * tensor.ndim]
+    return jax.lax.dynamic_update_slice(param, cast.reshape(*[1] * len(place), *tensor.shape), start), finite
 
 
 def staging_device() -> jax.Device | None:
@@ -288,12 +331,12 @@ def _fill(
                 raise StoppedError
             for target in targets[name]:
                 param = params[target.param]
-                if target.layer is not None and target.layer >= param.shape[0]:
+                if target.place and target.place[0] >= param.shape[0]:
                     continue
-                layer = None if target.layer is None else np.int32(target.layer)
+                place = tuple(np.int32(at) for at in target.place)
                 for at, piece in enumerate(param.pieces):
                     tensor = target.cut(file.read(name), piece.index)
-                    param.buffers[at], ok = _place(param.buffers[at], tensor, layer)
+                    param.buffers[at], ok = _place(param.buffers[at], tensor, place)
                     finite.setdefault(name, []).append(ok)
                     # One transfer runs ahead: enough to overlap reading and copying, too little to fill the device.
                     if previous is not None:

@@ -142,9 +142,9 @@ def _read_params(folder: Path, config: ClassifierConfig, dtype: np.dtype[Any]) -
     expected: dict[str, list[Destination]] = {}
     for param, shape in shapes.items():
         stacked = param.startswith(STACKED)
-        for layer in range(config.encoder.depth) if stacked else (None,):
-            target = Destination(param, layer, shape[1:] if stacked else shape)
-            expected[NAMES[param].format(layer)] = [target]
+        for place in [(layer,) for layer in range(config.encoder.depth)] if stacked else [()]:
+            target = Destination(param, place, shape[len(place) :])
+            expected[NAMES[param].format(*place)] = [target]
     infos = tensor_infos(folder)
     check_tensors(expected, infos, config.encoder, FAMILY, folder)
     names = names_in_table(infos, FAMILY)
@@ -158,5 +158,5 @@ def _read_params(folder: Path, config: ClassifierConfig, dtype: np.dtype[Any]) -
                 cast = file.read(name).astype(dtype)
             if not np.isfinite(cast).all():
                 raise InputError(f"{folder}: NaN or infinite values as {dtype.name} in tensor '{name}'; fetch it again")
-            params[target.param][... if target.layer is None else target.layer] = cast
+            params[target.param][target.place] = cast
     return unflatten_dict({param: jnp.asarray(value) for param, value in params.items()}, sep="/")

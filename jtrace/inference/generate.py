@@ -22,7 +22,7 @@ from jtrace.inference.packing import cheapest_width, pack, under
 from jtrace.inference.residuals import default_batch_slots, padded_rows
 from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig
-from jtrace.models.decoder import Decoder, Output, Params, Past, Slots
+from jtrace.models.decoder import Decoder, Output, Params, Past, Slots, no_keys
 from jtrace.models.intervention import Edit, Intervention, Positions
 from jtrace.runtime.progress import Bar
 
@@ -95,7 +95,7 @@ def generate(
     trunk_conditions = wanted if positions == "all" else wanted[:1] * 0
     tokens_at_once = batch_tokens or BATCH_TOKENS.get(jax.default_backend(), 512)
     slots = max(map(len, prompts), default=1) * len(trunk_conditions) + sampling.max_new_tokens * len(wanted)
-    slot_bytes = 2 * config.depth * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+    slot_bytes = config.depth * config.kv_heads * (config.key_dim + config.head_dim) * jnp.dtype(dtype).itemsize
     fitting = CACHE_BYTES.get(jax.default_backend(), MOST_CACHE_BYTES) // (slots * slot_bytes)
     at_once = max(1, min(len(prompts), tokens_at_once // len(wanted), fitting))
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i].tobytes()))
@@ -159,14 +159,15 @@ class _Prefill:
         most = max((packed.rows for packed in self._packed), default=1)
         self._rows_at_once = max(1, min(most, default_batch_slots() // width))
         room = SLOTS_STEP * math.ceil(max(map(len, present), default=1) / SLOTS_STEP)
-        self._shape = config.depth, rows, room, config.kv_heads, config.head_dim
+        self._config, self._rows, self._room = config, rows, room
         self._decoder, self._dtype = Decoder(config, dtype, keep_keys=True), dtype
 
     def __call__(self, batch: int, params: Params, edit: Edit | None) -> Keys:
         """Computes keys and values of one batch, each [L, B, S, K, H]."""
-        packed, filled, (_, rows, room, *_) = self._packed[batch], np.array(self._filled[batch]), self._shape
+        packed, filled = self._packed[batch], np.array(self._filled[batch])
+        rows, room = self._rows, self._room
         row_of = packed.row_of[packed.distinct]
-        keys = Keys(jnp.zeros(self._shape, self._dtype), jnp.zeros(self._shape, self._dtype))
+        keys = no_keys(self._config, rows, room, dtype=self._dtype)
         for first in range(0, packed.rows, self._rows_at_once):
             last = first + self._rows_at_once
             slots, conditions = padded_rows(packed, slice(first, last), self._rows_at_once)
@@ -224,8 +225,7 @@ class _Decoding(NamedTuple):
 
 def _begun(tokens: np.ndarray, done: np.ndarray, config: DecoderConfig, dtype: DTypeLike, room: int) -> _Decoding:
     """Makes completions without tokens, after prompts whose last ones are given."""
-    shape = (config.depth, *tokens.shape, room, config.kv_heads, config.head_dim)
-    keys = Keys(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+    keys = no_keys(config, *tokens.shape, room, dtype=dtype)
     completions = jnp.zeros((*tokens.shape, room), jnp.int32)
     return _Decoding(jnp.int32(0), jnp.asarray(tokens), keys, jnp.asarray(done), completions)
 

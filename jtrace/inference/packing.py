@@ -131,7 +131,9 @@ def cheapest_width(sequences: Sequence[np.ndarray], config: DecoderConfig) -> in
 def operations_per_slot(config: DecoderConfig, width: int) -> int:
     """Counts floating-point operations of all blocks on one slot of a row of `width` (multiply and add are two)."""
     inner, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    weights = config.width * (2 * inner + 2 * kv) + (3 if config.gated_mlp else 2) * config.width * config.mlp_width
+    mlps = config.experts.chosen if config.experts else 1
+    mlp = mlps * (3 if config.gated_mlp else 2) * config.width * config.mlp_width
+    weights = config.width * (2 * inner + 2 * kv) + mlp + config.width * (config.experts.count if config.experts else 0)
     return config.depth * (2 * weights + 4 * width * inner)
 
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jtrace.data.tokenizer import check_embedded
 from jtrace.inference.packing import Packed, cheapest_width, pack, under
 from jtrace.inference.residuals import default_batch_slots, padded_rows
+from jtrace.kernels.attention import capped
 from jtrace.kernels.cross_entropy import log_normalisers, log_normalisers_and_likeliest
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import Decoder, Output, Params, Slots
@@ -219,16 +220,16 @@ def _log_probabilities(
     hidden = output.last.reshape(-1, decoder.config.width)[places]
     hidden = cast(Array, decoder.apply(variables, hidden[None], method="normed"))[0]
     head = params["embedding" if decoder.config.tied_head else "head"]
-    precision = precision_for(decoder.dtype)
+    precision, cap = precision_for(decoder.dtype), decoder.config.logit_cap
     at_once = LOGITS_AT_ONCE.get(jax.default_backend(), MOST_LOGITS_AT_ONCE)
     if compare:
-        normaliser, likeliest = log_normalisers_and_likeliest(hidden, head, at_once, precision)
+        normaliser, likeliest = log_normalisers_and_likeliest(hidden, head, at_once, precision, cap)
         differs = likeliest[which] != tokens
     else:
-        normaliser, differs = log_normalisers(hidden, head, at_once, precision), jnp.zeros(tokens.shape, bool)
+        normaliser, differs = log_normalisers(hidden, head, at_once, precision, cap), jnp.zeros(tokens.shape, bool)
     logits = jnp.einsum("md,md->m", hidden[which], head[tokens], precision=precision,
                         preferred_element_type=jnp.float32)  # fmt: skip
-    return logits - normaliser[which], differs
+    return capped(logits, cap) - normaliser[which], differs
 
 
 def _add(

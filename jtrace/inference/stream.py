@@ -22,7 +22,7 @@ from jtrace.data.tokenizer import check_embedded
 from jtrace.inference.generate import Sampling, chosen, until_stop
 from jtrace.kernels.attention import Keys
 from jtrace.models.config import DecoderConfig
-from jtrace.models.decoder import Decoder, Params
+from jtrace.models.decoder import Decoder, Params, no_keys
 from jtrace.models.intervention import Edit, Intervention, Positions, steered_from
 
 CHUNK = 4  # tokens that are decoded by one call
@@ -156,10 +156,10 @@ class TokenStream:
         """Returns what of the kept keys serves these tokens under these marks, with room for so many slots or more."""
         kept, rows = self._kept, len(marks)
         if kept is None:
-            shape = self._config.depth, rows, 0, self._config.kv_heads, self._config.head_dim
             # Where the results will be; otherwise the second call would compile again.
-            nothing = jnp.zeros(shape, self._dtype, device=self._params["embedding"].sharding)
-            kept = _Kept(Keys(nothing, nothing), np.zeros((rows, 0), np.int32), np.zeros((rows, 0), np.int32), edit)
+            device = self._params["embedding"].sharding
+            nothing = no_keys(self._config, rows, 0, dtype=self._dtype, device=device)
+            kept = _Kept(nothing, np.zeros((rows, 0), np.int32), np.zeros((rows, 0), np.int32), edit)
         if not _same(kept.edit, edit):
             kept = dataclasses.replace(kept, marks=np.where(kept.marks > 0, -1, 0))
         source, shared = _shared(kept, tokens, marks)

@@ -3,7 +3,7 @@
 It follows the rule of `jtrace.kernels.attention`, forward only. A row is cut into tiles of slots. Each program takes
 one tile of queries of one head through the tiles of keys that any of its slots can see, with a running softmax
 (Milakov and Gimelshein, arXiv 1805.02867; as attention, Dao et al., arXiv 2205.14135, algorithm 1).
-Axes: B rows, T slots, N query heads, K key/value heads, H head_dim, G tiles of a row.
+Axes: B rows, T slots, N query heads, K key/value heads, H head_dim, E dimensions of a key, G tiles of a row.
 """
 
 from functools import partial
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
+
+from jtrace.kernels.attention import capped
 
 # Slots per tile: queries, keys, values and sums of 64 slots and 128 dimensions fit a multiprocessor's registers.
 TILE = 64
@@ -38,15 +40,16 @@ def seen_tiles(
     return jnp.argsort(~seen, axis=-1, stable=True).astype(jnp.int32), seen.sum(axis=-1, dtype=jnp.int32)
 
 
-@partial(jax.jit, static_argnames="interpret")
+@partial(jax.jit, static_argnames=("interpret", "cap"))
 def tree_attend(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B T K H"],
+    q: Float[Array, "B T N E"],
+    k: Float[Array, "B T K E"],
     v: Float[Array, "B T K H"],
     ends: Int[Array, "B T"],
     positions: Int[Array, "B T"],
     window: Int[Array, ""] | int | None = None,
     interpret: bool = False,
+    cap: float | None = None,
 ) -> Float[Array, "B T N H"]:
     """Computes `attend` over `visible_slots(ends, positions, window)`, without a gradient, on one device.
 
@@ -57,13 +60,14 @@ def tree_attend(
         positions: depth of each slot in its tree; a sliding window counts these.
         window: number of positions that a slot sees, itself included; None for all of them.
         interpret: run without a GPU, slowly.
+        cap: a soft bound on the softmax's input; see `capped`.
     """
-    _, slots, heads, head_dim = q.shape
+    _, slots, heads, key_dim = q.shape
+    head_dim = v.shape[-1]
     window = jnp.asarray(slots if window is None else window, jnp.int32)
-    width = pl.next_power_of_2(max(head_dim, _NARROWEST))
+    width = pl.next_power_of_2(max(key_dim, _NARROWEST))
     missing = -slots % TILE
-    filled = ((0, 0), (0, missing), (0, 0), (0, width - head_dim))
-    q, k, v = (jnp.pad(part, filled) for part in (q, k, v))
+    q, k, v = (jnp.pad(part, ((0, 0), (0, missing), (0, 0), (0, width - part.shape[-1]))) for part in (q, k, v))
     # Padding slots see only themselves.
     alone = jnp.broadcast_to(jnp.arange(slots, slots + missing, dtype=ends.dtype) + 1, (len(ends), missing))
     ends, positions = jnp.concatenate([ends, alone], axis=1), jnp.pad(positions, ((0, 0), (0, missing)))
@@ -76,7 +80,7 @@ def tree_attend(
     queries = pl.BlockSpec((None, TILE, None, width), lambda row, head, tile: (row, tile, head, 0))
     keys = pl.BlockSpec((None, q.shape[1], None, width), lambda row, head, tile: (row, 0, head // group, 0))
     mixed = pl.pallas_call(
-        partial(_attend_from_tile, scale=head_dim**-0.5),
+        partial(_attend_from_tile, scale=key_dim**-0.5, cap=cap),
         grid=(len(q), heads, counts.shape[1]),
         in_specs=[
             pl.BlockSpec((None, None, counts.shape[1]), lambda row, head, tile: (row, tile, 0)),
@@ -98,7 +102,18 @@ def tree_attend(
 
 
 def _attend_from_tile(
-    tiles: Any, counts: Any, window: Any, ends: Any, positions: Any, q: Any, k: Any, v: Any, out: Any, *, scale: float
+    tiles: Any,
+    counts: Any,
+    window: Any,
+    ends: Any,
+    positions: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    out: Any,
+    *,
+    scale: float,
+    cap: float | None,
 ) -> None:
     """Runs one program: `q` and `out` are a tile [TILE, H] of one head, the other references are whole rows."""
     here = pl.program_id(2)
@@ -117,7 +132,7 @@ def _attend_from_tile(
         seen = tile * TILE + jnp.arange(TILE)
         visible = (seen[None, :] <= seeing[:, None]) & (seeing[:, None] < ends[part][None, :])
         visible &= depth[:, None] - positions[part][None, :] < back
-        logits = jnp.where(visible, dot(asking, k[part, :].T) * scale, _LOWEST)
+        logits = jnp.where(visible, capped(dot(asking, k[part, :].T) * scale, cap), _LOWEST)
         grown = jnp.maximum(largest, logits.max(axis=1))
         # A slot that has seen nothing yet has meaningless weights here; `kept` becomes 0 with the first slot it sees.
         kept, weights = jnp.exp(largest - grown), jnp.exp(logits - grown[:, None])

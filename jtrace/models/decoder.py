@@ -9,6 +9,7 @@ the conditions under which it is continued, and each condition generates up to G
 slots are its newest tokens, and there is room for S slots.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -24,12 +25,14 @@ from jtrace.kernels.attention import (
     attend,
     attend_back,
     attend_to_past,
+    capped,
     visible_kept,
     visible_past,
     visible_slots,
 )
 from jtrace.kernels.tree_attention import tree_attend
 from jtrace.models.config import DecoderConfig
+from jtrace.models.experts import MixtureOfExperts
 from jtrace.models.intervention import Edit, Intervention, edited
 from jtrace.models.layers import BY_FAN_IN, MLP, Attention, Norm, precision_for
 from jtrace.models.rotary import Rotation, rotation_at
@@ -104,6 +107,7 @@ class Layer(NamedTuple):
 
     number: Int[Array, " *L"]
     table: TableIndex
+    scale: Float[Array, " *L"] | None  # of queries, beside head_dim ** −½
     edit: Edit | None
     prompt: Keys | None
 
@@ -112,6 +116,7 @@ class SharedInputs(NamedTuple):
     """Inputs that all layers share."""
 
     tables: Tables
+    positions: Int[Array, "B T"]
     slots: Slots | None
     reads: Int[Array, "B R"] | None
     condition: Int[Array, "B T"] | None
@@ -132,27 +137,29 @@ class Block(nn.Module):
         c = self.config
         residual, kept = carried
         rotation, visible = shared.tables.select(layer.table)
-        precision = precision_for(residual.dtype)
+        precision, cap = precision_for(residual.dtype), c.attention_cap
 
         def within_rows(q: Array, new: Keys) -> tuple[Array, Keys]:
             if self.attention == "pallas":
                 assert shared.slots is not None
                 _, positions, ends = shared.slots
                 interpret = jax.default_backend() == "cpu"
-                return tree_attend(q, new.k, new.v, ends, positions, visible, interpret=interpret), new
+                return tree_attend(q, new.k, new.v, ends, positions, visible, interpret=interpret, cap=cap), new
             if self.attention == "cudnn":
+                if cap is not None or c.alibi:
+                    raise ValueError("cuDNN's attention knows neither soft bounds nor ALiBi; use another")
                 mask = visible[:, None]
                 return jax.nn.dot_product_attention(q, new.k, new.v, mask=mask, implementation="cudnn"), new
-            return attend_back(q, new.k, new.v, visible, precision=precision), new
+            return attend_back(q, new.k, new.v, visible, precision=precision, cap=cap), new
 
         def with_past(q: Array, new: Keys) -> tuple[Array, Keys]:
             assert layer.prompt is not None
             grown, of_layer = remembered_with(Keys(*(part[:, :, None] for part in new)))
-            return attend_to_past(q, layer.prompt, of_layer, visible, precision=precision), grown
+            return attend_to_past(q, layer.prompt, of_layer, visible, precision=precision, cap=cap), grown
 
         def onto_kept(q: Array, new: Keys) -> tuple[Array, Keys]:
             grown, of_layer = remembered_with(new)
-            return attend(q, *of_layer, visible, precision=precision), grown
+            return attend(q, *of_layer, visible, precision=precision, cap=cap), grown
 
         def remembered_with(new: Keys) -> tuple[Keys, Keys]:
             """Puts a layer's new keys behind those held, and returns all layers' keys, and this one's."""
@@ -162,21 +169,33 @@ class Block(nn.Module):
             return grown, Keys(*(jax.lax.dynamic_index_in_dim(part, layer.number, keepdims=False) for part in grown))
 
         mix = within_rows if kept is None else onto_kept if layer.prompt is None else with_past
-        attention = partial(Attention(c, name="attention"), rotation=rotation, mix=mix)
-        mlp = MLP(c, name="mlp")
-        attention_norm, mlp_norm = (Norm(c.norm, c.norm_eps, name=name) for name in ("attention_norm", "mlp_norm"))
-        if c.norm_after:
-            attended, remembered = attention(residual)
-            residual = residual + attention_norm(attended)
-            residual = residual + mlp_norm(mlp(residual))
-        else:
-            attended, remembered = attention(attention_norm(residual))
-            attended = residual + attended
-            residual = attended + mlp(mlp_norm(residual if c.parallel else attended))
+        attention = partial(
+            Attention(c, name="attention"), rotation=rotation, scale=layer.scale, positions=shared.positions, mix=mix
+        )
+        mlp = MLP(c, name="mlp") if c.experts is None else MixtureOfExperts(c, name="mlp")
+        read = self._norm("attention", before=True)(residual)
+        attended, remembered = attention(read)
+        between = residual + self._branch("attention", attended)
+        if not (c.parallel and c.one_norm):
+            read = self._norm("mlp", before=True)(residual if c.parallel else between)
+        residual = between + self._branch("mlp", mlp(read))
         if layer.edit is not None and shared.condition is not None:
             residual = edited(residual, layer.edit, shared.condition)
         reads = None if shared.reads is None else jnp.take_along_axis(residual, shared.reads[:, :, None], axis=1)
         return (residual, None if kept is None else remembered), (reads, remembered if self.keep_keys else None)
+
+    def _norm(self, branch: str, before: bool) -> Callable[[Array], Array]:
+        """Returns the norm before or after a branch; the identity where there is none."""
+        c = self.config
+        if c.norms not in ("before" if before else "after", "both"):
+            return lambda x: x
+        out = "_out" if c.norms == "both" and not before else ""
+        return Norm(c.norm, c.norm_eps, name=f"{branch}{out}_norm")
+
+    def _branch(self, branch: str, out: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Returns what a branch adds to the residual."""
+        normed, scale = self._norm(branch, before=False)(out), self.config.branch_scale
+        return normed if scale == 1 else normed * jnp.asarray(scale, normed.dtype)
 
 
 def _remember(
@@ -225,6 +244,11 @@ class Decoder(nn.Module):
         c = self.config
         self.embedding = self.param("embedding", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
         self.blocks = BLOCKS[self.remat, self.unroll](c, self.keep_keys, self.attention)
+        if c.learnt_positions is not None:
+            shape = c.learnt_positions.rows, c.width
+            self.position_embedding = self.param("position_embedding", BY_FAN_IN, shape, self.dtype)
+        if c.embedding_norm:
+            self.embedding_norm = Norm(c.norm, c.norm_eps)
         self.final_norm = Norm(c.norm, c.norm_eps)
         if not c.tied_head:
             self.head = self.param("head", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
@@ -299,30 +323,48 @@ class Decoder(nn.Module):
             jnp.array([ropes.index(layer.rope) for layer in c.layers]),
             jnp.array([windows.index(layer.window) for layer in c.layers]),
         )
+        scales = [1.0 if layer.scale is None else layer.scale * math.sqrt(c.head_dim) for layer in c.layers]
+        scale = None if set(scales) == {1.0} else jnp.array(scales, jnp.float32)
         edit, condition = (None, None) if intervention is None else intervention
-        layer = Layer(jnp.arange(c.depth), table, edit, prompt)
-        shared = SharedInputs(tables, slots, reads, condition, held)
-        return self.blocks((self.embedding[tokens], kept), layer, shared)
+        layer = Layer(jnp.arange(c.depth), table, scale, edit, prompt)
+        shared = SharedInputs(tables, positions, slots, reads, condition, held)
+        return self.blocks((self._embedded(tokens, positions), kept), layer, shared)
+
+    def _embedded(self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        """Returns the input of the first block."""
+        c, x = self.config, self.embedding[tokens]
+        if c.embedding_scale != 1:
+            x = x * jnp.asarray(c.embedding_scale, x.dtype)
+        if c.learnt_positions is not None:
+            x = x + self.position_embedding[positions + c.learnt_positions.first]
+        return self.embedding_norm(x) if c.embedding_norm else x
 
     def normed(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """Applies the final norm to the last block's output: the head's input."""
-        return self.final_norm(residual)
+        """Returns the head's input: the last block's output after the final norm, times the scale of logits."""
+        normed, scale = self.final_norm(residual), self.config.logit_scale
+        return normed if scale == 1 else normed * jnp.asarray(scale, normed.dtype)
 
     def logits(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Computes float32 next-token logits from the last block's output."""
-        head, read = self.embedding if self.config.tied_head else self.head, self.final_norm(residual)
+        head, read = self.embedding if self.config.tied_head else self.head, self.normed(residual)
         product = partial(jnp.einsum, precision=precision_for(self.dtype), preferred_element_type=jnp.float32)
         if jax.default_backend() == "cpu" and read.shape[0] * read.shape[1] <= FEW_SLOTS:
-            return jnp.moveaxis(product("vd,btd->vbt", head, read), 0, -1)
-        return product("btd,vd->btv", read, head)
+            return capped(jnp.moveaxis(product("vd,btd->vbt", head, read), 0, -1), self.config.logit_cap)
+        return capped(product("btd,vd->btv", read, head), self.config.logit_cap)
 
     def hidden(self, slots: Slots) -> Float[Array, "B T D"]:
-        """Computes the head's input at every slot: the last block's output after the final norm."""
-        return self.final_norm(self(slots, jnp.zeros_like(slots.tokens[:, :1])).last)
+        """Computes the head's input at every slot."""
+        return self.normed(self(slots, jnp.zeros_like(slots.tokens[:, :1])).last)
 
     def full_forward(self, slots: Slots, reads: Int[Array, "B R"]) -> Float[Array, "B T V"]:
         """Computes logits of every slot by way of every param, so that `init` and shape checks see all."""
         return self.logits(self(slots, reads).last)
+
+
+def no_keys(config: DecoderConfig, *axes: int, dtype: DTypeLike, device: Any = None) -> Keys:
+    """Returns room for keys and values, zeros [L, *axes, K, E] and [L, *axes, K, H], E being the size of a key."""
+    shape = config.depth, *axes, config.kv_heads
+    return Keys(*(jnp.zeros((*shape, size), dtype, device=device) for size in (config.key_dim, config.head_dim)))
 
 
 def abstract_params(config: DecoderConfig, dtype: DTypeLike) -> Params:

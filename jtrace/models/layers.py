@@ -5,16 +5,19 @@ Linear weights keep Hugging Face's [out, in] orientation, so that a tensor of a 
 Float32 models multiply at precision "highest" (no TF32, no bf16 passes); bfloat16 models at the device's default.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jtrace.kernels.attention import Keys
+from jtrace.models.alibi import with_positions, with_slopes
 from jtrace.models.config import DecoderConfig, NormKind
 from jtrace.models.rotary import Rotation, rotate
 
@@ -24,6 +27,20 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
+
+
+def xielu(x: Array, alpha_p: Array, alpha_n: Array, beta: Array, eps: Array) -> Array:
+    """Computes xIELU (arXiv 2411.13010): a parabola above 0, an exponential below, with two learnt curvatures."""
+    curved = jnp.where(
+        x > 0,
+        jax.nn.softplus(alpha_p) * x * x,
+        (beta + jax.nn.softplus(alpha_n)) * (jnp.expm1(jnp.minimum(x, eps)) - x),
+    )
+    return curved + beta * x
+
+
+# Initial values of xIELU's params: both curvatures are 0.8.
+XIELU = {"alpha_p": math.log(math.expm1(0.8)), "alpha_n": math.log(math.expm1(0.3)), "beta": 0.5, "eps": -1e-6}
 
 
 def precision_for(dtype: DTypeLike) -> jax.lax.Precision:
@@ -64,10 +81,12 @@ class Norm(nn.Module):
         normed = x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + self.eps)
         if self.kind == "layer_bare":
             return normed.astype(x.dtype)
-        weight = self.param("weight", nn.initializers.ones, (x.shape[-1],), x.dtype)
+        initial = nn.initializers.zeros if self.kind == "rms_plus_one" else nn.initializers.ones
+        weight = self.param("weight", initial, (x.shape[-1],), x.dtype)
         if self.kind == "rms":
             return weight * normed.astype(x.dtype)
-        normed = weight.astype(jnp.float32) * normed
+        gain = weight.astype(jnp.float32)
+        normed = (1 + gain if self.kind == "rms_plus_one" else gain) * normed
         if self.kind == "layer":
             normed = normed + self.param("bias", nn.initializers.zeros, (x.shape[-1],), x.dtype).astype(jnp.float32)
         return normed.astype(x.dtype)
@@ -83,7 +102,15 @@ class Attention(nn.Module):
     config: DecoderConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], rotation: Rotation, mix: Mix) -> tuple[Float[Array, "B T D"], Any]:
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        rotation: Rotation,
+        scale: Float[Array, ""] | None,
+        positions: Int[Array, "B T"],
+        mix: Mix,
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        """Args: scale: factor of queries, beside head_dim ** −½; None for 1."""
         c = self.config
         rows, slots, _ = x.shape
         q = Linear(c.heads * c.head_dim, c.qkv_bias, name="q")(x)
@@ -97,7 +124,12 @@ class Attention(nn.Module):
         q, k, v = (part.reshape(rows, slots, -1, c.head_dim) for part in (q, k, v))
         if c.qk_norm == "head":
             q, k = q_norm(q), k_norm(k)
-        mixed, remembered = mix(rotate(q, rotation), Keys(rotate(k, rotation), v))
+        q, k = rotate(q, rotation), rotate(k, rotation)
+        if scale is not None:
+            q = (q.astype(jnp.float32) * scale).astype(q.dtype)
+        if c.alibi:
+            q, k = with_slopes(q), with_positions(k, positions)
+        mixed, remembered = mix(q, Keys(k, v))
         out = Linear(c.width, c.out_bias, name="o")(mixed.reshape(rows, slots, c.heads * c.head_dim))
         return out, remembered
 
@@ -110,7 +142,14 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         c = self.config
-        act = ACTIVATIONS[c.activation]
+        act = self._xielu(x.dtype) if c.activation == "xielu" else ACTIVATIONS[c.activation]
         up = Linear(c.mlp_width, c.mlp_bias, name="up")(x)
         inner = act(Linear(c.mlp_width, c.mlp_bias, name="gate")(x)) * up if c.gated_mlp else act(up)
         return Linear(c.width, c.mlp_bias, name="down")(inner)
+
+    def _xielu(self, dtype: DTypeLike) -> Callable[[Array], Array]:
+        def param(name: str) -> Array:
+            shape = (1,) if name.startswith("alpha") else ()  # as files hold them
+            return self.param(name, nn.initializers.constant(XIELU[name]), shape, dtype)
+
+        return partial(xielu, **{name: param(name) for name in XIELU})

@@ -27,6 +27,8 @@ RULES: tuple[tuple[re.Pattern[str], PartitionSpec], ...] = tuple(
         (r"blocks/(attention/[qkv]|mlp/(gate|up))/weight", PartitionSpec(None, MODEL, None)),
         (r"blocks/(attention/[qkv]|mlp/(gate|up))/bias", PartitionSpec(None, MODEL)),
         (r"blocks/(attention/o|mlp/down)/weight", PartitionSpec(None, None, MODEL)),
+        (r"blocks/mlp/(gate|up)", PartitionSpec(None, None, MODEL, None)),
+        (r"blocks/mlp/down", PartitionSpec(None, None, None, MODEL)),
         (r"embedding|head", PartitionSpec(MODEL, None)),
         # Norms, and biases of outputs that are summed: kilobytes. A norm of queries takes its slice of the whole.
         (r".*", PartitionSpec()),

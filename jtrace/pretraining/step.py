@@ -171,6 +171,7 @@ def summed_loss(params: Params, slots: Slots, learnt: Bool[Array, "B T"], *, dec
         jnp.roll(learnt, -1, axis=1),
         TOKENS_AT_ONCE.get(jax.default_backend(), MOST_TOKENS_AT_ONCE),
         precision_for(decoder.dtype),
+        decoder.config.logit_cap,
     )
 
 

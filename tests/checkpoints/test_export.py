@@ -52,6 +52,8 @@ def test_torch_computes_identical_logits_after_the_round_trip(tmp_path, golden):
     torch = pytest.importorskip("torch", reason="needs the torch extra")
     from transformers import AutoModelForCausalLM
 
+    if golden.name.startswith("hf_olmo"):
+        pytest.skip("transformers has no model of this type")
     convert_folder(golden, tmp_path / "orbax", "orbax")
     convert_folder(tmp_path / "orbax", tmp_path / "back", "hf")
     tokens = torch.from_numpy(np.load(golden / "expected.npz")["tokens"].astype(np.int64))

@@ -145,7 +145,7 @@ def test_integer_weights_are_refused(folder):
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        ({"model_type": "bloom"}, "model type 'bloom' is not implemented; known are llama, mistral, gpt_neox"),
+        ({"model_type": "mamba"}, "model type 'mamba' is not implemented; known are llama, mistral, gpt_neox"),
         ({"model_type": ...}, "model type None is not implemented"),
         ({"hidden_act": "xielu"}, "hidden_act 'xielu' is not implemented"),
         ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope type 'longrope' is not implemented"),
@@ -312,6 +312,22 @@ def test_what_wrapped_the_model_in_training_is_no_part_of_the_names(tmp_path, na
     _, expected = load_params(folder, jnp.float32)
     weights = load_file(folder / "model.safetensors")
     save_file({wrapper + name: value for name, value in weights.items()}, folder / "model.safetensors")
+    _, params = load_params(folder, jnp.float32)
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("gpt2-by-layer-untied", "transformer."), ("bloom-six-heads-untied", "transformer."), ("opt-full", "model.")],
+)
+def test_files_of_a_model_without_its_head_leave_the_first_part_of_names_out(tmp_path, name, prefix):
+    folder = Path(shutil.copytree(GOLDENS / name, tmp_path / "model"))
+    _, expected = load_params(folder, jnp.float32)
+    weights = load_file(folder / "model.safetensors")
+    masks = {"h.0.attn.bias": np.ones((1, 1, 4, 4), np.float32)} if name.startswith("gpt2") else {}
+    bare = {name.removeprefix(prefix): value for name, value in weights.items()}
+    assert bare.keys() != weights.keys()
+    save_file(bare | masks, folder / "model.safetensors")
     _, params = load_params(folder, jnp.float32)
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 

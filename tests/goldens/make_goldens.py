@@ -1,35 +1,47 @@
 """Write the golden checkpoints: random tiny weights, and every residual and logit that torch computes from them.
 
-    pip install -e ".[torch]" && python tests/goldens/make_goldens.py
+    pip install -e ".[torch]" && python tests/goldens/make_goldens.py [VARIANT …]
 
-Needs torch and takes a few seconds. Run it again only when a variant is added; the files are committed.
+Needs torch and takes a few seconds. Without names it writes the variants that are not there; the files are committed.
 """
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from variants import VARIANTS  # noqa: E402
+from variants import VARIANTS, in_transformers  # noqa: E402
 
 
 def random_model(values: dict, seed: int) -> PreTrainedModel:
     """A float32 model whose every weight matters: no zero bias, no unit norm, logits of order one."""
-    config = AutoConfig.for_model(**values)
+    config = AutoConfig.for_model(**in_transformers(values))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            centre = 1.0 if "norm" in name else 0.0
+            is_norm = "norm" in name or ".ln_" in name
+            centre = 1.0 if is_norm and not name.endswith(".bias") and "gemma" not in values["model_type"] else 0.0
             weight.copy_(centre + 0.25 * torch.randn(weight.shape, generator=generator))
     return model
+
+
+def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The model's blocks, by whatever name its family has for them."""
+    for path in ("layers", "h", "decoder.layers"):
+        try:
+            return model.base_model.get_submodule(path)
+        except AttributeError:
+            continue
+    raise AttributeError(f"no blocks in {type(model.base_model).__name__}")
 
 
 def residuals_and_logits(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -37,7 +49,7 @@ def residuals_and_logits(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[
     caught: list[torch.Tensor] = []
     hooks = [
         layer.register_forward_hook(lambda _, __, out: caught.append(out[0] if isinstance(out, tuple) else out))
-        for layer in model.base_model.layers
+        for layer in blocks(model)
     ]
     with torch.no_grad():
         logits = model(tokens, use_cache=False).logits
@@ -46,15 +58,50 @@ def residuals_and_logits(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[
     return torch.stack(caught).numpy(), logits.numpy()
 
 
+def weights_in_files(model: PreTrainedModel, values: dict) -> dict[str, torch.Tensor]:
+    """The weights by the names that the family's files have."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        weights = load_file(Path(folder) / "model.safetensors")
+    return as_hf_olmo(weights) if values["model_type"] == "hf_olmo" else weights
+
+
+def as_hf_olmo(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Renames and fuses the weights of an `olmo` or `llama` model as OLMo's first files hold them."""
+    outside = {"model.embed_tokens": "wte", "lm_head": "ff_out", "model.norm": "ln_f"}
+    renamed = {
+        f"model.transformer.{new}.weight": weights[f"{old}.weight"]
+        for old, new in outside.items()
+        if f"{old}.weight" in weights
+    }
+    inside = {
+        "att_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "attn_out": ("self_attn.o_proj",),
+        "ff_proj": ("mlp.up_proj", "mlp.gate_proj"),
+        "ff_out": ("mlp.down_proj",),
+        "attn_norm": ("input_layernorm",),
+        "ff_norm": ("post_attention_layernorm",),
+    }
+    for layer in {name.split(".")[2] for name in weights if name.startswith("model.layers.")}:
+        for new, old in inside.items():
+            parts = [weights.get(f"model.layers.{layer}.{name}.weight") for name in old]
+            if None not in [part if part is None else 0 for part in parts]:
+                renamed[f"model.transformer.blocks.{layer}.{new}.weight"] = torch.cat(parts)
+    return renamed
+
+
 def main() -> None:
+    wanted = sys.argv[1:] or [name for name in VARIANTS if not (HERE / name / "expected.npz").is_file()]
     for seed, (name, values) in enumerate(VARIANTS.items()):
+        if name not in wanted:
+            continue
         folder = HERE / name
         folder.mkdir(exist_ok=True)
         model = random_model(values, seed)
-        tokens = torch.randint(0, values["vocab_size"], (2, 40), generator=torch.Generator().manual_seed(seed))
+        vocabulary = model.config.vocab_size
+        tokens = torch.randint(0, vocabulary, (2, 40), generator=torch.Generator().manual_seed(seed))
         residuals, logits = residuals_and_logits(model, tokens)
-        tied = {"lm_head.weight"} if values["tie_word_embeddings"] else set()
-        weights = {key: value.contiguous() for key, value in model.state_dict().items() if key not in tied}
+        weights = weights_in_files(model, values)
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
         np.savez_compressed(

@@ -17,8 +17,9 @@ def inputs(dtype=jnp.float32):
     return hidden, head, jnp.asarray(random.integers(0, 50, (3, 12))), jnp.asarray(random.random((3, 12)) < 0.7)
 
 
-def plain(hidden, head, targets, learnt):
+def plain(hidden, head, targets, learnt, cap=None):
     logits = jnp.einsum("btd,vd->btv", hidden, head, precision=HIGHEST)
+    logits = logits if cap is None else cap * jnp.tanh(logits / cap)
     return jnp.sum(jnp.where(learnt, optax.softmax_cross_entropy_with_integer_labels(logits, targets), 0.0))
 
 
@@ -36,6 +37,23 @@ def test_loss_and_gradients_are_those_of_the_whole_batch_at_once(tokens_at_once)
     assert float(ours(hidden, head)) == pytest.approx(float(expected), rel=1e-6)
     for a, b in zip(by, expected_by, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max()))
+
+
+def test_a_soft_bound_on_logits_is_in_loss_gradients_and_normalisers():
+    hidden, head, targets, learnt = inputs()
+
+    def ours(hidden, head):
+        return summed_cross_entropy(hidden, head, targets, learnt, 7, HIGHEST, 2.0)
+
+    computed, by = jax.value_and_grad(ours, argnums=(0, 1))(hidden, head)
+    expected, expected_by = jax.value_and_grad(lambda *a: plain(*a, targets, learnt, 2.0), argnums=(0, 1))(hidden, head)
+    assert float(computed) == pytest.approx(float(expected), rel=1e-6)
+    for a, b in zip(by, expected_by, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(b).max()))
+    bounded = 2 * jnp.tanh(jnp.einsum("td,vd->tv", hidden[0], head, precision=HIGHEST) / 2)
+    np.testing.assert_allclose(
+        log_normalisers(hidden[0], head, 5, HIGHEST, 2.0), jax.nn.logsumexp(bounded, axis=-1), rtol=1e-6
+    )
 
 
 def test_large_logits_neither_overflow_nor_vanish():

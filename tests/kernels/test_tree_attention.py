@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from jtrace.inference.packing import pack
 from jtrace.kernels.attention import attend, visible_slots
 from jtrace.kernels.tree_attention import TILE, seen_tiles, tree_attend
+from jtrace.models.alibi import with_positions, with_slopes
 from tests.bars import within
 from tests.cases import few
 from tests.conftest import relative_error
 
 HIGHEST = jax.lax.Precision.HIGHEST
-whole = jax.jit(attend, static_argnames="precision")
+whole = jax.jit(attend, static_argnames=("precision", "cap"))
 ROWS, WIDTH = 2, 200  # three whole tiles, and some of a fourth
 
 # Stem, how much of it, how many tokens of its own: shared, nested and lone sequences, shorter and longer than a tile.
@@ -45,9 +46,17 @@ def inputs(heads, kv_heads, head_dim, width=WIDTH, dtype=jnp.float32):
     return [jnp.asarray(random.normal(size=shape), dtype) for shape in shapes]
 
 
-def by_xla(q, k, v, ends, positions, window=None):
+def by_xla(q, k, v, ends, positions, window=None, cap=None):
     q, k, v = (part.astype(jnp.float32) for part in (q, k, v))
-    return whole(q, k, v, visible_slots(ends, positions, window), precision=HIGHEST)
+    return whole(q, k, v, visible_slots(ends, positions, window), precision=HIGHEST, cap=cap)
+
+
+def test_a_soft_bound_and_keys_that_say_their_positions_are_attention_s():
+    (q, k, v), tree = inputs(4, 2, 20), packed([(0, 3, 70), (0, 3, 90), (1, 5, 60)])
+    q, k = with_slopes(4 * q), with_positions(k, tree[1])
+    computed = tree_attend(q, k, v, *tree, interpret=True, cap=1.5)
+    assert computed.shape == (*v.shape[:2], 4, 20)
+    within("tree attention, bounded, with positions", relative_error(computed, by_xla(q, k, v, *tree, cap=1.5)), 1e-6)
 
 
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), few([(4, 2, 64), (2, 2, 128), (3, 1, 20)]))

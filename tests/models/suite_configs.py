@@ -170,4 +170,120 @@ MEMBERS: dict[str, tuple[dict[str, Any], int]] = {
         ),
         7_241_732_096,
     ),
+    "stanford-crfm/alias-gpt2-small-x21": (
+        {
+            "model_type": "gpt2", "activation_function": "gelu_new", "attn_pdrop": 0.1, "embd_pdrop": 0.1,
+            "layer_norm_epsilon": 1e-5, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_inner": None, "n_layer": 12,
+            "n_positions": 1024, "reorder_and_upcast_attn": True, "resid_pdrop": 0.1,
+            "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": True, "summary_activation": None,
+            "summary_first_dropout": 0.2, "summary_proj_to_labels": True, "summary_type": "cls_index",
+            "summary_use_proj": True, "use_cache": False, "vocab_size": 50257,
+        },
+        124_439_808,
+    ),
+    "facebook/opt-125m": (
+        {
+            "model_type": "opt", "_remove_final_layer_norm": False, "activation_dropout": 0.0,
+            "activation_function": "relu", "attention_dropout": 0.0, "do_layer_norm_before": True, "dropout": 0.1,
+            "ffn_dim": 3072, "hidden_size": 768, "init_std": 0.02, "layerdrop": 0.0, "max_position_embeddings": 2048,
+            "num_attention_heads": 12, "num_hidden_layers": 12, "prefix": "</s>", "vocab_size": 50272,
+            "word_embed_proj_dim": 768,
+        },
+        125_239_296,
+    ),
+    "bigscience/bloom-560m-intermediate": (
+        {
+            "model_type": "bloom", "apply_residual_connection_post_layernorm": False, "attention_dropout": 0.0,
+            "attention_softmax_in_fp32": True, "bias_dropout_fusion": True, "hidden_dropout": 0.0,
+            "layer_norm_epsilon": 1e-5, "masked_softmax_fusion": True, "n_embed": 1024, "n_head": 16, "n_layer": 24,
+            "num_attention_heads": 16, "offset_alibi": 100, "pretraining_tp": 1, "seq_length": 2048,
+            "skip_bias_add": True, "skip_bias_add_qkv": False, "slow_but_exact": False, "unk_token_id": 0,
+            "vocab_size": 250880,
+        },
+        559_214_592,
+    ),
+    "swiss-ai/Apertus-8B-2509": (
+        llama_like(
+            "apertus", 131072, 4096, 21504, 32, 32, 8, **SWIGLU | {"rms_norm_eps": 1e-5, "hidden_act": "xielu"},
+            max_position_embeddings=65536, rope_theta=12000000,
+            rope_scaling={
+                "factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                "original_max_position_embeddings": 8192, "rope_type": "llama3",
+            },
+        ),
+        8_053_338_176 + 64,  # and two constants of xIELU in each layer
+    ),
+    "google/gemma-2-2b": (
+        llama_like(
+            "gemma2", 256000, 2304, 9216, 26, 8, 4, attention_bias=False, attention_dropout=0.0,
+            attn_logit_softcapping=50.0, cache_implementation="hybrid", final_logit_softcapping=30.0, head_dim=256,
+            hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh", max_position_embeddings=8192,
+            query_pre_attn_scalar=256, rms_norm_eps=1e-6, rope_theta=10000.0, sliding_window=4096,
+        ),
+        2_614_341_888,
+    ),
+    "google/gemma-3-1b-pt": (
+        llama_like(
+            "gemma3_text", 262144, 1152, 6912, 26, 4, 1, attention_bias=False, attention_dropout=0.0,
+            attn_logit_softcapping=None, cache_implementation="hybrid", final_logit_softcapping=None, head_dim=256,
+            hidden_activation="gelu_pytorch_tanh", max_position_embeddings=32768, query_pre_attn_scalar=256,
+            rms_norm_eps=1e-6, rope_local_base_freq=10000, rope_theta=1000000, sliding_window=512,
+            sliding_window_pattern=6,
+        ),
+        999_885_952,
+    ),
+    "microsoft/Phi-3-mini-4k-instruct": (
+        llama_like(
+            "phi3", 32064, 3072, 8192, 32, 32, 32, **SWIGLU | {"rms_norm_eps": 1e-5}, embd_pdrop=0.0, resid_pdrop=0.0,
+            max_position_embeddings=4096, original_max_position_embeddings=4096, rope_theta=10000.0,
+            sliding_window=2047,
+        ),
+        3_821_079_552,
+    ),
+    "stabilityai/stablelm-3b-4e1t": (
+        llama_like(
+            "stablelm", 50304, 2560, 6912, 32, 32, 32, layer_norm_eps=1e-5, max_position_embeddings=4096,
+            partial_rotary_factor=0.25, rope_theta=10000, tie_word_embeddings=False, use_qkv_bias=False,
+        ),
+        2_795_443_200,
+    ),
+    "ibm-granite/granite-3.0-2b-base": (
+        llama_like(
+            "granite", 49152, 2048, 8192, 40, 32, 8, **SWIGLU | {"rms_norm_eps": 1e-5, "tie_word_embeddings": True},
+            attention_multiplier=0.015625, embedding_multiplier=12.0, logits_scaling=8.0, residual_multiplier=0.22,
+            max_position_embeddings=4096, mlp_bias=False, rope_theta=10000,
+        ),
+        2_533_525_504,
+    ),
+    "allenai/OLMoE-1B-7B-0924": (
+        llama_like(
+            "olmoe", 50304, 2048, 1024, 16, 16, 16, **SWIGLU | {"rms_norm_eps": 1e-5}, clip_qkv=None,
+            max_position_embeddings=4096, norm_topk_prob=False, num_experts=64, num_experts_per_tok=8,
+            output_router_logits=False, rope_theta=10000.0, router_aux_loss_coef=0.01,
+        ),
+        6_919_161_856,
+    ),
+    "Qwen/Qwen3-30B-A3B-Base": (
+        llama_like(
+            "qwen3_moe", 151936, 2048, 6144, 48, 32, 4, **QWEN, attention_bias=False, decoder_sparse_step=1,
+            head_dim=128, max_window_layers=48, mlp_only_layers=[], moe_intermediate_size=768, norm_topk_prob=True,
+            num_experts=128, num_experts_per_tok=8, output_router_logits=False, router_aux_loss_coef=0.001,
+            sliding_window=None, tie_word_embeddings=False,
+        ),
+        30_532_122_624,
+    ),
+    "allenai/OLMo-1B": (
+        {
+            "model_type": "hf_olmo", "activation_type": "swiglu", "alibi": False, "alibi_bias_max": 8.0,
+            "attention_dropout": 0.0, "attention_layer_norm": False, "attention_layer_norm_with_affine": False,
+            "bias_for_layer_norm": False, "block_group_size": 1, "block_type": "sequential", "d_model": 2048,
+            "embedding_dropout": 0.0, "embedding_size": 50304, "flash_attention": True, "include_bias": False,
+            "init_cutoff_factor": None, "init_device": "cpu", "init_fn": "mitchell", "init_std": 0.02,
+            "layer_norm_type": "default", "layer_norm_with_affine": False, "max_sequence_length": 2048,
+            "mlp_hidden_size": None, "mlp_ratio": 8, "multi_query_attention": False, "n_heads": 16, "n_layers": 16,
+            "precision": "amp_bf16", "residual_dropout": 0.0, "rope": True, "rope_full_precision": True,
+            "scale_logits": False, "use_cache": True, "vocab_size": 50280, "weight_tying": True,
+        },
+        1_176_764_416,
+    ),
 }  # fmt: skip

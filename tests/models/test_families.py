@@ -3,9 +3,11 @@
 import pytest
 from transformers import AutoConfig
 
+from jtrace.errors import InputError
 from jtrace.models.families import FAMILIES, read_model_config
 from tests.goldens.variants import COVERING, VARIANTS
 
+TRANSFORMERS = [name for name in FAMILIES if name != "hf_olmo"]  # which it has no model of
 SIZES = {
     "vocab_size": 500,
     "hidden_size": 256,
@@ -16,9 +18,15 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+def sizes(model_type):
+    """The least that says how large a model is; these three know no MLP's width by Llama's name."""
+    without = {"intermediate_size"} if model_type in ("gpt2", "opt", "bloom") else set()
+    return {name: value for name, value in SIZES.items() if name not in without} | {"model_type": model_type}
+
+
+@pytest.mark.parametrize("model_type", TRANSFORMERS)
 def test_absent_fields_mean_what_transformers_takes_them_for(model_type):
-    values = SIZES | {"model_type": model_type}
+    values = sizes(model_type)
     written_out = AutoConfig.for_model(**values).to_dict()
     assert len(written_out) > len(values)
     assert read_model_config(values, "absent")[0] == read_model_config(written_out, "written out")[0]
@@ -30,6 +38,65 @@ def test_a_window_that_is_asked_for_lies_where_transformers_puts_it(model_type):
     layer_types = AutoConfig.for_model(**values).layer_types
     config, _ = read_model_config(values, "asked for")
     assert [layer.window for layer in config.layers] == [7 if "sliding" in kind else None for kind in layer_types]
+
+
+def test_qwen_3_s_mixtures_have_their_window_on_every_layer():
+    values = sizes("qwen3_moe") | {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 9}
+    assert {layer.window for layer in read_model_config(values, "asked for")[0].layers} == {7}
+
+
+def test_gpt_2_s_attention_may_be_scaled_layer_by_layer():
+    config, _ = read_model_config(sizes("gpt2") | {"scale_attn_by_inverse_layer_idx": True}, "asked for")
+    assert [layer.scale for layer in config.layers[:3]] == [8**-0.5 / layer for layer in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change", "cause"),
+    [
+        ("gpt2", {"n_head": 5}, "'n_head' and 'num_attention_heads' differ"),
+        ("gpt2", {"num_attention_heads": 5}, "256 is not a multiple of n_head 5"),
+        ("gpt2", {"add_cross_attention": True}, "'add_cross_attention' = True is not implemented"),
+        ("opt", {"do_layer_norm_before": False}, "'do_layer_norm_before' = False is not implemented"),
+        ("opt", {"word_embed_proj_dim": 128}, "embeddings of another width (word_embed_proj_dim)"),
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "post_layernorm' = True is not implemented"),
+        ("gemma2", {"use_bidirectional_attention": True}, "'use_bidirectional_attention' = True is not implemented"),
+        ("gemma2", {"attn_logit_softcapping": -1.0}, "'attn_logit_softcapping' is -1.0; a positive number is needed"),
+        ("phi3", {"rope_scaling": {"type": "yarn", "factor": 2.0}}, "'yarn' is not implemented for this model type"),
+        ("phi3", {"rope_scaling": {"type": "longrope"}}, "rope type 'longrope' is not implemented"),
+        ("stablelm", {"qk_layernorm": True}, "'qk_layernorm' = True is not implemented"),
+        ("olmoe", {"num_experts_per_tok": 65}, "num_experts_per_tok 65 is more than the 64 experts"),
+        ("olmoe", {"shared_expert_intermediate_size": 64}, "'shared_expert_intermediate_size' = 64 is not implemented"),
+        ("qwen3_moe", {"mlp_only_layers": [0]}, "'mlp_only_layers' = [0] is not implemented"),
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "'decoder_sparse_step' = 2 is not implemented"),
+    ],
+)
+def test_what_a_family_s_forward_does_not_do_here_is_refused_by_name(model_type, change, cause):
+    with pytest.raises(InputError) as error:
+        read_model_config(sizes(model_type) | change, "config.json")
+    assert cause in str(error.value)
+
+
+HF_OLMO = VARIANTS["hf_olmo-full"]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"include_bias": True}, "biases of linear maps (include_bias"),
+        ({"include_bias": None}, "biases of linear maps (include_bias, true where it is absent)"),
+        ({"layer_norm_with_affine": True}, "norms of kind 'layer' with layer_norm_with_affine True"),
+        ({"attention_layer_norm": True}, "attention_layer_norm is implemented with layer_norm_type 'rms' alone"),
+        ({"activation_type": "gelu"}, "activation_type 'gelu' is not implemented"),
+        ({"alibi": True}, "'alibi' = True is not implemented"),
+        ({"norm_after": True}, "'norm_after' = True is not implemented"),
+        ({"n_kv_heads": 3}, "n_heads 4 is not a multiple of n_kv_heads 3"),
+        ({"n_heads": 5}, "d_model 24 does not give 5 heads of an even size"),
+    ],
+)
+def test_what_olmo_s_first_files_may_ask_for_and_is_not_here_is_refused_by_name(change, cause):
+    with pytest.raises(InputError) as error:
+        read_model_config(HF_OLMO | change, "config.json")
+    assert cause in str(error.value)
 
 
 # What transformers 4 wrote into every config.json, of a model that generates in some way of its own.
@@ -68,9 +135,9 @@ GENERATION = {
 }
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", TRANSFORMERS)
 def test_how_to_generate_says_nothing_of_the_forward(model_type):
-    values = SIZES | {"model_type": model_type}
+    values = sizes(model_type)
     assert read_model_config(values | GENERATION, "dumped")[0] == read_model_config(values, "plain")[0]
 
 

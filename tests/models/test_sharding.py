@@ -49,6 +49,17 @@ def test_heads_and_features_are_split_and_what_is_summed_over_them_by_input():
     }
 
 
+def test_experts_are_split_as_mlps_are_each_of_them_over_all_devices():
+    config, _ = read_model_config(VARIANTS["olmoe-full"], "test")
+    mlp = {path.rpartition("/")[2]: spec for path, spec in specs(config, 2).items() if path.startswith("blocks/mlp/")}
+    assert mlp == {
+        "router": P(),
+        "gate": P(None, None, MODEL, None),
+        "up": P(None, None, MODEL, None),
+        "down": P(None, None, None, MODEL),
+    }
+
+
 def test_a_vocabulary_that_the_axis_does_not_divide_is_whole_on_every_device():
     assert specs(LLAMA, 2)["embedding"] == specs(LLAMA, 2)["head"] == P()
 

@@ -82,7 +82,7 @@ def _jtrace(workload: Workload, units: float) -> Measured:
         rounds = timed(call, workload.setting.rounds - 1)
     tensors = [target for _, target in sorted(_tensors(workload).items())]
     sums = {path: np.asarray(_checksums(leaf)) for path, leaf in _by_path(workload.params, tensors).items()}
-    checked = np.stack([sums[target.param][target.layer or 0] for target in tensors])
+    checked = np.stack([sums[target.param][target.place[0] if target.place else 0] for target in tensors])
     on_host = params_there if jax.default_backend() == "cpu" else 0
     growth = {} if memory.growth is None else {"beyond_params": np.array(memory.growth - on_host)}
     # The floor is no operation, and one write of every param.
@@ -139,7 +139,7 @@ def _by_path(params: Mapping[str, Any], tensors: list[Destination]) -> dict[str,
         leaf: Any = params
         for key in target.param.split("/"):
             leaf = leaf[key]
-        stacks[target.param] = leaf[None] if target.layer is None else leaf
+        stacks[target.param] = leaf if target.place else leaf[None]
     return stacks
 
 

@@ -4,13 +4,38 @@ from typing import Any
 
 from jtrace.errors import InputError
 from jtrace.models.config import DecoderConfig
-from jtrace.models.families import gpt_neox, llama, mistral, olmo, olmo2, olmo3, qwen2, qwen3, smollm3
+from jtrace.models.families import (
+    apertus,
+    bloom,
+    gemma2,
+    gemma3_text,
+    gpt2,
+    gpt_neox,
+    granite,
+    hf_olmo,
+    llama,
+    mistral,
+    olmo,
+    olmo2,
+    olmo3,
+    olmoe,
+    opt,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    smollm3,
+    stablelm,
+)
 from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import Family
 
 FAMILIES: dict[str, Family] = {
     module.__name__.rpartition(".")[2]: module.FAMILY
-    for module in (llama, mistral, gpt_neox, olmo, olmo2, olmo3, qwen2, qwen3, smollm3)
+    for module in (
+        *(llama, mistral, gpt_neox, olmo, olmo2, olmo3, qwen2, qwen3, smollm3),
+        *(gpt2, hf_olmo, opt, bloom, apertus, gemma2, gemma3_text, phi3, stablelm, granite, olmoe, qwen3_moe),
+    )
 }
 
 

@@ -1,6 +1,6 @@
 """Reading a Hugging Face `config.json` without overlooking a field."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jtrace.errors import InputError
@@ -95,6 +95,21 @@ HARMLESS_VALUES: dict[str, tuple[Any, ...]] = {
     "gradient_checkpointing": (False, True),
     "use_bfloat16": (False, True),
     "pruned_heads": ({},),
+    "_remove_final_layer_norm": (False,),
+    "alibi": (False,),
+    "apply_residual_connection_post_layernorm": (False,),
+    "block_type": ("sequential",),
+    "decoder_sparse_step": (1,),
+    "do_layer_norm_before": (True,),
+    "embedding_layer_norm": (False,),
+    "include_bias": (False,),
+    "mlp_only_layers": ([],),
+    "norm_after": (False,),
+    "qk_layernorm": (False,),
+    "rope": (True,),
+    "scale_emb_init": (False,),
+    "scale_logits": (False,),
+    "use_bidirectional_attention": (False,),
 }
 # The most that a size may be: some eight times what the largest known models have, dense ones of half a trillion params
 # among them, so that a damaged config is refused before anything of its size is made.
@@ -107,9 +122,27 @@ MOST = {
     "num_key_value_heads": 1 << 11,
     "head_dim": 1 << 12,  # 512
     "max_position_embeddings": 1 << 27,  # Llama 4 Scout: 10,485,760
+    "num_experts": 1 << 14,  # 512
+    "num_local_experts": 1 << 14,
     "num_labels": 1 << 16,  # of a classifier
     "type_vocab_size": 1 << 16,
 }
+# Other names of the same sizes.
+MOST |= {
+    name: MOST[usual]
+    for usual, names in {
+        "hidden_size": ("n_embd", "n_embed", "d_model", "word_embed_proj_dim"),
+        "intermediate_size": ("n_inner", "ffn_dim", "mlp_hidden_size", "moe_intermediate_size"),
+        "num_hidden_layers": ("n_layer", "n_layers"),
+        "num_attention_heads": ("n_head", "n_heads"),
+        "num_key_value_heads": ("n_kv_heads",),
+        "max_position_embeddings": ("n_positions", "seq_length", "max_sequence_length"),
+        "vocab_size": ("embedding_size",),
+        "num_experts": ("num_experts_per_tok",),
+    }.items()
+    for name in names
+}
+MOST["mlp_ratio"] = 1 << 8  # 4
 MOST_OF_ANY_SIZE = 1 << 30
 # A rotary base is 1e11 at most, and an epsilon 1e-12 at least; float32 goes from 1e-38 to 3e38.
 SMALLEST_NUMBER, LARGEST_NUMBER = 1e-30, 1e30
@@ -152,6 +185,13 @@ class Fields:
             raise self.refuse(f"the field '{name}' is {value}, and no known model's above {most}; copy the file again")
         return value
 
+    def size_of_either(self, name: str, other: str, default: Any = _REQUIRED) -> int:
+        """Returns a size that goes by one of two names; where both are given they must agree."""
+        both = [self.size(key) for key in (name, other) if self.take(key, None) is not None]
+        if len(set(both)) > 1:
+            raise self.refuse(f"the fields '{name}' and '{other}' differ; keep one")
+        return both[0] if both else self.size(name, default)
+
     def number(self, name: str, default: Any = _REQUIRED) -> float:
         """Returns a field that must be a positive finite number."""
         return self.positive(name, self.take(name, default))
@@ -181,7 +221,7 @@ class Fields:
         """Names fields that this family's forward does not read."""
         self._read.update(names)
 
-    def choice(self, name: str, choices: dict[str, Any], default: str) -> Any:
+    def choice(self, name: str, choices: Mapping[str, Any], default: str) -> Any:
         """Returns what a field's value stands for; the value must be a key of `choices`, the implemented ones."""
         value = self.take(name, default)
         if not isinstance(value, str) or value not in choices:

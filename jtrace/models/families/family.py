@@ -20,32 +20,26 @@ ACTIVATION_NAMES: dict[str, Activation] = {
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of `count` params that a file keeps in one tensor, by head: its rows are [heads, count, head_dim].
-
-    So does GPT-NeoX; a tensor of whole q, k and v blocks, one below the other, is another layout.
-    """
-
-    index: int
-    count: int
-
-
-@dataclass(frozen=True)
 class Family:
     """One Hugging Face model type.
 
     Attributes:
         read_config: fields of a config.json → DecoderConfig.
-        names: param path ("blocks/attention/q/weight") → tensor name, `{}` standing for the layer. May name more params
-            than a config has.
-        parts: param path → the part of its tensor that it is, where files fuse several params.
+        names: param path ("blocks/attention/q/weight") → tensor name, `{}` standing for the layer, and a second one for
+            the expert. May name more params than a config has. Params of one name lie in one tensor, one below the
+            other in this order.
+        fused_by_head: params of one tensor are fused head by head instead: its rows are [heads, params, head_dim].
+        transposed: tensors that files keep as [in, out].
+        prefix: the names' first part, which files of a model without its head leave out.
         aliases: other names that files use → the name in the table.
         ignored: tensors that old files carry and the forward does not need.
     """
 
     read_config: Callable[[Fields], DecoderConfig]
     names: Mapping[str, str]
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    fused_by_head: bool = False
+    transposed: re.Pattern[str] | None = None
+    prefix: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
     ignored: re.Pattern[str] = re.compile(r".*\.rotary_emb\.inv_freq|.*\.attention\.(bias|masked_bias)")
 

@@ -2,7 +2,7 @@
 
 from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families.config_reader import Fields
-from jtrace.models.families.family import ACTIVATION_NAMES, Family, Part
+from jtrace.models.families.family import ACTIVATION_NAMES, Family
 from jtrace.models.families.layer_config import read_rope
 
 NAMES = {
@@ -23,11 +23,6 @@ NAMES = {
             "final_norm": "final_layer_norm",
         }.items()
     },
-}
-PARTS = {
-    f"blocks/attention/{name}/{leaf}": Part(index, count=3)
-    for leaf in ("weight", "bias")
-    for index, name in enumerate("qkv")
 }
 
 
@@ -63,4 +58,4 @@ def read_config(fields: Fields) -> DecoderConfig:
     )
 
 
-FAMILY = Family(read_config, NAMES, PARTS, aliases={"lm_head.weight": "embed_out.weight"})
+FAMILY = Family(read_config, NAMES, fused_by_head=True, aliases={"lm_head.weight": "embed_out.weight"})

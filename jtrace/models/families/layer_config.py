@@ -1,7 +1,7 @@
 """Reads the settings that may differ from layer to layer: rotary embeddings and sliding windows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jtrace.models.config import LinearScaling, Llama3Scaling, Rope, YarnScaling
@@ -9,6 +9,8 @@ from jtrace.models.families.config_reader import Fields
 
 LAYER_TYPES = ("sliding_attention", "full_attention")
 THETA = 10_000.0
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+NO_SETTINGS: Mapping[str, Any] = {}
 
 
 def read_rope(
@@ -16,6 +18,8 @@ def read_rope(
     theta: float = THETA,
     old_theta: str = "rope_theta",
     fraction_of: tuple[int, str, float] | None = None,
+    absent: Mapping[str, Any] = NO_SETTINGS,
+    kinds: Sequence[str] = ROPE_TYPES,
 ) -> Rope:
     """Reads rotary settings from `rope_parameters` (transformers 5), or `rope_scaling` and fields beside it (before).
 
@@ -24,6 +28,8 @@ def read_rope(
         old_theta: name of the older field for the base.
         fraction_of: for heads of which a part rotates: head size, name of the older field for the fraction, and the
             fraction where none is given.
+        absent: settings where none are given.
+        kinds: the rotary types that the family's own code takes for what they are.
 
     Raises:
         InputError: a rotary type or setting that is not implemented.
@@ -32,7 +38,10 @@ def read_rope(
     new, old = fields.take("rope_parameters", None), fields.take("rope_scaling", None)
     if new and old and new != old:
         raise fields.refuse("rope_parameters and rope_scaling are both given and differ; keep one")
-    settings = _settings(fields, old or new or {})
+    settings = _settings(fields, old or new or dict(absent))
+    kind = settings.get("rope_type") or settings.get("type") or "default"
+    if kind in ROPE_TYPES and kind not in kinds:
+        raise fields.refuse(f"rope type '{kind}' is not implemented for this model type; known are {', '.join(kinds)}")
     base = fields.positive("rope_theta", settings.pop("rope_theta", old_theta_value))
     if fraction_of is None:
         if settings.get("partial_rotary_factor") == 1.0:
@@ -47,13 +56,20 @@ def read_rope(
     return _rope(fields, settings, base, dims)
 
 
-def read_ropes_by_layer_type(fields: Fields, theta: float) -> dict[str, Rope]:
+def read_ropes_by_layer_type(fields: Fields, theta: float, sliding: tuple[str, float] | None = None) -> dict[str, Rope]:
     """Reads rotary settings of sliding and full layers: nested `rope_parameters`, or `rope_scaling` for full ones only.
+
+    Args:
+        theta: base where none is given.
+        sliding: name of the older field for the base of sliding layers, and the base where none is given; None for a
+            family without that field.
 
     Raises:
         InputError: settings are not given per layer type, or transformers would use them for one type only.
     """
     top = fields.number("rope_theta", theta)
+    older = {LAYER_TYPES[1]: top}
+    older[LAYER_TYPES[0]] = top if sliding is None else fields.number(*sliding)
     nested, old = fields.take("rope_parameters", {}), fields.take("rope_scaling", None)
     if nested and old:
         raise fields.refuse("both rope_parameters and rope_scaling are given; keep rope_parameters")
@@ -65,13 +81,13 @@ def read_ropes_by_layer_type(fields: Fields, theta: float) -> dict[str, Rope]:
     ropes = {}
     for kind in LAYER_TYPES:
         settings = _settings(fields, by_type.get(kind) or {})
-        if "rope_theta" not in settings and top != theta:
+        if "rope_theta" not in settings and top != theta and sliding is None:
             raise fields.refuse(
                 f"rope_theta = {top} does not say for which layers; write it into rope_parameters of {kind} layers"
             )
         if settings.get("truncate") is False and nested:
             raise fields.refuse(f"rope setting 'truncate' of {kind} layers is not implemented")
-        ropes[kind] = _rope(fields, settings, fields.positive("rope_theta", settings.pop("rope_theta", theta)))
+        ropes[kind] = _rope(fields, settings, fields.positive("rope_theta", settings.pop("rope_theta", older[kind])))
     return ropes
 
 
@@ -147,7 +163,7 @@ def _rope(fields: Fields, settings: dict[str, Any], theta: float, dims: int | No
                 truncate=truncate,
             )
         case _:
-            raise fields.refuse(f"rope type '{kind}' is not implemented; known are default, linear, llama3, yarn")
+            raise fields.refuse(f"rope type '{kind}' is not implemented; known are {', '.join(ROPE_TYPES)}")
     left = sorted(name for name, value in settings.items() if value is not None)
     if left:
         raise fields.refuse(f"rope setting '{left[0]}' is not implemented for rope type '{kind}'")

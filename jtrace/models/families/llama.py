@@ -1,9 +1,9 @@
 """Llama (arXiv 2302.13971): Amber, AmberChat, TinyLlama, SmolLM2, Llama 3; and parts that other families share."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from jtrace.models.config import DecoderConfig, LayerKind
+from jtrace.models.config import Activation, DecoderConfig, LayerKind, Rope
 from jtrace.models.families.config_reader import Fields
 from jtrace.models.families.family import ACTIVATION_NAMES, Family
 from jtrace.models.families.layer_config import read_rope
@@ -39,6 +39,19 @@ def layer_kinds(fields: Fields, windows: Sequence[int | None] | None = None) -> 
     return tuple(LayerKind(rope, window) for window in windows or [None] * fields.size("num_hidden_layers"))
 
 
+def layers_with(
+    rope: Rope, fields: Fields, window: int | None = None, scale: float | None = None
+) -> tuple[LayerKind, ...]:
+    """Returns layers that are all alike."""
+    return (LayerKind(rope, window, scale),) * fields.size("num_hidden_layers")
+
+
+def head_dim_of(fields: Fields) -> int:
+    """Reads the size of a head; where it is absent, heads share the width."""
+    heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
+    return fields.size("head_dim", max(width // heads, 1))
+
+
 def common_config(
     fields: Fields,
     layers: tuple[LayerKind, ...],
@@ -46,13 +59,18 @@ def common_config(
     kv_heads: int | None = None,
     head_dim: int | None = None,
     norm_eps: float | None = None,
+    rms_norm_eps: float = 1e-6,
+    activations: Mapping[str, Activation] = ACTIVATION_NAMES,
+    activation: str = "silu",
     tied_head: bool = False,
 ) -> DecoderConfig:
     """Reads the fields that all families with Llama's weight names share.
 
     Args:
-        kv_heads, head_dim, tied_head: values of absent fields; None means the number of heads, and width / heads.
-        norm_eps: fixed by the family; None reads `rms_norm_eps`.
+        kv_heads, head_dim, rms_norm_eps, activation, tied_head: values of absent fields; None means the number of
+            heads, and width / heads.
+        norm_eps: the family's own; None reads `rms_norm_eps`.
+        activations: the names that `hidden_act` may have.
     """
     heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
     kv_heads = fields.size("num_key_value_heads", heads if fields.is_null("num_key_value_heads") else kv_heads or heads)
@@ -70,8 +88,8 @@ def common_config(
         mlp_width=fields.size("intermediate_size"),
         context=fields.size("max_position_embeddings"),
         layers=layers,
-        norm_eps=fields.number("rms_norm_eps", 1e-6) if norm_eps is None else norm_eps,
-        activation=fields.choice("hidden_act", ACTIVATION_NAMES, "silu"),
+        norm_eps=fields.number("rms_norm_eps", rms_norm_eps) if norm_eps is None else norm_eps,
+        activation=fields.choice("hidden_act", activations, activation),
         tied_head=fields.flag("tie_word_embeddings", tied_head),
     )
 

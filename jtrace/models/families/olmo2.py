@@ -15,9 +15,9 @@ NAMES = llama.NAMES | {
 
 def olmo2_config(fields: Fields, layers: tuple[LayerKind, ...]) -> DecoderConfig:
     """Builds a decoder of OLMo 2's block; OLMo 3 differs in its layers only."""
-    config = llama.common_config(fields, layers, norm_eps=fields.number("rms_norm_eps", 1e-5))
+    config = llama.common_config(fields, layers, rms_norm_eps=1e-5)
     config = llama.with_biases(config, fields)
-    return dataclasses.replace(config, norm="rms_late_cast", norm_after=True, qk_norm="width")
+    return dataclasses.replace(config, norm="rms_late_cast", norms="after", qk_norm="width")
 
 
 def read_config(fields: Fields) -> DecoderConfig:
