@@ -1,4 +1,4 @@
-"""Activations: residuals of statements, layer by layer, and what they were read from.
+"""Activations: residuals of statements or another site's values, layer by layer, and what they were read from.
 
 Axes: L layers that were computed, M layers that were asked for, U distinct statements, N statements, D width.
 """
@@ -15,6 +15,7 @@ from jtrace.checkpoints.refs import CheckpointRef
 from jtrace.errors import InputError
 from jtrace.inference.residuals import PackedSets
 from jtrace.models.config import DecoderConfig
+from jtrace.models.reading import RESIDUAL, Read
 from jtrace.probing.vector_files import ModelFacts
 
 
@@ -46,7 +47,7 @@ class Origin:
 # eq=False: arrays have no single truth value.
 @dataclass(frozen=True, eq=False)
 class Activations:
-    """Residuals after blocks at the last token of statements.
+    """Residuals after blocks at the last token of statements, or what else was read of blocks.
 
     Attributes:
         residuals: of every distinct statement, from layer 0 on, on the device.
@@ -54,6 +55,7 @@ class Activations:
         layers: the layers that were asked for.
         name: of the statements.
         origin: None for arrays of one's own.
+        read: the site and the pooling.
     """
 
     residuals: Float[Array, "L U D"]
@@ -61,6 +63,7 @@ class Activations:
     layers: tuple[int, ...]
     name: str = "statements"
     origin: Origin | None = None
+    read: Read = RESIDUAL
 
     @property
     def values(self) -> Float[Array, "M N D"]:
@@ -98,7 +101,8 @@ class Activations:
     def __repr__(self) -> str:
         layers, statements, width = self.shape
         source = f" of {self.origin.ref.name}" if self.origin else ""
-        return f"Activations({self.name!r}{source}: {layers} layers, {statements} statements, width {width})"
+        what = "" if self.read == RESIDUAL else f", {self.read.site} {self.read.pooling}"
+        return f"Activations({self.name!r}{source}{what}: {layers} layers, {statements} statements, width {width})"
 
 
 def as_activations(given: Activations | Any, layers: Sequence[int] | None = None) -> Activations:

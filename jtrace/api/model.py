@@ -1,7 +1,7 @@
 """A model in Python: its activations on statements, its completions and log-probabilities, steered or not."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from jtrace.checkpoints.load import read_config_json
 from jtrace.checkpoints.local import local_folder
 from jtrace.checkpoints.orbax import read_checkpoint
 from jtrace.checkpoints.refs import CheckpointRef, parse_one
-from jtrace.data.statement_tokens import statement_tokens
+from jtrace.data.statement_tokens import owned_tokens, statement_tokens
 from jtrace.data.statements import Chat, Statements, checked_chat, text_fault
 from jtrace.data.tokenizer import SpecialTokens, read_tokenizer
 from jtrace.errors import InputError
@@ -23,10 +23,11 @@ from jtrace.hub.client import hub_in
 from jtrace.inference.continuations import check_length, continuation_pairs
 from jtrace.inference.generate import Sampling, generate
 from jtrace.inference.language_model import LanguageModel, as_language_model
-from jtrace.inference.residuals import extract_residuals, pack_sets
+from jtrace.inference.residuals import extract, pack_sets
 from jtrace.inference.score import score
 from jtrace.models.config import DecoderConfig
 from jtrace.models.intervention import Edit, Positions
+from jtrace.models.reading import POOLINGS, SITES, Pooling, Read, Site
 from jtrace.probing.vector_files import ModelFacts
 from jtrace.runtime.compilation import use_cache
 from jtrace.runtime.devices import computing_dtype
@@ -117,34 +118,48 @@ class Model:
         *,
         layers: int | Sequence[int] | None = None,
         position: str = "last",
+        site: Site = "resid",
+        pooling: Pooling = "last",
         progress: bool = True,
     ) -> Activations:
-        """Reads the residual after blocks at the last token of each statement.
+        """Reads the residual after blocks, or another site of them, at the last token of each statement or pooled.
 
         Args:
             statements: `Statements`, texts, or conversations `[{"role": …, "content": …}, …]`, to which the model's
                 own chat template is applied; the last token is then the template's.
             layers: which layers; those that the model was loaded for if None.
-            position: `last` is the only one.
+            position: `last` is the only one; see `pooling` for reads of a whole statement.
+            site: `resid` (the residual after a block), `attn` or `mlp` (what attention or MLP adds to it), or `heads`
+                (what each head reads, before the output projection, heads side by side).
+            pooling: `last`, or `mean` or `max` over the statement's own tokens: none that the tokeniser or a chat
+                template adds.
             progress: show a bar on a terminal.
 
         Raises:
-            InputError: a text that is empty, too long or beyond the embedding, or residuals that are not finite.
+            InputError: a text that is empty, too long or beyond the embedding, or has no token of its own to pool;
+                values that are not finite; or a site or pooling that does not exist.
         """
         if position != "last":
             raise InputError(f"position={position!r}: residuals are read at the last token, position='last'")
+        if site not in SITES or pooling not in POOLINGS:
+            raise InputError(
+                f"site={site!r}, pooling={pooling!r}: there are {', '.join(SITES)}, and {', '.join(POOLINGS)}"
+            )
         chosen = self.layers if layers is None else (layers,) if isinstance(layers, int) else tuple(layers)
         model = self.language_model
         if not chosen or min(chosen) < 0 or max(chosen) >= model.config.depth:
             raise InputError(f"layers={list(chosen)}: {self.name} is loaded with layers 0 to {model.config.depth - 1}")
         name = statements.name if isinstance(statements, Statements) else "statements"
-        packed = pack_sets({name: self._tokens(statements)}, model.config)
-        residuals = extract_residuals(
-            model.params, model.config, packed.packed, dtype=model.dtype, progress=self.name if progress else None
-        )
+        tokens, own = self._tokens(statements), None
+        if pooling != "last":
+            read, where = _texts_of(statements)
+            own = {name: owned_tokens(model.tokenizer, read, tokens, self.name, where)}
+        packed, what = pack_sets({name: tokens}, model.config, own=own), Read(site, pooling)
+        label = self.name if progress else None
+        values = extract(model.params, model.config, packed.packed, [what], dtype=model.dtype, progress=label)[what]
         facts = ModelFacts(model.model_type, self.architecture.width, self.architecture.depth)
         origin = Origin(self.ref, facts, model.config, packed, self.dtype)
-        return Activations(residuals, packed.members[name], tuple(chosen), name, origin)
+        return Activations(values, packed.members[name], tuple(chosen), name, origin, what)
 
     @in_python_words
     def generate(
@@ -245,11 +260,7 @@ class Model:
         return each if steer is not None and steer.several else each[0]
 
     def _tokens(self, given: Statements | Texts) -> list[np.ndarray]:
-        model = self.language_model
-        if isinstance(given, Statements):
-            read, where = given.given, given.where
-        else:
-            read, where = _checked_texts(given), "statement {}".format
+        model, (read, where) = self.language_model, _texts_of(given)
         return statement_tokens(model.tokenizer, read, model.config.context, self.name, where)
 
     def _check_whole(self) -> None:
@@ -271,6 +282,15 @@ class Model:
         padded[: min(rows, depth)] = vector.values[:depth]
         fitted = dataclasses.replace(steer, vector=dataclasses.replace(vector, values=padded))
         return fitted.edit(), list(range(1, len(steer.conditions) + 1)), steer.positions
+
+
+def _texts_of(
+    given: Statements | Texts,
+) -> tuple[tuple[str, ...] | tuple[Chat, ...], Callable[[int], str]]:
+    """Texts or conversations, and how messages name one of them."""
+    if isinstance(given, Statements):
+        return given.given, given.where
+    return _checked_texts(given), "statement {}".format
 
 
 def _checked_texts(given: Any) -> tuple[str, ...] | tuple[Chat, ...]:

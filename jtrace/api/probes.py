@@ -153,7 +153,7 @@ def _sound(
 ) -> tuple[list[Metric], Float[np.ndarray, "F M D1"]]:
     text, scores, origin = text_scores(split.statements, split.folds), None, given.origin
     if random_init and origin is not None:
-        untrained = Untrained(origin.read, given.layers, "", origin.dtype)
+        untrained = Untrained(origin.read, given.layers, "", origin.dtype, given.read)
         scores = random_init_scores(untrained, origin.packed_as(split.statements.name), [split], split.config.seed,
                                     progress=label)[split.statements.name]  # fmt: skip
     trace = sound_trace(given.residuals, given.members, split, text, scores, given.layers, progress=label)

@@ -40,6 +40,10 @@ def steering_vector(
     given = as_activations(activations)
     if len(given) != len(statements):
         raise InputError(f"activations of {len(given)} statements for {len(statements)}; give those of the same ones")
+    if given.read.site != "resid":
+        raise InputError(
+            f"activations of the site '{given.read.site}'; vectors are added to the residual, site='resid'"
+        )
     if kind not in KINDS:
         raise InputError(f"kind={kind!r}: known are {', '.join(KINDS)}")
     share = statements.vector_fraction if fraction is None else fraction

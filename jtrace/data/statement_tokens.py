@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from jtrace.data.corpus.chat_template import ChatTemplate, TemplateError, conversation_template
 from jtrace.data.statements import Chat
-from jtrace.data.tokenizer import encode
+from jtrace.data.tokenizer import encode, own_tokens
 from jtrace.errors import InputError
 
 
@@ -44,6 +44,49 @@ def statement_tokens(
         if len(ids) > context:
             raise InputError(f"{where(i)}: {len(ids)} tokens, longer than the model's context of {context}; shorten it")
     return tokens
+
+
+def owned_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    given: Sequence[str] | Sequence[Chat],
+    tokens: Sequence[np.ndarray],
+    name: str,
+    where: Callable[[int], str],
+) -> list[np.ndarray]:
+    """Tells which tokens of statements are their own, bool, for each of `statement_tokens`.
+
+    Of a conversation they are those of its messages, in no part what the template writes.
+
+    Raises:
+        InputError: a statement has none, or a message is not to be seen in what the template makes of it.
+    """
+    if all(isinstance(one, str) for one in given):
+        owned = own_tokens(tokenizer, cast(Sequence[str], given))
+    else:
+        chats = cast(Sequence[Chat], given)
+        texts = list(_rendered(tokenizer, chats, name, where))
+        spans = [_spans(text, chat, where(i)) for i, (text, chat) in enumerate(zip(texts, chats, strict=True))]
+        owned = own_tokens(tokenizer, texts, spans)
+    owned = [marks[: len(ids)] for marks, ids in zip(owned, tokens, strict=True)]
+    for i, marks in enumerate(owned):
+        if not marks.any():
+            raise InputError(f"{where(i)}: only special tokens, so there is nothing to pool; read its last token")
+    return owned
+
+
+def _spans(text: str, chat: Chat, where: str) -> list[tuple[int, int]]:
+    """Finds each message in a rendered conversation."""
+    spans, at = [], 0
+    for message in chat:
+        content = message["content"].strip()  # as many templates write it
+        first = text.find(content, at)
+        if first < 0:
+            raise InputError(
+                f"{where}: the chat template changes a message, so its tokens are not known; read the last"
+            )
+        at = first + len(content)
+        spans.append((first, at))
+    return spans
 
 
 def _rendered(

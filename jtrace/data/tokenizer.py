@@ -194,6 +194,46 @@ def encode(
     """
     if not texts:
         return []
+    encoded, ids = _encoded(tokenizer, texts, special)
+    if appended:
+        return ids
+    # They are the same behind every text; an empty text does not show which of its tokens stand behind it.
+    behind = next((_trailing(mask) for mask in encoded["special_tokens_mask"] if 0 in mask), 0)
+    return [row[: len(row) - behind] for row in ids]
+
+
+def own_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]] | None = None
+) -> list[np.ndarray]:
+    """Tells which tokens of texts are their own, bool: none that the tokeniser adds, and no special one.
+
+    Args:
+        spans: for each text, the parts of it that count, as first and one past the last character; the whole text, with
+            what the tokeniser puts before it, if None.
+
+    Raises:
+        InputError: the tokeniser fails on a text, or does not say which characters its tokens are of.
+    """
+    if not texts:
+        return []
+    if spans is not None and not tokenizer.is_fast:
+        raise InputError(
+            f"{tokenizer.name_or_path}: does not say which characters its tokens are of; read the last one"
+        )
+    encoded, ids = _encoded(tokenizer, texts, special=spans is None, offsets=spans is not None)
+    owned = []
+    for i, row in enumerate(ids):
+        own = (np.asarray(encoded["special_tokens_mask"][i]) == 0) & ~np.isin(row, tokenizer.all_special_ids)
+        if spans is not None:
+            first, last = np.asarray(encoded["offset_mapping"][i], np.int64).reshape(-1, 2).T
+            own &= np.any([(first < end) & (last > start) for start, end in spans[i]], axis=0)
+        owned.append(own)
+    return owned
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool, offsets: bool = False
+) -> tuple[Any, list[np.ndarray]]:
     where = getattr(tokenizer, "name_or_path", "") or "the tokeniser"
     with foreign_rust(where, "cannot tokenise a text", ANOTHER):
         encoded = tokenizer(
@@ -202,14 +242,10 @@ def encode(
             return_attention_mask=False,
             return_special_tokens_mask=True,
             verbose=False,
+            **({"return_offsets_mapping": True} if offsets else {}),
         )
         # An id above them all fails here.
-        ids = [np.asarray(row, np.int32) for row in encoded["input_ids"]]
-    if appended:
-        return ids
-    # They are the same behind every text; an empty text does not show which of its tokens stand behind it.
-    behind = next((_trailing(mask) for mask in encoded["special_tokens_mask"] if 0 in mask), 0)
-    return [row[: len(row) - behind] for row in ids]
+        return encoded, [np.asarray(row, np.int32) for row in encoded["input_ids"]]
 
 
 def appends_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:

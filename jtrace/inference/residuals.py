@@ -1,6 +1,6 @@
-"""Extraction of residuals from params and packed statements.
+"""Extraction of residuals, and of other sites of the blocks, from params and packed statements.
 
-Axes: L layers, U distinct statements, N statements of a set, D width.
+Axes: L layers, U distinct statements, N statements of a set, D width, W width of a site.
 """
 
 import math
@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jtrace.data.tokenizer import check_embedded
 from jtrace.errors import InputError
-from jtrace.inference.packing import Packed, cheapest_width, pack
+from jtrace.inference.packing import Packed, cheapest_width, pack, under
 from jtrace.models.config import DecoderConfig
 from jtrace.models.decoder import AttentionBy, Decoder, Output, Params, Slots, abstract_params
+from jtrace.models.reading import RESIDUAL, Read, width_of
 from jtrace.models.sharding import Layout
 from jtrace.runtime.progress import Bar
 
@@ -50,9 +51,16 @@ class PackedSets:
 
 
 def pack_sets(
-    tokens: Mapping[str, Sequence[np.ndarray]], config: DecoderConfig, width: int | None = None
+    tokens: Mapping[str, Sequence[np.ndarray]],
+    config: DecoderConfig,
+    width: int | None = None,
+    own: Mapping[str, Sequence[np.ndarray]] | None = None,
 ) -> PackedSets:
     """Packs every statement of every set into rows of one width; by default the cheapest for this decoder.
+
+    Args:
+        own: for each statement, which of its tokens are its own, bool: these are packed under condition 1, and pooled
+            reads are over them. None where nothing is pooled.
 
     Raises:
         InputError: a token that the model has no embedding for.
@@ -60,6 +68,9 @@ def pack_sets(
     for name, rows in tokens.items():
         check_embedded(rows, config.vocab_size, name)
     sequences = [ids for rows in tokens.values() for ids in rows]
+    if own is not None:
+        marks = [mark for rows in own.values() for mark in rows]
+        sequences = [under(ids, mark.astype(np.int64)) for ids, mark in zip(sequences, marks, strict=True)]
     packed = pack(sequences, width or cheapest_width(sequences, config))
     stops = np.cumsum([len(rows) for rows in tokens.values()])
     return PackedSets(packed, dict(zip(tokens, np.split(packed.distinct, stops[:-1]), strict=True)))
@@ -88,25 +99,30 @@ class DeviceMemory:
         return self.unread + self.arguments + self.outputs + self.temporaries
 
 
-@partial(jax.jit, static_argnames=("decoder", "layout"), donate_argnames=("residuals",))
+@partial(jax.jit, static_argnames=("decoder", "layout"), donate_argnames=("values",))
 def _forward(
     params: Params,
-    residuals: Float[Array, "L U D"],
+    values: dict[Read, Float[Array, "L U W"]],
     slots: Slots,
     reads: Int[Array, "B R"],
     read_of: Int[Array, "B R"],
+    own: Bool[Array, "B T"] | None,
     *,
     decoder: Decoder,
     layout: Layout | None,
-) -> tuple[Float[Array, "L U D"], Bool[Array, " L"]]:
+) -> tuple[dict[Read, Float[Array, "L U W"]], dict[Read, Bool[Array, " L"]]]:
     def everywhere(array: Array) -> Array:
         return array if layout is None else jax.lax.with_sharding_constraint(array, layout.replicated)
 
     # Whole on every device, so that any device can compute any layer's statistics, and any process can fetch them.
-    captured = everywhere(cast(Output, decoder.apply({"params": params}, slots, reads)).reads)
-    usable = (jnp.abs(captured) <= LARGEST).all(axis=(1, 2, 3))
-    # Reads of no statement point past the end and are dropped.
-    return everywhere(residuals.at[:, read_of].set(captured, mode="drop")), everywhere(usable)
+    output = cast(Output, decoder.apply({"params": params}, slots, reads, own=own))
+    grown, usable = {}, {}
+    for read, captured in output.reads.items():
+        whole = everywhere(captured)
+        usable[read] = everywhere((jnp.abs(whole) <= LARGEST).all(axis=(1, 2, 3)))
+        # Reads of no statement point past the end and are dropped.
+        grown[read] = everywhere(values[read].at[:, read_of].set(whole, mode="drop"))
+    return grown, usable
 
 
 def extract_residuals(
@@ -122,9 +138,39 @@ def extract_residuals(
 ) -> Float[Array, "L U D"]:
     """Extracts the residual after every block at the last token of every distinct statement, on the device.
 
+    Args and errors are those of `extract`.
+    """
+    extracted = extract(
+        params,
+        config,
+        packed,
+        dtype=dtype,
+        batch_slots=batch_slots,
+        progress=progress,
+        layout=layout,
+        attention=attention,
+    )
+    return extracted[RESIDUAL]
+
+
+def extract(
+    params: Params,
+    config: DecoderConfig,
+    packed: Packed,
+    reads: Sequence[Read] = (RESIDUAL,),
+    *,
+    dtype: DTypeLike,
+    batch_slots: int | None = None,
+    progress: str | None = None,
+    layout: Layout | None = None,
+    attention: AttentionBy = "xla",
+) -> dict[Read, Float[Array, "L U W"]]:
+    """Extracts what is to be read of every block, of every distinct statement, on the device.
+
     All batches have one shape, so that all checkpoints of a model share one compilation.
 
     Args:
+        reads: what is read; of pooled ones, over the tokens that are packed under condition 1 (see `pack_sets`).
         params: params on the device, or laid out by `layout`.
         dtype: dtype of the forward and of the result.
         batch_slots: slots of one forward for each share of the data axis; a default for the device if None.
@@ -134,14 +180,14 @@ def extract_residuals(
         attention: see `Decoder`.
 
     Raises:
-        InputError: a residual is NaN, infinite or too large for float32 statistics.
+        InputError: a value is NaN, infinite or too large for float32 statistics.
     """
     rows = _rows_at_once(packed, batch_slots, layout)
-    decoder = Decoder(config, dtype, attention=attention)
+    decoder = Decoder(config, dtype, attention=attention, reads=tuple(dict.fromkeys(reads)))
     # Committed to the params' device, as the forward's result is; otherwise the second batch would compile again.
     home = params["embedding"].sharding if layout is None else layout.replicated
-    residuals = jnp.zeros((config.depth, packed.count, config.width), dtype, device=home)
-    usable: list[Array] = []
+    values = {read: jnp.zeros(_shape(read, config, packed), dtype, device=home) for read in decoder.reads}
+    usable: list[dict[Read, Array]] = []
     statements_of = (packed.read_of < packed.count).sum(axis=1)
 
     with Bar(total=packed.count, desc=progress, unit=" statements") as bar:
@@ -149,7 +195,7 @@ def extract_residuals(
 
         def wait_for(index: int) -> None:
             nonlocal tokens_done
-            usable[index].block_until_ready()
+            jax.block_until_ready(usable[index])
             batch = slice(index * rows, (index + 1) * rows)
             tokens_done += int(packed.used[batch].sum())
             elapsed = bar.format_dict["elapsed"] or math.inf
@@ -159,20 +205,28 @@ def extract_residuals(
         batches = math.ceil(packed.rows / rows)
         for index in range(batches):
             batch = slice(index * rows, (index + 1) * rows)
-            inputs = _inputs(packed, batch, rows, layout)
-            residuals, ok = _forward(params, residuals, *inputs, decoder=decoder, layout=layout)
+            inputs = _inputs(packed, batch, rows, layout, decoder.reads)
+            values, ok = _forward(params, values, *inputs, decoder=decoder, layout=layout)
             usable.append(ok)
             # One batch stays queued while the device works on another.
             if index:
                 wait_for(index - 1)
         wait_for(batches - 1)
-        all_usable = np.asarray(jax.device_get(usable)).reshape(-1, config.depth).all(axis=0)
-    if not all_usable.all():
-        layer = int(np.flatnonzero(~all_usable)[0])
-        raise InputError(
-            f"the residual of layer {layer} is NaN, infinite or beyond {LARGEST:.0e} as {jnp.dtype(dtype).name}"
-        )
-    return residuals
+        _check_usable(jax.device_get(usable), jnp.dtype(dtype).name)
+    return values
+
+
+def _check_usable(usable: Sequence[dict[Read, np.ndarray]], dtype: str) -> None:
+    for read in usable[0]:
+        layers = np.stack([batch[read] for batch in usable]).all(axis=0)
+        if not layers.all():
+            layer = int(np.flatnonzero(~layers)[0])
+            what = "residual" if read.site == "resid" else f"site '{read.site}'"
+            raise InputError(f"the {what} of layer {layer} is NaN, infinite or beyond {LARGEST:.0e} as {dtype}")
+
+
+def _shape(read: Read, config: DecoderConfig, packed: Packed) -> tuple[int, int, int]:
+    return config.depth, packed.count, width_of(read.site, config)
 
 
 def compiled_memory(
@@ -180,20 +234,20 @@ def compiled_memory(
     packed: Packed,
     *,
     dtype: DTypeLike,
+    reads: Sequence[Read] = (RESIDUAL,),
     batch_slots: int | None = None,
     layout: Layout | None = None,
 ) -> DeviceMemory:
-    """Returns the memory of each device that `extract_residuals` will take, by compiling its forward."""
-
+    """Returns the memory of each device that `extract` will take, by compiling its forward."""
     flat = flatten_dict(abstract_params(config, dtype), sep="/")
     if layout is not None:
         flat = {path: leaf.update(sharding=layout.sharding(path, leaf.shape)) for path, leaf in flat.items()}
     rows, home = _rows_at_once(packed, batch_slots, layout), None if layout is None else layout.replicated
     compiled = _forward.lower(
         unflatten_dict(flat, sep="/"),
-        jax.ShapeDtypeStruct((config.depth, packed.count, config.width), dtype, sharding=home),
-        *_inputs(packed, slice(0, rows), rows, layout),
-        decoder=Decoder(config, dtype),
+        {read: jax.ShapeDtypeStruct(_shape(read, config, packed), dtype, sharding=home) for read in reads},
+        *_inputs(packed, slice(0, rows), rows, layout, reads),
+        decoder=Decoder(config, dtype, reads=tuple(reads)),
         layout=layout,
     ).compile()
     planned = cast(Any, compiled.memory_analysis())
@@ -221,16 +275,21 @@ def _rows_at_once(packed: Packed, batch_slots: int | None, layout: Layout | None
 
 
 def _inputs(
-    packed: Packed, batch: slice, rows: int, layout: Layout | None
-) -> tuple[Slots, Int[Array | np.ndarray, "B R"], Int[Array | np.ndarray, "B R"]]:
-    """Returns a batch's slots, its reads and the statements of the reads, on the device or split over the mesh."""
+    packed: Packed, batch: slice, rows: int, layout: Layout | None, wanted: Sequence[Read]
+) -> tuple[Slots, Int[Array | np.ndarray, "B R"], Int[Array | np.ndarray, "B R"], Bool[Array, "B T"] | None]:
+    """Returns a batch's slots, its reads, the statements of the reads and, for pooled reads, statements' own slots.
+
+    They are on the device, or split over the mesh.
+    """
     reads = _filled(packed.reads[batch], 0, rows)
     read_of = _filled(packed.read_of[batch], packed.count, rows)  # padding rows read nothing
-    slots, _ = padded_rows(packed, batch, rows)
+    slots, conditions = padded_rows(packed, batch, rows)
+    own = conditions > 0 if any(read.pooling != "last" for read in wanted) else None
     if layout is None:
-        return slots, reads, read_of
+        return slots, reads, read_of, own
     slots = Slots(*(layout.place(part, layout.rows) for part in slots))
-    return slots, layout.place(reads, layout.rows), layout.place(read_of, layout.replicated)
+    own = None if own is None else layout.place(own, layout.rows)
+    return slots, layout.place(reads, layout.rows), layout.place(read_of, layout.replicated), own
 
 
 def padded_rows(packed: Packed, batch: slice, rows: int) -> tuple[Slots, Int[Array, "B T"]]:

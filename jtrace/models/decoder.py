@@ -1,12 +1,13 @@
 """The decoder: one `nn.scan` of one block over stacked layer params.
 
 For each layer the scan takes in the layer's params, the indices of its rotary table and window, and its edits of the
-residual. It gives out the residual at the read slots, and keys and values where they are wanted. Extraction, scoring,
-generation and intervention are therefore one pure function, and compile time does not grow with depth.
+residual. It gives out what is read of the block at the read slots, and keys and values where they are wanted.
+Extraction, scoring, generation and intervention are therefore one pure function, and compile time does not grow with
+depth.
 Axes: B rows, T slots, R reads per row, L layers, D width, V vocabulary, K key/value heads, H head_dim, P different
-position tables and W different windows among the layers. In generation a row is a prompt of S slots. Its T slots are
-the conditions under which it is continued, and each condition generates up to G tokens. Where a row is extended, its T
-slots are its newest tokens, and there is room for S slots.
+position tables and W different windows among the layers; of what is read, W is the width of the site. In generation a
+row is a prompt of S slots. Its T slots are the conditions under which it is continued, and each condition generates up
+to G tokens. Where a row is extended, its T slots are its newest tokens, and there is room for S slots.
 """
 
 import math
@@ -35,6 +36,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.experts import MixtureOfExperts
 from jtrace.models.intervention import Edit, Intervention, edited
 from jtrace.models.layers import BY_FAN_IN, MLP, Attention, Norm, precision_for
+from jtrace.models.reading import RESIDUAL, Read, ReadSlots, paths_of, pooled
 from jtrace.models.rotary import Rotation, rotation_at
 
 Params = dict[str, Any]
@@ -72,12 +74,12 @@ class Output(NamedTuple):
     """Raw residuals, and keys where they are kept.
 
     Attributes:
-        reads: the output of every block at the read slots.
+        reads: what was asked for of every block, at the read slots; empty for a step or an extension.
         last: the last block's output at every slot.
         keys: keys and values of every slot, each [L, B, T, K, H].
     """
 
-    reads: Float[Array, "L B R D"]
+    reads: dict[Read, Float[Array, "L B R W"]]
     last: Float[Array, "B T D"]
     keys: Keys | None = None
 
@@ -118,7 +120,7 @@ class SharedInputs(NamedTuple):
     tables: Tables
     positions: Int[Array, "B T"]
     slots: Slots | None
-    reads: Int[Array, "B R"] | None
+    read_slots: ReadSlots | None
     condition: Int[Array, "B T"] | None
     held: Int[Array, ""] | None
 
@@ -129,11 +131,12 @@ class Block(nn.Module):
     config: DecoderConfig
     keep_keys: bool = False
     attention: AttentionBy = "xla"
+    reads: tuple[Read, ...] = (RESIDUAL,)
 
     @nn.compact
     def __call__(
         self, carried: tuple[Float[Array, "B T D"], Keys | None], layer: Layer, shared: SharedInputs
-    ) -> tuple[tuple[Float[Array, "B T D"], Keys | None], tuple[Float[Array, "B R D"] | None, Keys | None]]:
+    ) -> tuple[tuple[Float[Array, "B T D"], Keys | None], tuple[dict[Read, Float[Array, "B R W"]], Keys | None]]:
         c = self.config
         residual, kept = carried
         rotation, visible = shared.tables.select(layer.table)
@@ -174,14 +177,18 @@ class Block(nn.Module):
         )
         mlp = MLP(c, name="mlp") if c.experts is None else MixtureOfExperts(c, name="mlp")
         read = self._norm("attention", before=True)(residual)
-        attended, remembered = attention(read)
-        between = residual + self._branch("attention", attended)
+        attended, heads, remembered = attention(read)
+        attended = self._branch("attention", attended)
+        between = residual + attended
         if not (c.parallel and c.one_norm):
             read = self._norm("mlp", before=True)(residual if c.parallel else between)
-        residual = between + self._branch("mlp", mlp(read))
+        added = self._branch("mlp", mlp(read))
+        residual = between + added
         if layer.edit is not None and shared.condition is not None:
             residual = edited(residual, layer.edit, shared.condition)
-        reads = None if shared.reads is None else jnp.take_along_axis(residual, shared.reads[:, :, None], axis=1)
+        sites = {"resid": residual, "attn": attended, "mlp": added, "heads": heads.reshape(*heads.shape[:2], -1)}
+        slots = shared.read_slots
+        reads = {} if slots is None else {read: pooled(sites[read.site], slots, read.pooling) for read in self.reads}
         return (residual, None if kept is None else remembered), (reads, remembered if self.keep_keys else None)
 
     def _norm(self, branch: str, before: bool) -> Callable[[Array], Array]:
@@ -229,6 +236,7 @@ class Decoder(nn.Module):
         unroll: compile the blocks one after another instead of as a loop: a faster step on a CPU, but compile time
             grows with depth.
         keep_keys: give out keys and values of every slot, so that generation can go on from them.
+        reads: what is read of every block; nothing else is computed or kept.
         attention: the implementation within rows. "cudnn" is for bfloat16, "pallas" has no gradient, both are for one
             device; use them only where they are measured to be faster than XLA.
     """
@@ -239,11 +247,12 @@ class Decoder(nn.Module):
     unroll: bool = False
     keep_keys: bool = False
     attention: AttentionBy = "xla"
+    reads: tuple[Read, ...] = (RESIDUAL,)
 
     def setup(self) -> None:
         c = self.config
         self.embedding = self.param("embedding", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
-        self.blocks = BLOCKS[self.remat, self.unroll](c, self.keep_keys, self.attention)
+        self.blocks = BLOCKS[self.remat, self.unroll](c, self.keep_keys, self.attention, self.reads)
         if c.learnt_positions is not None:
             shape = c.learnt_positions.rows, c.width
             self.position_embedding = self.param("position_embedding", BY_FAN_IN, shape, self.dtype)
@@ -253,12 +262,19 @@ class Decoder(nn.Module):
         if not c.tied_head:
             self.head = self.param("head", BY_FAN_IN, (c.vocab_size, c.width), self.dtype)
 
-    def __call__(self, slots: Slots, reads: Int[Array, "B R"], intervention: Intervention | None = None) -> Output:
-        """Computes the residuals of every block.
+    def __call__(
+        self,
+        slots: Slots,
+        reads: Int[Array, "B R"],
+        intervention: Intervention | None = None,
+        own: Bool[Array, "B T"] | None = None,
+    ) -> Output:
+        """Computes what is read of every block.
 
         Args:
             slots: the packed rows.
-            reads: slot indices to capture per row; pad with any valid slot.
+            reads: slots of the reads' last tokens; pad with any valid slot.
+            own: slots that hold tokens of statements' own, over which reads are pooled; None for all.
             intervention: edits of the blocks' outputs; None compiles to a forward without edits.
         """
 
@@ -267,8 +283,11 @@ class Decoder(nn.Module):
 
         by_slot = partial(visible_slots, slots.ends, slots.positions)
         visible = window_alone if self.attention == "pallas" else by_slot
+        paths = None
+        if any(read.pooling != "last" for read in self.reads):
+            paths = paths_of(reads, slots.ends, jnp.ones_like(slots.tokens, bool) if own is None else own)
         (last, _), (captured, keys) = self._run(
-            slots.tokens, slots.positions, visible, intervention, reads, slots=slots
+            slots.tokens, slots.positions, visible, intervention, ReadSlots(reads, paths), slots=slots
         )
         return Output(captured, last, keys)
 
@@ -307,7 +326,7 @@ class Decoder(nn.Module):
         positions: Int[Array, "B T"],
         visible: Callable[[int | None], Bool[Array, "B *seen"] | Int[Array, ""]],
         intervention: Intervention | None,
-        reads: Int[Array, "B R"] | None,
+        read_slots: ReadSlots | None,
         kept: Keys | None = None,
         held: Int[Array, ""] | None = None,
         prompt: Keys | None = None,
@@ -327,7 +346,7 @@ class Decoder(nn.Module):
         scale = None if set(scales) == {1.0} else jnp.array(scales, jnp.float32)
         edit, condition = (None, None) if intervention is None else intervention
         layer = Layer(jnp.arange(c.depth), table, scale, edit, prompt)
-        shared = SharedInputs(tables, positions, slots, reads, condition, held)
+        shared = SharedInputs(tables, positions, slots, read_slots, condition, held)
         return self.blocks((self._embedded(tokens, positions), kept), layer, shared)
 
     def _embedded(self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]) -> Float[Array, "B T D"]:

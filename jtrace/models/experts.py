@@ -12,6 +12,9 @@ from jtrace.kernels.experts import ExpertWeights, apply_experts
 from jtrace.models.config import DecoderConfig, Experts
 from jtrace.models.layers import ACTIVATIONS, BY_FAN_IN, precision_for
 
+# `BY_FAN_IN` for every expert.
+OF_EACH = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=-1, out_axis=-2, batch_axis=0)
+
 
 def route(logits: Float[Array, "M E"], experts: Experts) -> tuple[Float[Array, "M C"], Int[Array, "M C"]]:
     """Returns each token's likeliest experts and their weights, in float32: the softmax over all experts, then the top.
@@ -34,7 +37,7 @@ class MixtureOfExperts(nn.Module):
         router = self.param("router", BY_FAN_IN, (experts.count, c.width), x.dtype)
         inwards, outwards = (experts.count, c.mlp_width, c.width), (experts.count, c.width, c.mlp_width)
         shapes = {"gate": inwards, "up": inwards, "down": outwards}
-        weights = ExpertWeights(**{name: self.param(name, BY_FAN_IN, shape, x.dtype) for name, shape in shapes.items()})
+        weights = ExpertWeights(**{name: self.param(name, OF_EACH, shape, x.dtype) for name, shape in shapes.items()})
         flat, precision = x.reshape(-1, c.width), precision_for(x.dtype)
         share, chosen = route(jnp.einsum("md,ed->me", flat, router, precision=precision), experts)
         out = apply_experts(flat, chosen, weights, ACTIVATIONS[c.activation], precision)

@@ -109,8 +109,12 @@ class Attention(nn.Module):
         scale: Float[Array, ""] | None,
         positions: Int[Array, "B T"],
         mix: Mix,
-    ) -> tuple[Float[Array, "B T D"], Any]:
-        """Args: scale: factor of queries, beside head_dim ** −½; None for 1."""
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T N H"], Any]:
+        """Computes the branch, what each head read, and what `mix` gives to remember.
+
+        Args:
+            scale: factor of queries, beside head_dim ** −½; None for 1.
+        """
         c = self.config
         rows, slots, _ = x.shape
         q = Linear(c.heads * c.head_dim, c.qkv_bias, name="q")(x)
@@ -131,7 +135,7 @@ class Attention(nn.Module):
             q, k = with_slopes(q), with_positions(k, positions)
         mixed, remembered = mix(q, Keys(k, v))
         out = Linear(c.width, c.out_bias, name="o")(mixed.reshape(rows, slots, c.heads * c.head_dim))
-        return out, remembered
+        return out, mixed, remembered
 
 
 class MLP(nn.Module):

@@ -17,8 +17,9 @@ from jaxtyping import Float
 
 from jtrace.data.statements import Statements
 from jtrace.errors import WriteError
-from jtrace.inference.residuals import PackedSets, extract_residuals
+from jtrace.inference.residuals import PackedSets, extract
 from jtrace.models.config import DecoderConfig
+from jtrace.models.reading import RESIDUAL, Read
 from jtrace.models.sharding import Layout
 from jtrace.pretraining.step import initial_params
 from jtrace.probing.sound import probe_scores
@@ -40,12 +41,14 @@ class Untrained:
         architecture: of the blocks that are read.
         layers: to report.
         tokenizer: its fingerprint.
+        read: what is read of every block.
     """
 
     architecture: DecoderConfig
     layers: tuple[int, ...]
     tokenizer: str
     dtype: str
+    read: Read = RESIDUAL
 
 
 def random_init_scores(
@@ -81,7 +84,10 @@ def _scores(
     dtype = jnp.dtype(model.dtype)
     drawn = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     params = initial_params(model.architecture, drawn, dtype, layout)
-    residuals = extract_residuals(params, model.architecture, packed.packed, dtype=dtype, progress=label, layout=layout)
+    read = model.read
+    residuals = extract(params, model.architecture, packed.packed, [read], dtype=dtype, progress=label, layout=layout)[
+        read
+    ]
     residuals.block_until_ready()
     for leaf in jax.tree.leaves(params):
         leaf.delete()
@@ -144,6 +150,7 @@ class Baselines:
             "architecture": repr(model.architecture),
             "layers": model.layers,
             "tokenizer": model.tokenizer,
+            "read": model.read,
             "dtype": model.dtype,
             "sets": {one.name: one.fingerprint for one in self._sets},
             "split": split,

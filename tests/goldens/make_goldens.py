@@ -5,10 +5,12 @@
 Needs torch and takes a few seconds. Without names it writes the variants that are not there; the files are committed.
 """
 
+import copy
 import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +20,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from variants import VARIANTS, in_transformers  # noqa: E402
+from variants import COVERING, VARIANTS, in_transformers  # noqa: E402
 
 
 def random_model(values: dict, seed: int) -> PreTrainedModel:
     """A float32 model whose every weight matters: no zero bias, no unit norm, logits of order one."""
-    config = AutoConfig.for_model(**in_transformers(values))
+    config = AutoConfig.for_model(**copy.deepcopy(in_transformers(values)))  # it writes into nested settings
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            is_norm = "norm" in name or ".ln_" in name
-            centre = 1.0 if is_norm and not name.endswith(".bias") and "gemma" not in values["model_type"] else 0.0
+            is_norm = ("norm" in name or ".ln_" in name) and "gemma" not in values["model_type"]
+            centre = 1.0 if is_norm else 0.0
             weight.copy_(centre + 0.25 * torch.randn(weight.shape, generator=generator))
     return model
 
@@ -56,6 +58,50 @@ def residuals_and_logits(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[
     for hook in hooks:
         hook.remove()
     return torch.stack(caught).numpy(), logits.numpy()
+
+
+class Places(NamedTuple):
+    """Modules of a block: whose outputs are added to the residual, and whose input the heads write."""
+
+    attention: str
+    mlp: str
+    output_projection: str
+
+
+LIKE_LLAMA = Places("self_attn", "mlp", "self_attn.o_proj")
+POST_NORMS = Places("post_attention_layernorm", "post_feedforward_layernorm", "self_attn.o_proj")
+PLACES = {
+    "gpt_neox": Places("attention.dense", "mlp", "attention.dense"),
+    "gpt2": Places("attn.c_proj", "mlp", "attn.c_proj"),
+    "opt": Places("self_attn", "fc2", "self_attn.out_proj"),
+    "bloom": Places("self_attention.dense", "mlp.dense_4h_to_h", "self_attention.dense"),
+    **dict.fromkeys(("olmo2", "olmo3", "gemma2", "gemma3_text"), POST_NORMS),
+}
+
+
+def sites(model: PreTrainedModel, tokens: torch.Tensor) -> dict[str, np.ndarray]:
+    """What attention and MLP of every block add to the residual, and what its heads read [layer, row, slot, width]."""
+    places = PLACES.get(model.config.model_type, LIKE_LLAMA)
+    scale = getattr(model.config, "residual_multiplier", 1.0)
+    caught: dict[str, list[torch.Tensor]] = {"attn": [], "mlp": [], "heads": []}
+
+    def keep(site: str, values: Any, scale: float = 1.0) -> None:
+        values = values[0] if isinstance(values, tuple) else values
+        caught[site].append(scale * values.reshape(*tokens.shape, -1))
+
+    hooks = []
+    for block in blocks(model):
+        attention, mlp, projection = (block.get_submodule(path) for path in places)
+        hooks += [
+            attention.register_forward_hook(lambda _, __, out: keep("attn", out, scale)),
+            mlp.register_forward_hook(lambda _, __, out: keep("mlp", out, scale)),
+            projection.register_forward_pre_hook(lambda _, given: keep("heads", given)),
+        ]
+    with torch.no_grad():
+        model(tokens, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return {site: torch.stack(values).numpy() for site, values in caught.items()}
 
 
 def weights_in_files(model: PreTrainedModel, values: dict) -> dict[str, torch.Tensor]:
@@ -91,7 +137,11 @@ def as_hf_olmo(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [name for name in VARIANTS if not (HERE / name / "expected.npz").is_file()]
+    def is_there(name: str) -> bool:
+        files = ["expected.npz", "sites.npz"] if name in COVERING else ["expected.npz"]
+        return all((HERE / name / file).is_file() for file in files)
+
+    wanted = sys.argv[1:] or [name for name in VARIANTS if not is_there(name)]
     for seed, (name, values) in enumerate(VARIANTS.items()):
         if name not in wanted:
             continue
@@ -107,6 +157,8 @@ def main() -> None:
         np.savez_compressed(
             folder / "expected.npz", tokens=tokens.numpy().astype(np.int32), residuals=residuals, logits=logits
         )
+        if name in COVERING:
+            np.savez_compressed(folder / "sites.npz", **sites(model, tokens))
         print(f"{name}: {sum(weight.numel() for weight in weights.values())} weights")
 
 

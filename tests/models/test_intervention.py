@@ -10,6 +10,7 @@ import pytest
 from jtrace.checkpoints.load import load_params
 from jtrace.models.decoder import Decoder, Output, Slots
 from jtrace.models.intervention import Edit, Intervention, edited
+from jtrace.models.reading import Read
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.bars import within
 from tests.conftest import GOLDENS
@@ -115,7 +116,7 @@ def residuals():
     @jax.jit
     def forward(intervention):
         output = Decoder(config).apply({"params": params}, slots, slots.positions, intervention)
-        return cast(Output, output).reads
+        return cast(Output, output).reads[Read()]
 
     def under(edit, condition=1):
         return np.asarray(forward(None if edit is None else Intervention(edit, jnp.full((2, 9), condition))))

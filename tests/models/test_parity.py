@@ -6,9 +6,10 @@ import pytest
 
 from jtrace.checkpoints.load import load_params
 from jtrace.inference.packing import pack
-from jtrace.inference.residuals import extract_residuals
+from jtrace.inference.residuals import extract, extract_residuals
 from jtrace.models.config import LinearScaling, Llama3Scaling, Rope, YarnScaling
 from jtrace.models.layers import Norm
+from jtrace.models.reading import SITES, Read
 from jtrace.models.rotary import rotary_frequencies
 from tests.bars import within
 from tests.conftest import relative_error
@@ -17,7 +18,7 @@ from tests.goldens.variants import COVERING, VARIANTS
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytestmark = pytest.mark.torch
 
-from tests.goldens.make_goldens import random_model, residuals_and_logits  # noqa: E402
+from tests.goldens.make_goldens import random_model, residuals_and_logits, sites  # noqa: E402
 
 # Every variant stands beside torch's numbers in tests/models/test_decoder.py as well.
 CASES = [
@@ -53,6 +54,27 @@ def test_packed_residuals_equal_torch_one_by_one(tmp_path, name, kind):
         for layer in range(config.depth):
             error = relative_error(found[layer, i], expected[layer, 0, -1])
             within("residuals, packed, against live torch, every layer", error, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in COVERING else pytest.mark.long) for name in sorted(VARIANTS)]
+)
+def test_every_site_equals_torch_s_hooks(tmp_path, name):
+    """Packed statements of fresh weights: each branch's addition, and the output projection's input."""
+    model = random_model(VARIANTS[name], seed=77)
+    model.save_pretrained(tmp_path)
+    config, params = load_params(tmp_path, jnp.float32)
+    random = np.random.default_rng(6)
+    statements = [random.integers(0, config.vocab_size, n, dtype=np.int32) for n in (1, 9, 30)]
+    packed, wanted = pack(statements, 48), [Read(site) for site in SITES]
+    values = extract(params, config, packed, wanted, dtype=jnp.float32)
+    for i, ids in enumerate(statements):
+        expected = sites(model, torch.from_numpy(ids.astype(np.int64))[None])
+        for site in ("attn", "mlp", "heads"):
+            of_site = np.asarray(values[Read(site)])[:, packed.distinct[i]]
+            for layer in range(config.depth):
+                error = relative_error(of_site[layer], expected[site][layer, 0, -1])
+                within("sites, packed, against live torch, every layer", error, 1e-5)
 
 
 @pytest.mark.real
