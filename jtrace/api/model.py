@@ -150,11 +150,11 @@ class Model:
         if not chosen or min(chosen) < 0 or max(chosen) >= model.config.depth:
             raise InputError(f"layers={list(chosen)}: {self.name} is loaded with layers 0 to {model.config.depth - 1}")
         name = statements.name if isinstance(statements, Statements) else "statements"
-        tokens, own = self._tokens(statements), None
+        tokens, counted = self._tokens(statements), None
         if pooling != "last":
             read, where = _texts_of(statements)
-            own = {name: owned_tokens(model.tokenizer, read, tokens, self.name, where)}
-        packed, what = pack_sets({name: tokens}, model.config, own=own), Read(site, pooling)
+            counted = {name: owned_tokens(model.tokenizer, read, tokens, self.name, where)}
+        packed, what = pack_sets({name: tokens}, model.config, counted=counted), Read(site, pooling)
         label = self.name if progress else None
         values = extract(model.params, model.config, packed.packed, [what], dtype=model.dtype, progress=label)[what]
         facts = ModelFacts(model.model_type, self.architecture.width, self.architecture.depth)

@@ -223,11 +223,11 @@ def own_tokens(
     encoded, ids = _encoded(tokenizer, texts, special=spans is None, offsets=spans is not None)
     owned = []
     for i, row in enumerate(ids):
-        own = (np.asarray(encoded["special_tokens_mask"][i]) == 0) & ~np.isin(row, tokenizer.all_special_ids)
+        counted = (np.asarray(encoded["special_tokens_mask"][i]) == 0) & ~np.isin(row, tokenizer.all_special_ids)
         if spans is not None:
             first, last = np.asarray(encoded["offset_mapping"][i], np.int64).reshape(-1, 2).T
-            own &= np.any([(first < end) & (last > start) for start, end in spans[i]], axis=0)
-        owned.append(own)
+            counted &= np.any([(first < end) & (last > start) for start, end in spans[i]], axis=0)
+        owned.append(counted)
     return owned
 
 

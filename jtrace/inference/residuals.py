@@ -54,13 +54,13 @@ def pack_sets(
     tokens: Mapping[str, Sequence[np.ndarray]],
     config: DecoderConfig,
     width: int | None = None,
-    own: Mapping[str, Sequence[np.ndarray]] | None = None,
+    counted: Mapping[str, Sequence[np.ndarray]] | None = None,
 ) -> PackedSets:
     """Packs every statement of every set into rows of one width; by default the cheapest for this decoder.
 
     Args:
-        own: for each statement, which of its tokens are its own, bool: these are packed under condition 1, and pooled
-            reads are over them. None where nothing is pooled.
+        counted: for each statement, which of its tokens are its own, bool: these are packed under condition 1, and
+            pooled reads are over them. None where nothing is pooled.
 
     Raises:
         InputError: a token that the model has no embedding for.
@@ -68,8 +68,8 @@ def pack_sets(
     for name, rows in tokens.items():
         check_embedded(rows, config.vocab_size, name)
     sequences = [ids for rows in tokens.values() for ids in rows]
-    if own is not None:
-        marks = [mark for rows in own.values() for mark in rows]
+    if counted is not None:
+        marks = [mark for rows in counted.values() for mark in rows]
         sequences = [under(ids, mark.astype(np.int64)) for ids, mark in zip(sequences, marks, strict=True)]
     packed = pack(sequences, width or cheapest_width(sequences, config))
     stops = np.cumsum([len(rows) for rows in tokens.values()])
@@ -106,7 +106,7 @@ def _forward(
     slots: Slots,
     reads: Int[Array, "B R"],
     read_of: Int[Array, "B R"],
-    own: Bool[Array, "B T"] | None,
+    counted: Bool[Array, "B T"] | None,
     *,
     decoder: Decoder,
     layout: Layout | None,
@@ -115,7 +115,7 @@ def _forward(
         return array if layout is None else jax.lax.with_sharding_constraint(array, layout.replicated)
 
     # Whole on every device, so that any device can compute any layer's statistics, and any process can fetch them.
-    output = cast(Output, decoder.apply({"params": params}, slots, reads, own=own))
+    output = cast(Output, decoder.apply({"params": params}, slots, reads, counted=counted))
     grown, usable = {}, {}
     for read, captured in output.reads.items():
         whole = everywhere(captured)
@@ -284,12 +284,12 @@ def _inputs(
     reads = _filled(packed.reads[batch], 0, rows)
     read_of = _filled(packed.read_of[batch], packed.count, rows)  # padding rows read nothing
     slots, conditions = padded_rows(packed, batch, rows)
-    own = conditions > 0 if any(read.pooling != "last" for read in wanted) else None
+    counted = conditions > 0 if any(read.pooling != "last" for read in wanted) else None
     if layout is None:
-        return slots, reads, read_of, own
+        return slots, reads, read_of, counted
     slots = Slots(*(layout.place(part, layout.rows) for part in slots))
-    own = None if own is None else layout.place(own, layout.rows)
-    return slots, layout.place(reads, layout.rows), layout.place(read_of, layout.replicated), own
+    counted = None if counted is None else layout.place(counted, layout.rows)
+    return slots, layout.place(reads, layout.rows), layout.place(read_of, layout.replicated), counted
 
 
 def padded_rows(packed: Packed, batch: slice, rows: int) -> tuple[Slots, Int[Array, "B T"]]:

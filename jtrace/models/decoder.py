@@ -267,14 +267,14 @@ class Decoder(nn.Module):
         slots: Slots,
         reads: Int[Array, "B R"],
         intervention: Intervention | None = None,
-        own: Bool[Array, "B T"] | None = None,
+        counted: Bool[Array, "B T"] | None = None,
     ) -> Output:
         """Computes what is read of every block.
 
         Args:
             slots: the packed rows.
             reads: slots of the reads' last tokens; pad with any valid slot.
-            own: slots that hold tokens of statements' own, over which reads are pooled; None for all.
+            counted: slots that hold statements' own tokens, over which reads are pooled; None for all.
             intervention: edits of the blocks' outputs; None compiles to a forward without edits.
         """
 
@@ -285,7 +285,7 @@ class Decoder(nn.Module):
         visible = window_alone if self.attention == "pallas" else by_slot
         paths = None
         if any(read.pooling != "last" for read in self.reads):
-            paths = paths_of(reads, slots.ends, jnp.ones_like(slots.tokens, bool) if own is None else own)
+            paths = paths_of(reads, slots.ends, jnp.ones_like(slots.tokens, bool) if counted is None else counted)
         (last, _), (captured, keys) = self._run(
             slots.tokens, slots.positions, visible, intervention, ReadSlots(reads, paths), slots=slots
         )

@@ -1,4 +1,4 @@
-"""What is read of a decoder: a site of every block, pooled over a statement's tokens.
+"""Reads of a decoder: a site of every block, pooled over a statement's tokens.
 
 Axes: B rows, T slots, R reads of a row, N query heads, H head_dim, W width of a site.
 """
@@ -48,10 +48,10 @@ class ReadSlots(NamedTuple):
     paths: Bool[Array, "B R T"] | None = None
 
 
-def paths_of(last: Int[Array, "B R"], ends: Int[Array, "B T"], own: Bool[Array, "B T"]) -> Bool[Array, "B R T"]:
+def paths_of(last: Int[Array, "B R"], ends: Int[Array, "B T"], counted: Bool[Array, "B T"]) -> Bool[Array, "B R T"]:
     """Marks the slots on each read's path through the tree of its row that hold tokens of its own."""
     slot = jnp.arange(ends.shape[1])
-    return (slot <= last[:, :, None]) & (last[:, :, None] < ends[:, None, :]) & own[:, None, :]
+    return (slot <= last[:, :, None]) & (last[:, :, None] < ends[:, None, :]) & counted[:, None, :]
 
 
 def width_of(site: Site, config: DecoderConfig) -> int:

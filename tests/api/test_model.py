@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,6 +15,8 @@ from jtrace.data.tokenizer import encode
 from jtrace.inference.generate import Sampling, generate
 from jtrace.inference.packing import pack
 from jtrace.inference.residuals import extract_residuals
+from jtrace.models.decoder import Decoder, Slots
+from jtrace.models.reading import POOLINGS, SITES, Read
 
 PROMPTS = ["ba be bi", "ba ."]
 
@@ -25,6 +29,42 @@ def test_activations_are_the_residuals_of_the_texts(place, model, data, acts):
 
     assert acts.shape == acts.values.shape == (3, 60, 24)
     np.testing.assert_allclose(acts.to_numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_site_is_pooled_as_a_plain_forward_of_each_text_alone_says(model, data, site, pooling):
+    texts, words = list(data.texts[:6]), model.language_model
+    read = model.activations(texts, site=site, pooling=pooling)
+    decoder, params = Decoder(words.config, reads=(Read(site),)), {"params": words.params}
+    forward = jax.jit(lambda slots: decoder.apply(params, slots, slots.positions).reads[Read(site)])
+    for i, ids in enumerate(encode(words.tokenizer, texts)):
+        at = jnp.arange(len(ids))[None]
+        every = np.asarray(forward(Slots(jnp.asarray(ids)[None], at, jnp.full_like(at, len(ids)))), np.float64)[:, 0]
+        expected = {"last": every[:, -1], "mean": every.mean(axis=1), "max": every.max(axis=1)}[pooling]
+        np.testing.assert_allclose(read.to_numpy()[:, i], expected, rtol=1e-5, atol=1e-6)
+    assert read.shape[2] == (words.config.heads * words.config.head_dim if site == "heads" else words.config.width)
+
+
+def test_probes_are_fitted_to_any_site_and_their_untrained_baseline_is_read_alike(model, data):
+    heads = model.activations(data, site="heads", pooling="mean", progress=False)
+    probes = jtrace.fit_probes(heads, data, permutations=5, draws=50, progress=False)
+    assert {"probe_accuracy", "gain_over_random_init"} <= set(probes.table["metric"])
+    assert probes.directions.shape == (3, heads.shape[2])
+    assert "heads mean" in repr(heads)
+
+
+def test_a_vector_of_another_site_is_not_added_to_the_residual(model, data):
+    with pytest.raises(InputError, match="activations of the site 'mlp'; vectors are added to the residual"):
+        jtrace.steering_vector(model.activations(data, site="mlp"), data)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"site": "head"}, {"site": "q"}, {"pooling": "all"}, {"pooling": ""}, {"site": None}]
+)
+def test_a_site_or_pooling_that_does_not_exist_is_refused_with_those_that_do(model, wrong):
+    with pytest.raises(InputError, match="there are resid, attn, mlp, heads, and last, mean, max"):
+        model.activations(PROMPTS, **wrong)
 
 
 def test_texts_alone_are_enough(model, data, acts):
