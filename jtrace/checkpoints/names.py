@@ -14,10 +14,12 @@ STEP = re.compile(
     r"(?:^|(?<=[-_=.]))(?:global_?)?(?:step|ckpt|checkpoint|iter|ba)[-_=]?(\d{1,18}(?:\.\d+)?)([kmb]?)(?![^-_.])",
     re.I | re.A,
 )
-# Endings that may follow: tokens seen or a size (-tokens4B, -token-2T, -105b), and the format of the weights.
+# Endings that may follow: tokens seen or a size (-tokens4B, -token-2T, -105b), the format of the weights, and at last
+# the seed of one of several runs, as DataDecide names it (-seed-default, -seed-small-aux-2).
 AFTER = re.compile(
     r"(?:[-_.](?:(?:tokens?[-_]?)?\d+(?:\.\d+)?[kmbt]|hf|unsharded|merged|ema|safetensors|orbax"
-    r"|fp16|fp32|bf16|float16|float32|bfloat16))*",
+    r"|fp16|fp32|bf16|float16|float32|bfloat16))*"
+    r"(?P<seed>-seed-(?:default|\d{1,18}|(?:small|large)-aux-\d{1,18}))?",
     re.I | re.A,
 )
 TOKENS = re.compile(r"tokens?[-_]?(\d+(?:\.\d+)?)([MBT])(?![^-_.])", re.I | re.A)
@@ -35,7 +37,7 @@ class StepName:
     Attributes:
         step: step of pre-training; a unit after the number, as in `1k`, means thousands, millions or billions.
         tokens: tokens seen by then, over all stages; None where the name does not say.
-        before: beginning of the name, without epochs: other beginnings are other models, runs or stages.
+        before: beginning of the name, without epochs, and its seed: others are other models, runs or stages.
     """
 
     step: int
@@ -46,7 +48,7 @@ class StepName:
 def read_step(name: str) -> StepName | None:
     """Reads the step in a name; None for a name without a step, or with a number in any other form."""
     matches = list(STEP.finditer(name))
-    if len(matches) != 1 or not AFTER.fullmatch(name, matches[0].end()):
+    if len(matches) != 1 or not (after := AFTER.fullmatch(name, matches[0].end())):
         return None
     number, unit = matches[0].groups()
     step = Fraction(number) * UNITS[unit.upper()]
@@ -56,7 +58,7 @@ def read_step(name: str) -> StepName | None:
     # A later stage's name gives the tokens of that stage alone.
     whole = tokens is not None and not LATER_STAGE.search(name)
     count = int(Fraction(tokens[1]) * UNITS[tokens[2].upper()]) if tokens and whole else None
-    return StepName(int(step), count, EPOCH.sub("", name[: matches[0].start()]))
+    return StepName(int(step), count, EPOCH.sub("", name[: matches[0].start()]) + (after["seed"] or ""))
 
 
 def read_folder_step(name: str) -> StepName | None:

@@ -172,7 +172,9 @@ def hub_ref(repo: str, revision: str) -> CheckpointRef:
             f"--checkpoints: {repo} holds no model on 'main'; select from its suite, as {at_hub[0].name}:log"
         )
     parsed = read_step(revision)
-    return CheckpointRef(repo, revision, HubSource(repo, revision), *((parsed.step, parsed.tokens) if parsed else ()))
+    step, tokens = (parsed.step, parsed.tokens) if parsed else (None, None)
+    warning = at_hub[0].warning_beside(revision) if at_hub else ""
+    return CheckpointRef(repo, revision, HubSource(repo, revision), step, tokens, warning)
 
 
 def local_ref(path: Path) -> CheckpointRef:

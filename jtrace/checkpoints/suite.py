@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
+from jtrace.checkpoints.names import UNITS
 from jtrace.errors import InputError
 
 RevisionsOf = Callable[[str], Sequence[str]]
@@ -34,10 +36,37 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Fault:
-    """A known fault of revisions: their numbers, a description, and its source."""
+    """A known fault of revisions: their numbers (None: every revision's), a description, and its source."""
 
-    numbers: Sequence[int]
+    numbers: Sequence[int] | None
     warning: str
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A batch that grows at the start of training, as Megatron's `--rampup-batch-size` makes it.
+
+    Attributes:
+        first, rise, last: sequences of the first batch, of each rise, and of the batch at the end.
+        over: sequences until the last rise, which come at even distances.
+        length: tokens of a sequence.
+    """
+
+    first: int
+    rise: int
+    last: int
+    over: int
+    length: int
+
+    def tokens(self, step: int) -> int:
+        """Counts the tokens seen after so many steps."""
+        rises, left, seen = (self.last - self.first) // self.rise, step, 0
+        for done in range(rises):
+            batch = self.first + done * self.rise
+            # A batch is of one size: the one that goes past the place of a rise is still of the size before.
+            steps = min(left, max(0, -((seen * rises - self.over * (done + 1)) // (batch * rises))))
+            left, seen = left - steps, seen + steps * batch
+        return (seen + left * self.last) * self.length
 
 
 @dataclass(frozen=True)
@@ -50,16 +79,21 @@ class Suite:
         unit: unit of its numbers.
         grid: (revision's template, numbers) in order, where names are regular; the hub is not asked then.
         pattern: pattern of revisions' names where the grid is irregular, with groups `number` and, if in the name,
-            `tokens` (billions seen in this stage, rounded) and `ingredient` (one of several parallel runs of a stage).
+            `tokens` (seen in this stage, rounded; in billions, or in the group `unit`, which is B or T) and
+            `ingredient` (one of several parallel runs of a stage).
         members: (hub id, number, tokens) of suites in which each checkpoint is the `main` of its own repository.
         tokens_per_unit, tokens_before: exact tokens of one unit, and seen before unit 0; None where not established.
+        ramp: tokens of its units where the batch grows at the start; `tokens_per_unit` is not used then.
         main: number of the checkpoint on `main`; None where that is none of the suite, or not established.
         main_is_empty: `main` holds no model.
+        main_is: what `main` holds where that is no checkpoint of the suite; empty where not established.
         parameters: trained scalars, tied ones once; None where not established.
         bytes_per_parameter: bytes of each in the hub's weights; None where not established.
         unmoved: numbers between which training does not move, so that equal weights are no fault.
         tokenizer: hub id with the same tokeniser, for revisions that carry none.
         mirrors: further hub ids of the same repository.
+        faults: known faults of its revisions.
+        note: a fault that concerns the repository as a whole, or whose revisions are not established.
     """
 
     name: str
@@ -70,14 +104,17 @@ class Suite:
     members: tuple[tuple[str, int, int], ...] = ()
     tokens_per_unit: int | None = None
     tokens_before: int | None = 0
+    ramp: Ramp | None = None
     main: int | None = None
     main_is_empty: bool = False
+    main_is: str = ""
     parameters: int | None = None
     bytes_per_parameter: int | None = None
     unmoved: tuple[int, ...] = ()
     tokenizer: str | None = None
     mirrors: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    note: str = ""
 
     @property
     def weight_bytes(self) -> int | None:
@@ -121,17 +158,31 @@ class Suite:
         match = re.fullmatch(self.pattern, revision)
         return self._matched(repo, match) if match else None
 
+    def warning_beside(self, revision: str) -> str:
+        """Returns the warning of a revision of its repository that is none of its checkpoints; empty if there is none.
+
+        It tells the faults that all revisions have, and of `main` what it holds.
+        """
+        main = (f"main is {self.main_is}",) if revision == "main" and self.main_is else ()
+        return "; ".join((*main, *(fault.warning for fault in self.faults if fault.numbers is None)))
+
     def _matched(self, repo: str, match: re.Match[str]) -> Checkpoint:
-        billions = match.groupdict().get("tokens")
-        return self._checkpoint(repo, match[0], int(match["number"]), int(billions) * 10**9 if billions else None)
+        named = match.groupdict()
+        tokens = int(Fraction(named["tokens"]) * UNITS[named.get("unit") or "B"]) if named.get("tokens") else None
+        return self._checkpoint(repo, match[0], int(match["number"]), tokens)
 
     def _checkpoint(self, repo: str, revision: str, number: int, in_stage: int | None = None) -> Checkpoint:
-        if in_stage is None and self.tokens_per_unit is not None:
+        if in_stage is None and self.ramp is not None:
+            in_stage = self.ramp.tokens(number)
+        elif in_stage is None and self.tokens_per_unit is not None:
             in_stage = number * self.tokens_per_unit
         tokens = None if in_stage is None or self.tokens_before is None else self.tokens_before + in_stage
         # A fault of the branch with `main`'s number does not concern `main`.
-        faults = () if revision == "main" else self.faults
-        warnings = [fault.warning for fault in faults if number in fault.numbers]
+        warnings = [
+            fault.warning
+            for fault in self.faults
+            if fault.numbers is None or (revision != "main" and number in fault.numbers)
+        ]
         return Checkpoint(repo, revision, number, tokens, "; ".join(warnings))
 
 

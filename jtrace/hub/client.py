@@ -128,7 +128,8 @@ class Hub:
         if not weights:
             small, chosen = small_files(files), []
         else:
-            small, first = needed(files, where)
+            nested = sorted(name.removesuffix("/config.json") for name in listed if name.endswith("/config.json"))
+            small, first = needed(files, where, nested)
             chosen = [first]
         check_small(small, where)
         if chosen and chosen[0].name.endswith(".json"):

@@ -142,17 +142,25 @@ def check_small(files: Iterable[RemoteFile], where: str) -> None:
             )
 
 
-def needed(files: Mapping[str, RemoteFile], where: str) -> tuple[list[RemoteFile], RemoteFile]:
+def needed(
+    files: Mapping[str, RemoteFile], where: str, folders: Sequence[str] = ()
+) -> tuple[list[RemoteFile], RemoteFile]:
     """Chooses the small files of a repository, and the weight file to read or the index that names several.
 
     Args:
         files: files at the top of the repository, by name.
         where: `repository@revision`, for messages.
+        folders: folders of the repository that hold a config.json.
 
     Raises:
         InputError: no config.json, or no weights in a format that jtrace reads.
     """
     held = some(sorted(files)) or "no files"
+    if "config.json" not in files and folders:
+        raise InputError(
+            f"{where}: no config.json at the top, but in folders, which jtrace does not read: {some(folders)}; "
+            "download one and name the local folder"
+        )
     if "config.json" not in files:
         raise InputError(f"{where}: no config.json, only {held}; name a revision that holds a model")
     chosen = chosen_weights(files)

@@ -28,6 +28,9 @@ from jtrace.checkpoints.names import in_order, read_folder_step, read_step
         ("checkpoint_step_500", 500),
         ("step300-hf", 300),
         ("step1000-unsharded", 1000),
+        ("step1250-seed-default", 1250),
+        ("step1250-hf-seed-small-aux-2", 1250),
+        ("longctx-step500-tokens15T", 500),
         ("TinyLlama-1.1B-step-50K-105b", 50_000),
         ("TinyLlama-1.1B-intermediate-step-1195k-token-2.5T", 1_195_000),
     ],
@@ -44,6 +47,7 @@ def test_a_step_is_read_with_its_unit(name, step):
         *("main", "steps", "stepstone3", "multistep3", "v2-final", "llama-7b", "epoch-3", "500steps"),
         *("step-1kk", "step-10mb", "step12abc", "step1e3", "step1_000", "step-1,000", "step1.5", "step1.0", "step٣"),
         *("step3-iter500", "step300-to-400", "step-1-of-3", "step-0.0001k", "step-99999999999B", "step1" + "0" * 18),
+        *("step3-seed-", "step3-seed-of-mine", "step3-seed-default-4", "seed-3"),
         *("step300.orbax-checkpoint-tmp-17", "step300.tmp", "step-", ""),
     ],
 )
@@ -86,3 +90,13 @@ def test_names_are_in_the_order_of_their_steps():
     assert in_order(sorted(course)) == course
     files = ["run/vectors/a@step500.safetensors", "run/vectors/a@step-1k.safetensors"]
     assert in_order(sorted(files)) == files
+
+
+def test_the_seed_after_a_step_tells_runs_apart():
+    before = [read_step(f"step{step}-seed-{seed}").before for seed in ("default", "small-aux-2") for step in (0, 1250)]
+    assert before == ["-seed-default", "-seed-default", "-seed-small-aux-2", "-seed-small-aux-2"]
+    assert in_order(["m@step20-seed-default", "m@step3-seed-large-aux-2", "m@step3-seed-default"]) == [
+        "m@step3-seed-default",
+        "m@step20-seed-default",
+        "m@step3-seed-large-aux-2",
+    ]

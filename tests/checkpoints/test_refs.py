@@ -297,6 +297,18 @@ def test_a_bad_revision_may_be_selected_and_carries_a_warning(models):
     assert good.warning == ""
 
 
+def test_main_is_told_apart_from_the_checkpoints_of_its_suite(models):
+    (average,) = parse_specs(["allenai/OLMo-2-0425-1B"], no_hub)
+    assert average.warning == "main is an average of stage 2's ingredients, and no checkpoint of a course"
+    (named,) = parse_specs(["allenai/OLMo-2-0425-1B@stage1-step10000-tokens21B"], no_hub)
+    assert named.warning == ""
+
+
+def test_a_fault_of_a_repository_is_told_of_every_revision_of_it(models):
+    refs = parse_specs(["common-pile/comma-v0.1-1t@stage1-step010000-tokens21B,main,other"], no_hub)
+    assert all("adds none under transformers 5" in ref.warning for ref in refs)
+
+
 def test_the_hub_is_asked_once_for_the_revisions_of_an_irregular_suite(models):
     asked = []
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jtrace.checkpoints.suite import Fault, Suite, select
+from jtrace.checkpoints.suite import Fault, Ramp, Suite, select
 from jtrace.errors import InputError
 
 GRID = (0, 1, 2, 4, 8, 100, 200, 300, 400)
@@ -171,6 +171,46 @@ def test_main_stands_for_the_checkpoint_it_holds():
 def test_a_faulty_number_warns_and_no_other_does():
     suite = Suite("bad", "org/bad", grid=(("step{}", (1, 2, 3)),), faults=(Fault((2,), "wrong (x#1)"),))
     assert [c.warning for c in suite.checkpoints(no_hub)] == ["", "wrong (x#1)", ""]
+
+
+def test_a_fault_without_numbers_is_every_revision_s_and_main_s_too():
+    suite = Suite("bad", "org/bad", grid=(("step{}", (1, 2)),), main=2, faults=(Fault(None, "no BOS"),))
+    assert [c.warning for c in suite.checkpoints(no_hub)] == ["no BOS", "no BOS"]
+    assert suite.named("org/bad", "main").warning == "no BOS"
+    assert suite.warning_beside("v1") == "no BOS"
+
+
+def test_what_main_holds_is_told_of_main_alone():
+    suite = Suite("bad", "org/bad", main_is="an average", faults=(Fault(None, "no BOS"), Fault((1,), "wrong")))
+    assert suite.warning_beside("main") == "main is an average; no BOS"
+    assert suite.warning_beside("v1") == "no BOS"
+
+
+def test_tokens_in_a_name_have_a_unit_where_the_pattern_has_one():
+    pattern = r"step(?P<number>[0-9]+)-tokens(?P<tokens>[0-9.]+)(?P<unit>[BT])"
+    suite = Suite("units", "org/units", pattern=pattern)
+    names = ["step3-tokens15T", "step2-tokens1.5T", "step1-tokens210B"]
+    assert [c.tokens for c in suite.checkpoints(lambda repo: names)] == [210 * 10**9, 1500 * 10**9, 15 * 10**12]
+
+
+@given(
+    first=st.integers(1, 50),
+    rise=st.integers(1, 20),
+    rises=st.integers(1, 5),
+    over=st.integers(1, 3000),
+    steps=st.integers(0, 400),
+)
+def test_the_tokens_of_a_ramp_are_the_sum_of_its_batches(first, rise, rises, over, steps):
+    """The batch of each step is computed as Megatron does: from the sequences seen before it."""
+    last, seen = first + rise * rises, 0
+    for _ in range(steps):
+        seen += min(last, first + rise * (seen * rises // over))
+    assert Ramp(first, rise, last, over, length=7).tokens(steps) == 7 * seen
+
+
+def test_a_suite_with_a_ramp_counts_tokens_by_it():
+    suite = Suite("ramp", "org/ramp", grid=(("s{}", (0, 1, 2, 3)),), ramp=Ramp(1, 1, 2, 2, length=10), tokens_before=5)
+    assert [c.tokens for c in suite.checkpoints(no_hub)] == [5, 15, 25, 45]
 
 
 def test_a_suite_of_repositories_takes_the_main_of_each():

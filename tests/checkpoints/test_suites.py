@@ -33,6 +33,24 @@ OLMO3_7B = (
 OLMO3_32B = ("stage1-step656000", "stage2-ingredient2-step23842", "stage3-step11921", "stage2-ingredient1-step1000")
 
 
+APERTUS = ("main", "step2627139-tokens15T", "step50000-tokens210B", "longctx-step2000", "longctx-step400")
+COMMA = (
+    "stage2-step2000-tokens4B",
+    "stage1-step020000-tokens42B",
+    "main",
+    "stage1-step010000-tokens21B",
+    "stage2-step1000-tokens2B",
+)
+DATADECIDE = (
+    "step2500-seed-small-aux-2",
+    "step2500-seed-default",
+    "main",
+    "step0-seed-default",
+    "step10000-seed-default",
+    "step1250-seed-small-aux-2",
+)
+
+
 def no_hub(repo: str) -> list[str]:
     raise AssertionError(f"asked the hub for {repo}")
 
@@ -122,6 +140,8 @@ def test_pythia_s_parameters_are_those_of_its_shape(size, depth, width, vocabula
         ("smollm2-1.7b", 24, 2048, 8192, 2048, 49152, 1, 2 * 2048),
         ("smollm3-3b", 36, 2048, 11008, 512, 128256, 1, 2 * 2048),
         ("tinyllama", 22, 2048, 5632, 256, 32000, 2, 2 * 2048),
+        ("olmo2-1b-early", 16, 2048, 8192, 2048, 100352, 2, 4 * 2048),
+        ("lucie-7b", 32, 4096, 12288, 1024, 65024, 2, 2 * 4096),
     ],
 )
 def test_other_suites_parameters_are_those_of_their_shape(
@@ -131,6 +151,21 @@ def test_other_suites_parameters_are_those_of_their_shape(
     block = 2 * width**2 + 2 * width * kv_width + 3 * width * ffn + norms_of_block
     final = width if norms_of_block else 0
     assert SUITES[name].parameters == depth * block + matrices * vocabulary * width + final
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "width", "vocabulary", "positions"),
+    [
+        ("crfm-gpt2-small-x21", 12, 768, 50257, 1024),
+        ("crfm-gpt2-medium-x777", 24, 1024, 50257, 1024),
+        ("bloom-560m", 24, 1024, 250880, 2),  # no positions, but a norm after the embedding
+        ("bloom-1b1", 24, 1536, 250880, 2),
+        ("bloom-7b1", 30, 4096, 250880, 2),
+        ("deep-ignorance-unfiltered", 32, 4096, 2 * 50304, 0),
+    ],
+)
+def test_parameters_of_suites_with_biases_are_those_of_their_shape(name, depth, width, vocabulary, positions):
+    assert SUITES[name].parameters == (vocabulary + positions + 2) * width + depth * (12 * width**2 + 13 * width)
 
 
 def test_main_is_the_last_checkpoint_where_that_is_established():
@@ -245,6 +280,157 @@ def test_no_two_checkpoints_share_a_name_and_each_is_known_by_it(suite: Suite):
     assert known(found[-1].repo, found[-1].revision) == found[-1]
 
 
+def test_early_training_of_olmo2_has_exact_tokens_in_place_of_the_names_rounded_ones():
+    names = ("stage1-step36000-tokens76B", "stage1-step0-tokens0B", "main", "stage1-step1000-tokens3B")
+    listed = SUITES["olmo2-1b-early"].checkpoints(lambda repo: names)
+    assert [(c.number, c.tokens) for c in listed] == [(0, 0), (1000, 2_097_152_000), (36_000, 75_497_472_000)]
+
+
+def test_apertus_has_the_tokens_of_its_names_as_its_batch_doubles_and_its_last_name_counts_trillions():
+    listed = SUITES["apertus-8b"].checkpoints(lambda repo: APERTUS)
+    assert [(c.number, c.tokens) for c in listed] == [(50_000, 210 * 10**9), (2_627_139, 15 * 10**12)]
+    longer = SUITES["apertus-8b-longctx"].checkpoints(lambda repo: APERTUS)
+    assert [(c.revision, c.tokens) for c in longer] == [("longctx-step400", None), ("longctx-step2000", None)]
+
+
+CRFM = [name for name in SUITES if name.startswith("crfm")]
+
+
+@pytest.mark.parametrize("name", CRFM)
+def test_every_gpt2_of_crfm_has_609_steps_of_half_a_mebitoken(name):
+    listed = SUITES[name].checkpoints(no_hub)
+    assert len(listed) == 609
+    assert [c.revision for c in listed[9:13]] == ["checkpoint-90", "checkpoint-100", "checkpoint-150", "checkpoint-200"]
+    assert (listed[-1].number, listed[-1].tokens) == (400_000, 400_000 * 524_288)
+
+
+def test_gpt2_of_crfm_are_two_sizes_of_five_seeds():
+    assert len(CRFM) == 10
+    assert SUITES["crfm-gpt2-small-x81"].repo == "stanford-crfm/caprica-gpt2-small-x81"
+    assert SUITES["crfm-gpt2-medium-x343"].repo == "stanford-crfm/durin-gpt2-medium-x343"
+    assert SUITES["crfm-gpt2-small-x21"].tokenizer == "openai-community/gpt2"
+
+
+def test_comma_warns_that_its_tokeniser_adds_no_bos_and_its_stage_2_tells_no_tokens():
+    first = SUITES["comma-1t"].checkpoints(lambda repo: COMMA)
+    assert [(c.revision, c.tokens) for c in first] == [
+        ("stage1-step010000-tokens21B", 21 * 10**9),
+        ("stage1-step020000-tokens42B", 42 * 10**9),
+    ]
+    second = SUITES["comma-1t-stage2"].checkpoints(lambda repo: COMMA)
+    assert [(c.number, c.tokens) for c in second] == [(1000, None), (2000, None)]
+    assert all("adds none under transformers 5" in c.warning for c in (*first, *second))
+
+
+def test_a_suite_of_datadecide_is_one_seed_of_one_recipe_and_size():
+    listed = SUITES["datadecide-c4-150m"].checkpoints(lambda repo: DATADECIDE)
+    assert [(c.repo, c.revision, c.tokens) for c in listed] == [
+        ("allenai/DataDecide-c4-150M", "step0-seed-default", 0),
+        ("allenai/DataDecide-c4-150M", "step2500-seed-default", 2500 * 192 * 2048),
+        ("allenai/DataDecide-c4-150M", "step10000-seed-default", 10_000 * 192 * 2048),
+    ]
+    assert revisions("datadecide-c4-150m-small-aux-2", DATADECIDE) == [
+        "step1250-seed-small-aux-2",
+        "step2500-seed-small-aux-2",
+    ]
+    assert find("allenai/DataDecide-c4-150M")[0].name == "datadecide-c4-150m"
+
+
+def test_datadecide_is_25_recipes_of_14_sizes_the_largest_with_two_seeds_more():
+    repos = {suite.repo for suite in SUITES.values() if suite.name.startswith("datadecide")}
+    assert len(repos) == 25 * 14
+    assert [len(suites_at(f"allenai/DataDecide-falcon-{size}")) for size in ("4M", "750M", "1B")] == [3, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("size", "last"), [("20m", 14_584), ("60m", 29_042), ("150m", 38_157), ("300m", 45_787), ("1b", 69_369)]
+)
+def test_the_last_step_of_datadecide_has_seen_100_tokens_a_parameter(size, last):
+    """Sizes are rounded names: 20M is 19.1 million parameters, 300M is 320 million."""
+    (listed,) = SUITES[f"datadecide-c4-{size}"].checkpoints(lambda repo: (f"step{last}-seed-default",))
+    nominal = float(size[:-1]) * (10**9 if size.endswith("b") else 10**6)
+    assert listed.tokens / nominal == pytest.approx(100, rel=0.05)
+
+
+def test_deep_ignorance_is_one_unfiltered_and_three_filtered_runs_of_500_billion_tokens():
+    names = ("global_step119200", "main", "global_step1192", "global_step0")
+    suites = [suite for suite in SUITES.values() if suite.name.startswith("deep-ignorance")]
+    assert [suite.repo.rpartition("-stage-")[2] for suite in suites] == [
+        "unfiltered",
+        "extra-weak-filter",
+        "weak-filter",
+        "strong-filter",
+    ]
+    for suite in suites:
+        listed = suite.checkpoints(lambda repo: names)
+        assert [c.revision for c in listed] == ["global_step0", "global_step1192", "global_step119200"]
+        assert listed[-1].tokens == pytest.approx(500 * 10**9, rel=1e-3)
+
+
+def test_olmoe_has_the_tokens_of_its_names_and_an_annealed_main():
+    names = ("step10000-tokens41B", "main", "step5000-tokens20B", "fp32")
+    listed = SUITES["olmoe-1b-7b"].checkpoints(lambda repo: names)
+    assert [(c.number, c.tokens) for c in listed] == [(5000, 20 * 10**9), (10_000, 41 * 10**9)]
+    assert known("allenai/OLMoE-1B-7B-0924", "main") is None
+    assert "annealed" in SUITES["olmoe-1b-7b"].warning_beside("main")
+
+
+def test_lucie_s_tokens_follow_the_ramp_of_its_batch_and_end_at_the_published_number():
+    listed = {c.revision: c.tokens for c in SUITES["lucie-7b"].checkpoints(no_hub)}
+    assert len(listed) == 35
+    assert list(listed)[3:6] == ["step0020000", "step0025000", "step0050000"]
+    # While the batch rises, 5,000 steps have ever more tokens; then all have the same.
+    assert listed["step0005000"] < listed["step0010000"] - listed["step0005000"]
+    assert listed["step0050000"] - listed["step0025000"] == 25_000 * 1024 * 4096
+    longer = SUITES["lucie-7b-extension"].checkpoints(no_hub)
+    assert [c.revision for c in longer[-2:]] == ["extension_step0001000", "extension_step0001220"]
+    annealing = 1220 * 128 * 32_000
+    assert longer[-1].tokens + annealing == 3_131_736_326_144
+
+
+def test_hubble_is_pairs_of_standard_and_perturbed_runs():
+    names = ("step238500", "main", "step1000")
+    listed = SUITES["hubble-8b-500b-perturbed"].checkpoints(lambda repo: names)
+    assert [c.revision for c in listed] == ["step1000", "step238500"]
+    assert listed[-1].tokens == pytest.approx(500 * 10**9, rel=1e-3)
+    assert SUITES["hubble-1b-100b-standard"].repo == "allegrolab/hubble-1b-100b_toks-standard-hf"
+
+
+def test_k2_counts_checkpoints_whose_tokens_are_not_established():
+    listed = SUITES["k2-65b"].checkpoints(lambda repo: ("ckpt_360", "main", "ckpt_005"))
+    assert [(c.revision, c.number, c.tokens) for c in listed] == [("ckpt_005", 5, None), ("ckpt_360", 360, None)]
+
+
+def test_post_training_of_smollm3_is_stages_without_steps_of_which_each_warns():
+    listed = SUITES["smollm3-3b-post"].checkpoints(no_hub)
+    assert [(c.revision, c.number, c.tokens) for c in listed] == [
+        ("it-mid-training", 1, None),
+        ("it-SFT", 2, None),
+        ("it-soup-APO", 3, None),
+        ("it-LC-expert", 4, None),
+    ]
+    assert all("its number is its place there, no step" in c.warning for c in listed)
+    assert find("HuggingFaceTB/SmolLM3-3B-checkpoints")[0].name == "smollm3-3b"
+
+
+def test_bloom_s_tags_are_its_checkpoints_and_its_tokeniser_is_the_finished_model_s():
+    names = ("global_step100000", "global_step1000", "global_step10000", "main")
+    listed = SUITES["bloom-1b1"].checkpoints(lambda repo: names)
+    assert [(c.revision, c.tokens) for c in listed] == [
+        ("global_step1000", None),
+        ("global_step10000", None),
+        ("global_step100000", None),
+    ]
+    assert SUITES["bloom-1b1"].tokenizer == "bigscience/bloom-1b1"
+
+
+def test_marin_s_phases_are_numbered_by_their_billions_of_tokens():
+    listed = SUITES["marin-8b"].checkpoints(no_hub)
+    assert [c.revision for c in listed[:3]] == ["kestrel", "ocelot", "jellyfish"]
+    assert (listed[-1].revision, listed[-1].tokens) == ("deeper-starling", 12_700 * 10**9)
+    assert known("marin-community/marin-8b-base", "main") is None
+
+
 def test_sizes_of_downloads_are_estimated_from_the_parameters():
     assert SUITES["amber"].weight_bytes == 26_953_662_464
     assert SUITES["olmo2-7b"].weight_bytes == SUITES["olmo2-7b-stage2"].weight_bytes == 29_194_469_376
@@ -280,7 +466,7 @@ def test_an_unknown_suite_is_an_error_with_the_closest_and_all_names(name, messa
     with pytest.raises(InputError) as error:
         find(name)
     assert message in str(error.value)
-    assert str(error.value).endswith("tinyllama")
+    assert str(error.value).endswith("marin-8b")
     assert "\n" not in str(error.value)
 
 
@@ -289,4 +475,28 @@ def test_the_description_has_a_line_per_family():
     assert len(lines) == len(FAMILIES)
     assert re.fullmatch(r"amber +LLM360/Amber +360 checkpoints", lines[0])
     assert re.fullmatch(r"olmo2\S+ +allenai/OLMo-2-0425-1B +steps as the hub lists them", lines[6])
-    assert re.fullmatch(r"smollm3\S+ +HuggingFaceTB/SmolLM3-3B-checkpoints +118 steps, 13 or more in a stage", lines[9])
+    (smollm3,) = (line for line in lines if line.startswith("smollm3-3b{"))
+    assert re.fullmatch(r"\S+ +HuggingFaceTB/SmolLM3-3B-checkpoints +118 steps, 13 or more in a stage", smollm3)
+
+
+@pytest.mark.parametrize(
+    ("family", "fault"),
+    [
+        ("comma-1t", "steps as the hub lists them; trained with BOS before each text, but its tokeniser adds none"),
+        ("bloom-", "git tags, two of which hold the same weights; the tokeniser is that of the finished model"),
+        ("hubble-", "the perturbed models have seen planted texts"),
+        ("k2-65b", "65 billion parameters"),
+        ("smollm3-3b-post", "4 stages; a stage of post-training"),
+        ("marin-8b", "6 phases; phases by name, without steps"),
+    ],
+)
+def test_the_description_tells_the_faults_of_a_family(family, fault):
+    (line,) = (line for line in describe().splitlines() if line.startswith(family))
+    assert fault in line
+
+
+def test_the_description_shortens_long_lists_of_names():
+    (line,) = (line for line in describe().splitlines() if line.startswith("datadecide") and "-1b{" not in line)
+    assert line.split()[0] == (
+        "datadecide-{dolma1_7,…,dclm-baseline-75p-dolma1.7-25p}-{4m,…,750m}{,-small-aux-2,-small-aux-3}"
+    )

@@ -431,6 +431,17 @@ def test_a_repository_without_config_is_refused(tmp_path, server, hub):
     assert "no config.json, only model.safetensors, tokenizer.json" in refusal(hub.look, REPO, "bare")
 
 
+def test_models_in_folders_of_a_repository_are_named_and_what_to_do(tmp_path, server, hub):
+    for name in ("step1", "step2"):
+        repository(tmp_path / "nested" / name, model__safetensors="s")
+    server.refs[REPO, "nested"] = tmp_path / "nested"
+    message = refusal(hub.look, REPO, "nested")
+    assert message == (
+        f"{REPO}@nested: no config.json at the top, but in folders, which jtrace does not read: step1, step2; "
+        "download one and name the local folder"
+    )
+
+
 @pytest.mark.parametrize(
     ("index", "message"),
     [

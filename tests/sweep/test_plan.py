@@ -113,6 +113,31 @@ def test_known_bad_revisions_are_pointed_out(steps, server):
     assert "EleutherAI/pythia#205" in plan_text(plan_of(steps, server, "pythia-2.8b:1000"))
 
 
+def test_tags_without_a_tokeniser_are_planned_with_the_one_that_their_suite_names(steps, server):
+    repo, finished = "bigscience/bloom-560m-intermediate", "bigscience/bloom-560m"
+    bare = shutil.copytree(steps / "tiny/step2", steps / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    tags = {(repo, f"global_step{number}"): bare for number in (10_000, 1000)}
+    server.refs |= {**tags, (finished, "main"): steps / "tiny/step2"}
+    server.tags |= set(tags)
+    plan = plan_of(steps, server, "bloom-560m:all")
+    assert [item.ref.revision for item in plan.items] == ["global_step1000", "global_step10000"]
+    assert plan.feasible
+    assert all(item.work for item in plan.items)
+    assert {request.path.split("/resolve")[0] for request in server.requests if request.name == "tokenizer.json"} == {
+        f"/{finished}"
+    }
+
+
+def test_a_fault_of_a_whole_repository_stands_beside_each_of_its_checkpoints(steps, server):
+    repo, names = "common-pile/comma-v0.1-1t", ("stage1-step020000-tokens42B", "stage1-step010000-tokens21B")
+    server.refs |= {(repo, name): steps / "tiny/step2" for name in (*names, "main")}
+    first, second = (
+        line for line in plan_text(plan_of(steps, server, "comma-1t:all")).splitlines() if repo[:6] in line
+    )
+    for line, name, tokens in ((first, names[1], "21,000,000,000"), (second, names[0], "42,000,000,000")):
+        assert re.search(rf"@{name} .* {tokens} .*its tokeniser adds none under transformers 5", line)
+
+
 def test_local_folders_need_no_download(steps, server):
     plan = plan_of(steps, server, str(steps / "tiny" / "step*"))
     assert (plan.missing, plan.rate) == (0, None)
