@@ -27,7 +27,7 @@ from jtrace.inference.residuals import extract, pack_sets
 from jtrace.inference.score import score
 from jtrace.models.config import DecoderConfig
 from jtrace.models.intervention import Edit, Positions
-from jtrace.models.reading import POOLINGS, SITES, Pooling, Read, Site
+from jtrace.models.reading import POOLINGS, SITES, Pooling, Read, Site, width_of
 from jtrace.probing.vector_files import ModelFacts
 from jtrace.runtime.compilation import use_cache
 from jtrace.runtime.devices import computing_dtype
@@ -270,11 +270,12 @@ class Model:
     def _edit(self, steer: Steering | None) -> tuple[Edit | None, list[int], Positions]:
         if steer is None:
             return None, [0], "last"
-        depth, width = self.architecture.depth, self.architecture.width
-        vector = steer.vector
+        vector, depth = steer.vector, self.architecture.depth
+        width = width_of(vector.site, self.architecture)
         rows, its_width = vector.values.shape
         if its_width != width:
-            raise InputError(f"a vector of width {its_width}; {self.name} has width {width}")
+            where = "" if vector.site == "resid" else f" at the site '{vector.site}'"
+            raise InputError(f"a vector of width {its_width}; {self.name} has width {width}{where}")
         highest = max(layer for condition in steer.conditions for layer in condition.layers)
         if highest >= depth:
             raise InputError(f"a vector in layer {highest}; {self.name} has layers 0 to {depth - 1}")

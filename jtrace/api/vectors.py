@@ -40,10 +40,6 @@ def steering_vector(
     given = as_activations(activations)
     if len(given) != len(statements):
         raise InputError(f"activations of {len(given)} statements for {len(statements)}; give those of the same ones")
-    if given.read.site != "resid":
-        raise InputError(
-            f"activations of the site '{given.read.site}'; vectors are added to the residual, site='resid'"
-        )
     if kind not in KINDS:
         raise InputError(f"kind={kind!r}: known are {', '.join(KINDS)}")
     share = statements.vector_fraction if fraction is None else fraction
@@ -62,7 +58,13 @@ def steering_vector(
     name = VectorName(origin.ref.name if origin else "", "" if kind == MASS_MEAN else kind)
     good = statements.info.one_is_good if statements.info else None
     return SteeringVector(
-        values, tuple(sorted(given.layers)), str(name), statements.name, good, model=origin.model if origin else None
+        values,
+        tuple(sorted(given.layers)),
+        str(name),
+        statements.name,
+        good,
+        model=origin.model if origin else None,
+        site=given.read.site,
     )
 
 

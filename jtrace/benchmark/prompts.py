@@ -1,5 +1,6 @@
 """Prompts, choices and steering of benchmarked models: the same for every contender."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -76,7 +77,7 @@ def edit(config: DecoderConfig) -> tuple[Edit, list[int]]:
     steered = [strength for strength in STRENGTHS if strength != 0]
     made = edit_of(vector, [Condition((middle(config),), strength) for strength in steered])
     # Arrays on the host would be copied to the device in every call.
-    on_device = Edit(*(jnp.asarray(part) for part in made))
+    on_device = jax.tree.map(jnp.asarray, made)
     return on_device, [1 + steered.index(strength) if strength != 0 else 0 for strength in STRENGTHS]
 
 

@@ -182,7 +182,7 @@ def _marks(edit: Edit | None, conditions: Sequence[int]) -> Int[np.ndarray, " C"
 def _same(one: Edit | None, other: Edit | None) -> bool:
     if one is None or other is None:
         return one is other
-    return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+    return one.at == other.at and all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 def _shared(

@@ -36,7 +36,7 @@ from jtrace.models.config import DecoderConfig
 from jtrace.models.experts import MixtureOfExperts
 from jtrace.models.intervention import Edit, Intervention, edited
 from jtrace.models.layers import BY_FAN_IN, MLP, Attention, Norm, precision_for
-from jtrace.models.reading import RESIDUAL, Read, ReadSlots, paths_of, pooled
+from jtrace.models.reading import RESIDUAL, Read, ReadSlots, Site, paths_of, pooled
 from jtrace.models.rotary import Rotation, rotation_at
 
 Params = dict[str, Any]
@@ -172,21 +172,30 @@ class Block(nn.Module):
             return grown, Keys(*(jax.lax.dynamic_index_in_dim(part, layer.number, keepdims=False) for part in grown))
 
         mix = within_rows if kept is None else onto_kept if layer.prompt is None else with_past
+
+        def changed(site: Site, values: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
+            if layer.edit is None or shared.condition is None or layer.edit.at.site != site:
+                return values
+            return edited(values, layer.edit, shared.condition)
+
         attention = partial(
-            Attention(c, name="attention"), rotation=rotation, scale=layer.scale, positions=shared.positions, mix=mix
+            Attention(c, name="attention"),
+            rotation=rotation,
+            scale=layer.scale,
+            positions=shared.positions,
+            mix=mix,
+            change=partial(changed, "heads"),
         )
         mlp = MLP(c, name="mlp") if c.experts is None else MixtureOfExperts(c, name="mlp")
         read = self._norm("attention", before=True)(residual)
         attended, heads, remembered = attention(read)
-        attended = self._branch("attention", attended)
+        attended = changed("attn", self._branch("attention", attended))
         between = residual + attended
         if not (c.parallel and c.one_norm):
             read = self._norm("mlp", before=True)(residual if c.parallel else between)
-        added = self._branch("mlp", mlp(read))
-        residual = between + added
-        if layer.edit is not None and shared.condition is not None:
-            residual = edited(residual, layer.edit, shared.condition)
-        sites = {"resid": residual, "attn": attended, "mlp": added, "heads": heads.reshape(*heads.shape[:2], -1)}
+        added = changed("mlp", self._branch("mlp", mlp(read)))
+        residual = changed("resid", between + added)
+        sites = {"resid": residual, "attn": attended, "mlp": added, "heads": heads}
         slots = shared.read_slots
         reads = {} if slots is None else {read: pooled(sites[read.site], slots, read.pooling) for read in self.reads}
         return (residual, None if kept is None else remembered), (reads, remembered if self.keep_keys else None)

@@ -109,11 +109,13 @@ class Attention(nn.Module):
         scale: Float[Array, ""] | None,
         positions: Int[Array, "B T"],
         mix: Mix,
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T N H"], Any]:
+        change: Callable[[Array], Array],
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B T NH"], Any]:
         """Computes the branch, what each head read, and what `mix` gives to remember.
 
         Args:
             scale: factor of queries, beside head_dim ** −½; None for 1.
+            change: an edit of what the heads read, [B T N·H].
         """
         c = self.config
         rows, slots, _ = x.shape
@@ -134,8 +136,8 @@ class Attention(nn.Module):
         if c.alibi:
             q, k = with_slopes(q), with_positions(k, positions)
         mixed, remembered = mix(q, Keys(k, v))
-        out = Linear(c.width, c.out_bias, name="o")(mixed.reshape(rows, slots, c.heads * c.head_dim))
-        return out, mixed, remembered
+        heads = change(mixed.reshape(rows, slots, c.heads * c.head_dim))
+        return Linear(c.width, c.out_bias, name="o")(heads), heads, remembered
 
 
 class MLP(nn.Module):

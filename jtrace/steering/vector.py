@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jtrace.errors import InputError
-from jtrace.models.intervention import POSITIONS, Edit, Positions
+from jtrace.models.intervention import POSITIONS, At, Edit, Positions
+from jtrace.models.reading import Site
 from jtrace.probing.set_names import factor_and_name, times
 from jtrace.probing.vector_export import write_vector
 from jtrace.probing.vector_files import ModelFacts, Vectors
@@ -46,6 +47,7 @@ class SteeringVector:
         one_is_good: whether it points to the trustworthy side, as it points to label 1; None where that is not known.
         seed: that a random direction was drawn by; None for any other.
         model: that it was made of; None where that is not known.
+        site: of the blocks that it was made of, and is added to.
     """
 
     values: np.ndarray
@@ -55,12 +57,14 @@ class SteeringVector:
     one_is_good: bool | None = None
     seed: int | None = None
     model: ModelFacts | None = None
+    site: Site = "resid"
 
     def __repr__(self) -> str:
         norms = np.linalg.norm(self.values[list(self.layers)], axis=1)
         spread = f"{norms.min():.3g} to {norms.max():.3g}" if len(norms) else "none"
+        where = "" if self.site == "resid" else f"{self.site}, "
         return (
-            f"SteeringVector({self.dataset!r} of {self.source!r}: layers {layer_ranges(self.layers)}, width "
+            f"SteeringVector({self.dataset!r} of {self.source!r}: {where}layers {layer_ranges(self.layers)}, width "
             f"{self.values.shape[1]}, norms {spread})"
         )
 
@@ -75,6 +79,8 @@ class SteeringVector:
     __rmul__ = __mul__
 
     def __add__(self, other: "SteeringVector") -> "SteeringVector":
+        if self.site != other.site:
+            raise InputError(f"vectors of the sites '{self.site}' and '{other.site}' have no sum")
         return replace(
             self,
             values=self.values + other.values,
@@ -85,7 +91,7 @@ class SteeringVector:
 
     def at(
         self,
-        layer: int | Sequence[int],
+        layer: int | Sequence[int] | None,
         strength: float | Sequence[float] = 1.0,
         positions: Positions = "last",
         operator: Operator = "add",
@@ -93,7 +99,7 @@ class SteeringVector:
         """The vector at work in a layer, or in each of several by itself, with one or several strengths.
 
         Args:
-            layer: the output of which block it is added to.
+            layer: the block whose output, or other site, it is added to; None for all its layers at once.
             strength: what it is multiplied by; 1 is one standard deviation of the statements' projections on it.
             positions: `last` (a prompt's last and every generated one, as published), `all`, or `generated`.
             operator: `add`, `add_keep_norm`, `project_out` or `clamp`, see `Operator`.
@@ -107,10 +113,11 @@ class SteeringVector:
                 f"positions={positions!r}, operator={operator!r}: there are {', '.join(POSITIONS)}, and "
                 f"{', '.join(OPERATORS)}"
             )
-        layers = (layer,) if isinstance(layer, int | np.integer) else tuple(layer)
+        one_layer = layer is None or isinstance(layer, int | np.integer)
+        places = [self.layers] if layer is None else [(int(one),) for one in np.atleast_1d(np.asarray(layer))]
         strengths = (strength,) if np.ndim(strength) == 0 else tuple(np.ravel(np.asarray(strength)))
-        conditions = [Condition((int(one),), float(times)) for one in layers for times in strengths]
-        several = not isinstance(layer, int | np.integer) or np.ndim(strength) > 0
+        conditions = [Condition(layers, float(times)) for layers in places for times in strengths]
+        several = not one_layer or np.ndim(strength) > 0
         steering = Steering(self, tuple(conditions), positions, operator, several)
         steering.edit()  # refuses what cannot be
         return steering
@@ -125,6 +132,8 @@ class SteeringVector:
         Raises:
             InputError: a format that cannot hold the vector, or a strength that makes none.
         """
+        if self.site != "resid":
+            raise InputError(f"a vector of the site '{self.site}' has no file format yet; keep its values as an array")
         name, rows = VectorName.parse(self.source), self.values[list(self.layers)]
         write_vector(
             Path(path),
@@ -237,7 +246,8 @@ def edit_of(vector: SteeringVector, conditions: Sequence[Condition], how: Operat
     shrink = {"project_out": strength, "clamp": active}.get(how, nothing)
     keep_norm = active if how == "add_keep_norm" else nothing
     vectors = np.broadcast_to(vector.values[:, None], (depth, len(conditions) + 1, width))
-    return Edit(*(jnp.asarray(part, jnp.float32) for part in (vectors, push, shrink, keep_norm)))
+    made = [jnp.asarray(part, jnp.float32) for part in (vectors, push, shrink, keep_norm)]
+    return Edit(made[0], made[1], made[2], made[3], At(vector.site))
 
 
 def layer_ranges(layers: Sequence[int]) -> str:

@@ -54,9 +54,21 @@ def test_probes_are_fitted_to_any_site_and_their_untrained_baseline_is_read_alik
     assert "heads mean" in repr(heads)
 
 
-def test_a_vector_of_another_site_is_not_added_to_the_residual(model, data):
-    with pytest.raises(InputError, match="activations of the site 'mlp'; vectors are added to the residual"):
-        jtrace.steering_vector(model.activations(data, site="mlp"), data)
+@pytest.mark.parametrize("site", ["attn", "mlp", "heads"])
+def test_a_vector_is_added_to_the_site_that_it_was_made_of(model, data, site, tmp_path):
+    vector = jtrace.steering_vector(model.activations(data, site=site, progress=False), data)
+    choices = [("ba be bi", [" ba", " be"])]
+    plain = model.score(choices, progress=False)[0]
+    np.testing.assert_array_equal((-1 * (-vector)).values, vector.values)
+    none, there, back = model.score(choices, steer=vector.at(layer=1, strength=[0.0, 4.0, -4.0]), progress=False)
+    np.testing.assert_array_equal(none[0], plain)
+    assert not np.allclose(there[0], plain)
+    the_other_way = model.score(choices, steer=(-vector).at(1, [0.0, 4.0, 1.0]), progress=False)[1]
+    np.testing.assert_array_equal(the_other_way[0], back[0])
+    with pytest.raises(InputError, match=f"a vector of the site '{site}' has no file format"):
+        vector.save(tmp_path / "vector.npz")
+    with pytest.raises(InputError, match=f"vectors of the sites '{site}' and 'resid' have no sum"):
+        vector + jtrace.steering_vector(model.activations(data, progress=False), data)
 
 
 @pytest.mark.parametrize(

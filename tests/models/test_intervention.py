@@ -1,5 +1,6 @@
 """The edit of the residual: what each operator leaves of it, and that nothing is exactly nothing."""
 
+from operator import itemgetter
 from typing import cast
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from jtrace.checkpoints.load import load_params
 from jtrace.models.decoder import Decoder, Output, Slots
-from jtrace.models.intervention import Edit, Intervention, edited
+from jtrace.models.intervention import Intervention, edited
 from jtrace.models.reading import Read
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.bars import within
@@ -25,7 +26,7 @@ UNDER_1 = jnp.ones((2, 5), jnp.int32)
 def steered(how, strength, residual=RESIDUAL, condition=UNDER_1, values=VALUES):
     """Layer 0 under one condition, in float64."""
     edit = edit_of(SteeringVector(values, (0, 1, 2), "step1", "mine"), [Condition((0,), strength)], how)
-    return np.asarray(jax.jit(edited)(residual, Edit(*(part[0] for part in edit)), condition), np.float64)
+    return np.asarray(jax.jit(edited)(residual, jax.tree.map(lambda part: part[0], edit), condition), np.float64)
 
 
 def along(h, vector):
@@ -89,9 +90,11 @@ def test_clamp_sets_the_projection_and_leaves_the_rest(strength):
 def test_slots_of_one_batch_take_different_operators_strengths_and_vectors():
     singles = [("add", 2.0, 0), ("add_keep_norm", -1.0, 1), ("project_out", 1.0, 2), ("clamp", 0.5, 0)]
     edits = [edit_of(VECTOR, [Condition((layer,), strength)], how) for how, strength, layer in singles]
-    tables = [Edit(*(part[layer] for part in edit)) for edit, (_, _, layer) in zip(edits, singles, strict=True)]
-    nothing = Edit(*(part[:1] for part in tables[0]))
-    together = Edit(*map(jnp.concatenate, zip(nothing, *(Edit(*(p[1:] for p in t)) for t in tables), strict=True)))
+    tables = [jax.tree.map(itemgetter(layer), edit) for edit, (_, _, layer) in zip(edits, singles, strict=True)]
+    nothing = jax.tree.map(lambda part: part[:1], tables[0])
+    together = jax.tree.map(
+        lambda first, *rest: jnp.concatenate([first, *(part[1:] for part in rest)]), nothing, *tables
+    )
     condition = jnp.array([[0, 1, 2, 3, 4], [4, 3, 2, 1, 0]])
     found = edited(RESIDUAL, together, condition)
     alone = [RESIDUAL, *(edited(RESIDUAL, table, UNDER_1) for table in tables)]

@@ -19,6 +19,7 @@ from jtrace.inference.language_model import LanguageModel, load_language_model
 from jtrace.inference.packing import pack
 from jtrace.inference.residuals import extract_residuals
 from jtrace.inference.score import score
+from jtrace.models.reading import width_of
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.bars import within
 from tests.conftest import LETTERS, letter_tokenizer, relative_error
@@ -27,7 +28,7 @@ from tests.goldens.variants import BASE, COVERING, VARIANTS
 torch = pytest.importorskip("torch", reason="needs the torch extra")
 pytestmark = pytest.mark.torch
 
-from tests.goldens.make_goldens import random_model  # noqa: E402
+from tests.goldens.make_goldens import LIKE_LLAMA, PLACES, blocks, random_model  # noqa: E402
 
 LAYER = 1
 # One of each way that keys are shared, seen, rotated and added up.
@@ -39,18 +40,25 @@ CASES = [
 
 
 @contextmanager
-def hooked(model, layer: int, pushes: np.ndarray, context: int, positions: str) -> Iterator[None]:
-    """Adds a vector [rows, width] to each row of a block's output, forward by forward, from the first steered token."""
+def hooked(model, layer: int, pushes: np.ndarray, context: int, positions: str, site="resid") -> Iterator[None]:
+    """Adds a vector [rows, width] to each row of a block's site, forward by forward, from the first steered token."""
     first, seen = {"last": context - 1, "all": 0, "generated": context}[positions], 0
     added = torch.from_numpy(pushes.astype(np.float32))[:, None]
 
-    def push(_, __, output):
+    def push(hidden):
         nonlocal seen
-        hidden = output[0] if isinstance(output, tuple) else output
+        hidden = hidden.view(len(pushes), -1, hidden.shape[-1])  # OPT's MLP flattens its rows
         hidden[:, max(0, first - seen) :] += added
         seen += hidden.shape[1]
 
-    handle = model.base_model.layers[layer].register_forward_hook(push)
+    block, places = blocks(model)[layer], PLACES.get(model.config.model_type, LIKE_LLAMA)
+    if site == "heads":
+        handle = block.get_submodule(places.output_projection).register_forward_pre_hook(
+            lambda _, given: push(given[0])
+        )
+    else:
+        at = {"resid": block, "attn": block.get_submodule(places.attention), "mlp": block.get_submodule(places.mlp)}
+        handle = at[site].register_forward_hook(lambda _, __, out: push(out[0] if isinstance(out, tuple) else out))
     try:
         with torch.no_grad():
             yield
@@ -58,10 +66,10 @@ def hooked(model, layer: int, pushes: np.ndarray, context: int, positions: str) 
         handle.remove()
 
 
-def torch_completions(model, prompt, vector, layer, strengths, positions, new, stop):
+def torch_completions(model, prompt, vector, layer, strengths, positions, new, stop, site="resid"):
     """Of one prompt under all strengths, each ended by a token of `stop`."""
     ids = torch.from_numpy(np.tile(prompt.astype(np.int64), (len(strengths), 1)))
-    with hooked(model, layer, np.outer(strengths, vector), len(prompt), positions):
+    with hooked(model, layer, np.outer(strengths, vector), len(prompt), positions, site):
         found = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -107,8 +115,9 @@ def ragged(vocabulary, random):
     ]
 
 
-def steering(depth, width, random):
-    return SteeringVector(random.normal(size=(depth, width)).astype(np.float32), tuple(range(depth)), "step1", "mine")
+def steering(depth, width, random, site="resid"):
+    values = random.normal(size=(depth, width)).astype(np.float32)
+    return SteeringVector(values, tuple(range(depth)), "step1", "mine", site=site)
 
 
 @pytest.mark.parametrize(("name", "positions"), CASES)
@@ -125,6 +134,26 @@ def test_greedy_completions_are_torch_s_token_by_token(ours, name, positions):
         expected = torch_completions(model, prompt, vector.values[LAYER], LAYER, (0, -2, 2), positions, 8, stop)
         assert [tokens.tolist() for tokens in found[i]] == expected
     assert len(found[3][0]) <= 3
+
+
+# Granite scales a branch behind the module whose output is hooked.
+EDITED = ["gpt2-by-layer-untied", "llama-rope-llama3", "gemma2-full", "opt-full", "olmoe-grouped-tied-clipped"]
+OTHERS = [name for name in COVERING if name not in EDITED and not name.startswith("granite")]
+
+
+@pytest.mark.parametrize("site", ["attn", "mlp", "heads"])
+@pytest.mark.parametrize("name", [*EDITED, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
+def test_greedy_completions_under_an_edit_of_another_site_are_torch_s_token_by_token(ours, name, site):
+    model, config, params = ours(name)
+    random = np.random.default_rng(2)
+    prompts = ragged(config.vocab_size, random)
+    vector = steering(config.depth, width_of(site, config), random, site)
+    edit = edit_of(vector, [Condition((LAYER,), -2.0), Condition((LAYER,), 2.0)])
+    made = dict(generate(params, config, prompts, Sampling(6, ()), edit, positions="last"))
+    for i, prompt in enumerate(prompts):
+        row = vector.values[LAYER]
+        expected = torch_completions(model, prompt, row, LAYER, (0, -2, 2), "last", 6, (), site)
+        assert [tokens.tolist() for tokens in made[i]] == expected
 
 
 @pytest.mark.parametrize(
