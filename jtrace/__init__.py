@@ -20,6 +20,7 @@ from jtrace.errors import InputError
 
 if TYPE_CHECKING:
     from jtrace.api.activations import Activations
+    from jtrace.api.heads import Heads, probe_heads
     from jtrace.api.model import Model, load_model
     from jtrace.api.probes import Probes, fit_probes
     from jtrace.api.runs import Run, load_statements, open_run, trace, write_report
@@ -34,6 +35,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 # Where each name lies.
 _PLACES = {
     "Activations": "api.activations",
+    "Heads": "api.heads",
     "Model": "api.model",
     "Probes": "api.probes",
     "Run": "api.runs",
@@ -45,12 +47,14 @@ _PLACES = {
     "load_statements": "api.runs",
     "load_vectors": "api.vectors",
     "open_run": "api.runs",
+    "probe_heads": "api.heads",
     "steering_vector": "api.vectors",
     "trace": "api.runs",
     "write_report": "api.runs",
 }
 __all__ = [
     "Activations",
+    "Heads",
     "InputError",
     "Model",
     "Probes",
@@ -63,6 +67,7 @@ __all__ = [
     "load_statements",
     "load_vectors",
     "open_run",
+    "probe_heads",
     "steering_vector",
     "trace",
     "write_report",
