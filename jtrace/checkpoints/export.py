@@ -139,7 +139,7 @@ def _tensor(flat: dict[str, jax.Array], parts: list[Destination]) -> np.ndarray:
         tensor = np.stack(by_head, axis=1).reshape(parts[0].shape)
     else:
         tensor = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
-    return np.ascontiguousarray(tensor.T if parts[0].transposed else tensor)
+    return np.asarray(tensor.T if parts[0].transposed else tensor, order="C")  # a number stays one
 
 
 def _stored_dtype(folder: Path) -> np.dtype:

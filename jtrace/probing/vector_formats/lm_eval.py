@@ -110,11 +110,8 @@ def _layer(hookpoint: str) -> int:
 
 
 def _hookpoint(model_type: str | None) -> str:
-    """The path of a block in the base model, `{}` standing for the layer; of families that agree, any will do."""
-    families = FAMILIES if model_type is None else {name: FAMILIES[name] for name in (model_type,) if name in FAMILIES}
-    paths = {family.block_module.partition(".")[2] for family in families.values()}
-    if len(paths) != 1:
-        raise InputError(
-            f"blocks of a {model_type or 'model of an unknown family'} have no known name; write another format"
-        )
-    return paths.pop()
+    """The path of a block in the base model, `{}` standing for the layer; Llama's where the family is not known."""
+    family = FAMILIES.get("llama" if model_type is None else model_type)
+    if family is None:
+        raise InputError(f"blocks of a {model_type} have no known name; write another format")
+    return family.block_module.partition(".")[2]

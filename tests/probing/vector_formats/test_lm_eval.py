@@ -62,7 +62,9 @@ def test_hookpoints_are_modules_of_the_base_model(tmp_path, name):
     assert model.get_submodule(path.format(1)) is blocks(model)[1]
 
 
-@pytest.mark.parametrize("hookpoint", ["layers.3", "model.layers.3", "gpt_neox.layers.3"])
+@pytest.mark.parametrize(
+    "hookpoint", ["layers.3", "model.layers.3", "gpt_neox.layers.3", "h.3", "transformer.h.3", "model.decoder.layers.3"]
+)
 def test_coefficient_times_vector_is_read_of_a_block_s_output(tmp_path, hookpoint):
     found = read_vectors(write(tmp_path / "v.pt", hookpoint=hookpoint))
     assert found.layers == (3,)
@@ -70,7 +72,7 @@ def test_coefficient_times_vector_is_read_of_a_block_s_output(tmp_path, hookpoin
 
 
 @pytest.mark.parametrize(
-    "hookpoint", ["layers.3.mlp", "layers", "layers.x", "layers.03", "h.3", "xlayers.3", "embed_tokens", ""]
+    "hookpoint", ["layers.3.mlp", "layers", "layers.x", "layers.03", "g.3", "xlayers.3", "embed_tokens", ""]
 )
 def test_a_hookpoint_that_is_no_block_is_refused(tmp_path, hookpoint):
     with pytest.raises(InputError, match=f"hookpoint '{hookpoint}': is no block, as layers.15"):
