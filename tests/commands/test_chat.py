@@ -1,5 +1,6 @@
 """Conversations with a tiny model: lines in, answers out, and what is wrong with a line is told and no more."""
 
+import io
 import json
 import os
 import pty
@@ -17,15 +18,16 @@ import pytest
 from jtrace.commands import chat
 from jtrace.commands.chat import Speaker, begun, converse
 from jtrace.data.corpus.chat_template import ChatTemplate
-from jtrace.errors import InputError
+from jtrace.errors import InputError, Terminated
 from jtrace.inference.generate import Sampling, generate
 from jtrace.inference.language_model import load_language_model
 from jtrace.inference.stream import TokenStream
 from jtrace.probing.vector_files import read_vectors
 from jtrace.steering.conversation import Conversation
 from jtrace.steering.target_vectors import vectors_for
+from jtrace.steering.vector import Condition, SteeringVector, edit_of
 from tests.conftest import ROOT
-from tests.in_process import refusal
+from tests.in_process import refusal, run_command
 from tests.tiny_chat import write_chat, write_vectors
 
 MOST = 6
@@ -182,6 +184,116 @@ def flags_of(place, *more):
 
 def command(place, *flags):
     return [sys.executable, str(ROOT / "launch/chat.py"), *flags_of(place, *flags)]
+
+
+def piped(monkeypatch, content):
+    """Lines of standard input, where nobody sits at a terminal."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_the_command_answers_lines_under_its_flags(place, monkeypatch, capsys):
+    loaded = load_language_model(place / "chat", "chat", jnp.float32)
+    piped(monkeypatch, b"ba be\r\n/show\n\xff\n")
+    assert run_command("chat", *flags_of(place, "--layer=0", "--strength=-2.5", "--positions=all", "--system=Yes")) == 0
+    vector = read_vectors(place / "v.safetensors").arrays["toxigen"]
+    edit = edit_of(SteeringVector(vector, (0, 1, 2), "base_step7", "toxigen"), [Condition((0,), -2.5)])
+    ((_, made),) = generate(
+        loaded.params,
+        loaded.config,
+        loaded.encode(["Yes\nba be"]),
+        Sampling(MOST, loaded.stop),
+        edit,
+        positions="all",
+    )
+    streams = capsys.readouterr()
+    assert streams.err.startswith("chat, toxigen at layer 0, strength -2.5; /help lists the commands\n")
+    assert streams.out.startswith(f"{loaded.decode(made)[1].strip()}\n\n")
+    assert "turns     1" in streams.out
+
+
+def test_without_vectors_the_model_is_talked_to_as_it_is(place, monkeypatch, capsys):
+    (said,) = load_language_model(place / "chat", "chat", jnp.float32).complete(["ba be"], MOST)
+    piped(monkeypatch, b"ba be\n")
+    assert run_command("chat", f"--model={place}/chat", f"--max_new_tokens={MOST}") == 0
+    streams = capsys.readouterr()
+    assert streams.err.startswith("chat, unsteered; ")
+    assert streams.out == f"{said.strip()}\n\n"
+    assert said.strip()
+
+
+def test_without_standard_input_there_is_nothing_to_answer(place, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run_command("chat", f"--model={place}/chat") == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("flag", ["--layer=1", "--vector_set=toxigen"])
+def test_what_steers_needs_a_vector(place, flag):
+    assert refusal("chat", f"--model={place}/chat", flag).startswith(
+        "error: --layer and --vector_set need a vector; name a file by --vectors="
+    )
+
+
+@pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
+def test_lines_at_a_terminal_are_asked_for_until_the_end_or_ctrl_c(monkeypatch, capsys, end):
+    answers = iter(["ba be", "", end()])
+
+    def asked(prompt):
+        assert prompt == "> "
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setitem(sys.modules, "readline", None)  # it would take over this process's terminal
+    assert list(chat._lines(interactive=True)) == ["ba be", ""]
+    assert capsys.readouterr().out == "\n"
+
+
+def test_a_program_that_is_to_end_does_not_wait_for_a_line(monkeypatch):
+    def ended(prompt):
+        raise Terminated
+
+    monkeypatch.setattr("builtins.input", ended)
+    monkeypatch.setitem(sys.modules, "readline", None)
+    with pytest.raises(Terminated):
+        next(chat._lines(interactive=True))
+
+
+def test_ctrl_c_ends_an_answer_at_a_terminal_and_the_conversation_goes_on(model, stream, steering, capsys, monkeypatch):
+    """Both columns of a comparison stop together, and what is there of the first is the turn."""
+    monkeypatch.setenv("COLUMNS", "80")
+    before, tokens = signal.getsignal(signal.SIGINT), []
+
+    class Interrupted:
+        def answer(self, *arguments, **named):
+            for piece in stream.answer(*arguments, **named):
+                tokens.append(piece)
+                if len(tokens) == 2:
+                    signal.raise_signal(signal.SIGINT)
+                yield piece
+
+    speaker = Speaker(model, Interrupted(), None, MOST, interactive=True)
+    assert converse(speaker, steering, iter(["/compare", "ba be", "/show"])) == 0
+    streams = capsys.readouterr()
+    assert "stopped\n" in streams.err
+    assert "turns     1" in streams.out
+    assert len(tokens) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+    # Side by side, as the terminal is wide enough.
+    heads, rule, *_ = streams.out.removeprefix("compare on\n").splitlines()
+    assert heads.split(" | ")[0].strip() == steering.steering
+    assert "-- | --" in rule
+
+
+def test_a_second_ctrl_c_ends_the_program():
+    with chat._stoppable(interactive=True) as is_stopped:
+        assert not is_stopped()
+        signal.raise_signal(signal.SIGINT)
+        assert is_stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow

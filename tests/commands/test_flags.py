@@ -2,7 +2,7 @@
 
 import pytest
 
-from jtrace.commands.flags import parse_layer_groups, parse_layers, parse_strengths, parse_vector_layers
+from jtrace.commands.flags import parse_keep, parse_layer_groups, parse_layers, parse_strengths, parse_vector_layers
 from jtrace.errors import InputError
 
 
@@ -86,3 +86,32 @@ def test_minus_nothing_is_nothing():
 def test_other_strengths_are_refused(texts, message):
     with pytest.raises(InputError, match=message):
         parse_strengths(texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", (20,)),
+        ("log", (0, 1, 2, 4, 8, 16, 20)),
+        ("3, 5", (3, 5, 20)),
+        ("0-20/10,18-19", (0, 10, 18, 19, 20)),
+        ("20", (20,)),
+    ],
+)
+def test_kept_steps_are_numbers_and_ranges_and_the_last(text, kept):
+    assert parse_keep(text, 20) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("all", "'all' is no step; give log, numbers, ranges A-B, or A-B/S"),
+        ("0-20/0", "'0-20/0' is no step"),
+        ("-1", "'-1' is no step"),
+        ("21", "'21' does not lie in 0 to 20, the steps of this training"),
+        ("9-3", "'9-3' does not lie in 0 to 20"),
+    ],
+)
+def test_other_steps_are_refused(text, message):
+    with pytest.raises(InputError, match=f"^--keep={text}: {message}"):
+        parse_keep(text, 20)

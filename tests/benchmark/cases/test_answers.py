@@ -19,6 +19,7 @@ from jtrace.models.families import read_model_config
 from jtrace.models.presets import find_preset
 from jtrace.pretraining.step import initial_params
 from tests.conftest import letter_tokenizer
+from tests.plain import log_probabilities
 
 CASES = {case.name: case for case in (generate.CASE, score.CASE)}
 
@@ -61,6 +62,42 @@ def test_the_same_questions_are_asked_in_every_process(setting):
 def test_prompts_longer_than_the_context_are_refused(setting):
     with pytest.raises(InputError, match="takes 256; give shorter statements or fewer --max_new_tokens"):
         benchmark_prompts.prompts(Workload(dataclasses.replace(setting, new_tokens=250), JTRACE))
+
+
+def plain(shared: Workload, strength: int, texts: list[np.ndarray], first: list[int]) -> np.ndarray:
+    """Log-probabilities [text, token, vocabulary] under a strength, by the decoder without packing or cache."""
+    steering, conditions = benchmark_prompts.edit(shared.config)
+    return log_probabilities(shared.params, shared.config, texts, steering, conditions[strength], first)
+
+
+def test_jtrace_s_scores_are_those_of_a_plain_decoder_under_every_strength(setting):
+    shared = Workload(setting, JTRACE)
+    measured, pairs = score.CASE.measure(JTRACE, shared), benchmark_prompts.choices(shared)
+    texts, last = [np.concatenate(pair) for pair in pairs], [len(before) - 1 for before, _ in pairs]
+    expected = np.zeros((5, len(pairs)))
+    for strength in range(5):
+        table = plain(shared, strength, texts, last)
+        for number, (at, (_, after)) in enumerate(zip(last, pairs, strict=True)):
+            expected[strength, number] = table[number, at + np.arange(len(after)), after].sum()
+    np.testing.assert_allclose(measured.arrays["scores"], expected, rtol=1e-4)
+    assert measured.units == expected.size == 5 * 6 * 4
+    assert len(measured.rounds) == setting.rounds
+
+
+def test_jtrace_s_completions_are_a_plain_decoder_s_likeliest_tokens_under_every_strength(setting):
+    shared = Workload(setting, JTRACE)
+    measured, asked = generate.CASE.measure(JTRACE, shared), benchmark_prompts.prompts(shared)
+    tokens = measured.arrays["tokens"]
+    assert tokens.shape == (5, 6, 5)
+    assert measured.units == tokens.size
+    assert len({made.tobytes() for made in tokens}) > 1
+    for strength, made in enumerate(tokens):
+        texts = [np.concatenate(pair) for pair in zip(asked, made, strict=True)]
+        table = plain(shared, strength, texts, [len(ids) - 1 for ids in asked])
+        for number, (ids, row) in enumerate(zip(asked, made, strict=True)):
+            after = table[number, len(ids) - 1 + np.arange(len(row))]
+            # At near ties either token may be chosen.
+            assert (after.max(-1) - after[np.arange(len(row)), row] < generate.NEAR_TIE).all()
 
 
 @pytest.mark.torch

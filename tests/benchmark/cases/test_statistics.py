@@ -29,6 +29,17 @@ def test_probes_agree_with_scikit_learn(tmp_path: Path) -> None:
     assert [of.holds for of in PROBE.agree({JTRACE: wrong})] == [True, False]
 
 
+def test_probes_decide_as_the_float64_optimum_does(tmp_path: Path) -> None:
+    measured = PROBE.measure(JTRACE, Workload(setting_of(tmp_path), JTRACE))
+    assert (measured.units, measured.arrays["probe_accuracy"].shape) == (4, (1, 4))
+    decisions, accuracy = PROBE.agree({JTRACE: measured.arrays})
+    assert decisions.bar == accuracy.bar == 1e-3
+    assert decisions.holds
+    assert accuracy.holds
+    wrong = dict(measured.arrays) | {"unlike": measured.arrays["unlike"] + 0.1}
+    assert [of.holds for of in PROBE.agree({JTRACE: wrong})] == [False, True]
+
+
 def test_information_agrees_with_float64(tmp_path: Path) -> None:
     setting = setting_of(tmp_path)
     ours = INFORMATION.measure(JTRACE, Workload(setting, JTRACE)).arrays

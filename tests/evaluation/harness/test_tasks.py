@@ -1,6 +1,5 @@
 """lm-eval's tasks under conditions: asked together, judged by lm-eval, and in the steering tables."""
 
-import math
 import sys
 
 import jax.numpy as jnp
@@ -10,21 +9,26 @@ import pytest
 
 from jtrace.errors import InputError
 from jtrace.evaluation.answers import Decoding, ask
-from jtrace.evaluation.registry import Judges, TaskSources, read_tasks
-from jtrace.evaluation.task import Prompt
-
-pytest.importorskip("lm_eval", reason="needs the extra lm-eval")
-
 from jtrace.evaluation.harness import tasks as harness_tasks
-from jtrace.evaluation.harness.metrics import outcome_of
 from jtrace.evaluation.harness.model import HarnessModel
 from jtrace.evaluation.harness.tasks import read_harness_tasks
-from jtrace.evaluation.outcomes import estimate, interval
+from jtrace.evaluation.outcomes import estimate
+from jtrace.evaluation.registry import Judges, TaskSources, read_tasks
+from jtrace.evaluation.task import Choice, Prompt
 from jtrace.inference.language_model import load_language_model
 from jtrace.steering.conditions import SteerConfig
 from jtrace.steering.experiment import check_steering, steer
 from jtrace.steering.vector import Condition, SteeringVector, edit_of
-from tests.tiny_harness import arc_task, evaluated, generation_task, mmlu_task, perplexity_task, write_model, write_task
+from tests.tiny_harness import (
+    arc_task,
+    evaluated,
+    generation_task,
+    metrics,
+    mmlu_task,
+    perplexity_task,
+    write_model,
+    write_task,
+)
 
 DEPTH, WIDTH = 3, 24
 values = np.random.default_rng(0).normal(size=(DEPTH, WIDTH)).astype(np.float32)
@@ -49,7 +53,7 @@ def measured(model, task, positions="last"):
         pytest.param(mmlu_task, marks=pytest.mark.slow),
         arc_task,
         generation_task,
-        pytest.param(perplexity_task, marks=pytest.mark.slow),
+        perplexity_task,
     ],
 )
 def test_metrics_under_each_condition_are_those_that_lm_eval_makes_of_it_alone(tmp_path, model, write):
@@ -57,11 +61,11 @@ def test_metrics_under_each_condition_are_those_that_lm_eval_makes_of_it_alone(t
     (task,) = read_harness_tasks(path, None, None)
     together = measured(model, task)
     for condition in (0, 2):
-        metrics = together[condition]
+        ours = together[condition]
         alone = HarnessModel(model, EDIT, [condition])
         found = evaluated(alone, [path])["results"][task.name.partition(":")[2]]
         expected = {name.removesuffix(",none"): v for name, v in found.items() if "," in name and "stderr" not in name}
-        assert metrics == pytest.approx(expected, rel=1e-6)
+        assert ours == pytest.approx(expected, rel=1e-6)
     assert together[0] != together[1] or write is mmlu_task
 
 
@@ -121,6 +125,50 @@ def test_examples_are_as_many_as_asked_for_but_none_where_the_task_says_none(tmp
     assert context(mmlu_task, 1, num_fewshot=0).count("A:") == 1
 
 
+def test_a_temperature_that_is_asked_for_wins_over_the_task_s(tmp_path, model):
+    (task,) = read_harness_tasks(str(generation_task(tmp_path, rows=3)), None, None)
+    greedy, *samples = (
+        ask(model, task, EDIT, (0,), Decoding(temperature=temperature, seed=seed))[0]
+        for temperature, seed in ((0.0, 0), (5.0, 0), (5.0, 0), (5.0, 1))
+    )
+    assert samples[0] == samples[1]
+    assert len({repr(answers) for answers in (greedy, *samples)}) == 3
+
+
+def test_answers_behind_contexts_of_their_own_are_whole_texts_in_an_item(tmp_path):
+    """As of WinoGrande: two beginnings, and the sentence that goes on from either."""
+    rows = [{"beginnings": ["the cat", "the dogs"], "end": "sat on a mat", "answer": at % 2} for at in range(3)]
+    path = write_task(
+        tmp_path,
+        "tiny_winogrande",
+        rows,
+        output_type="multiple_choice",
+        doc_to_text="answer",
+        doc_to_choice="{{beginnings}}",
+        doc_to_target="{{end}}",
+        metric_list=metrics("acc"),
+    )
+    (task,) = read_harness_tasks(str(path), None, None)
+    assert task.items[0] == Choice(0, "", ("the cat sat on a mat", "the dogs sat on a mat"))
+    # The second is the answer of the second row alone.
+    judged = task.measure([[(-9.0, False), (-1.0, False)]] * 3)
+    assert judged["acc"].values.tolist() == [0, 1, 0]
+
+
+def test_a_text_that_nothing_stands_before_needs_a_token_there(tmp_path):
+    bare = load_language_model(write_model(tmp_path / "model"), "tiny", jnp.float32)
+    bare.tokenizer.eos_token = None
+    (task,) = read_harness_tasks(str(perplexity_task(tmp_path)), 1, None)
+    with pytest.raises(InputError, match="no token that begins or ends a text"):
+        check_steering(bare, [VECTOR], [task], SteerConfig((1.0,)))
+
+
+def test_a_metric_that_is_better_the_other_way_than_jtrace_knows_is_refused(tmp_path):
+    upside_down = [{"metric": "acc", "aggregation": "mean", "higher_is_better": False}]
+    with pytest.raises(InputError, match="lm-eval:tiny_arc: acc is better where it is lower, not here"):
+        read_harness_tasks(str(arc_task(tmp_path, metric_list=upside_down)), None, None)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -132,6 +180,20 @@ def test_examples_are_as_many_as_asked_for_but_none_where_the_task_says_none(tmp
 def test_what_jtrace_does_not_do_is_said_in_a_line(tmp_path, settings, said):
     with pytest.raises(InputError, match=f"^lm-eval:tiny_generation: {said}"):
         read_harness_tasks(str(generation_task(tmp_path, **settings)), None, None)
+
+
+def test_a_task_whose_documents_end_completions_in_unlike_ways_is_refused(tmp_path, monkeypatch):
+    instances = harness_tasks._instances
+
+    def unlike(*args):
+        made = instances(*args)
+        context, generation = made[1].arguments
+        made[1].arguments = (context, generation | {"until": ["a"]})
+        return made
+
+    monkeypatch.setattr(harness_tasks, "_instances", unlike)
+    with pytest.raises(InputError, match="documents have other generation_kwargs; jtrace takes tasks of one"):
+        read_harness_tasks(str(generation_task(tmp_path)), None, None)
 
 
 def test_a_task_of_several_output_types_is_refused(tmp_path, monkeypatch):
@@ -180,13 +242,3 @@ def test_completions_leave_room_for_a_context(tmp_path, model):
     (task,) = read_harness_tasks(str(generation_task(tmp_path, generation_kwargs=given)), None, None)
     with pytest.raises(InputError, match="completions of up to 256 tokens leave no room in a context of 256"):
         check_steering(model, [VECTOR], [task], SteerConfig((1.0,)))
-
-
-def test_a_metric_of_all_documents_together_has_a_value_and_no_interval(tmp_path):
-    (task,) = read_harness_tasks(str(arc_task(tmp_path, rows=4)), None, None)
-    values = [(0, 0), (1, 1), None, (1, 0)]
-    outcome = outcome_of(values, lambda pairs: sum(a == b for a, b in pairs) / math.sqrt(len(pairs)))
-    assert estimate(outcome) == pytest.approx(2 / math.sqrt(3))
-    assert estimate(outcome, np.array([True, True, True, False])) == pytest.approx(2 / math.sqrt(2))
-    assert interval(outcome, task.items, 0) is None
-    assert outcome.weights.sum() == 3

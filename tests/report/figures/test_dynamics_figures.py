@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from jtrace.dynamics.trajectory import trajectories
+from jtrace.report.figures import draw_transfer, dynamics
 from jtrace.report.figures.angles import angles_over_training, cosine_maps, square
 from jtrace.report.figures.correlation import correlations_of_measures
 from jtrace.report.figures.draw import draw_all
@@ -32,6 +33,57 @@ def test_dynamics_are_drawn_where_their_tables_are(tmp_path):
     assert {figure.path.stem for figure in found} >= DYNAMICS
     assert {figure.section for figure in found} >= {"dynamics", "angles", "transfer"}
     assert all(figure.alt and figure.caption for figure in found)
+
+
+@pytest.fixture
+def unwritten(monkeypatch):
+    """Figures by file name as they would be written, which takes most of their time."""
+    figures = {}
+
+    def keep(figure, stem):
+        figures[stem.name] = figure
+        return stem.with_suffix(".png")
+
+    for module in (dynamics, draw_transfer):
+        monkeypatch.setattr(module, "save", keep)
+    return figures
+
+
+def titles_of(figure):
+    return [ax.get_title() for ax in figure.axes if ax.get_title()]
+
+
+def test_each_table_of_dynamics_is_a_figure_with_a_panel_per_set(tmp_path, unwritten):
+    steps, datasets = [0, 5, 20], ["one", "other"]
+    metrics = both_protocols(steps, datasets=datasets)
+    run = write_run(tmp_path / "run", metrics)
+    run.write_dynamics(dynamics_tables(steps, datasets))
+    drawn = [*dynamics.draw_dynamics(run, metrics, tmp_path), *draw_transfer.draw_transfer(run, metrics, tmp_path)]
+    assert {figure.path.stem for figure in drawn} == set(unwritten) == DYNAMICS | {"transfer_sets"}
+    # The course is always a model's, by name; transfer names it where a run has several.
+    assert all((" of llama" in figure.title) == (figure.section != "transfer") for figure in drawn)
+    assert "one panel per statement set (2 statement sets)" in drawn[0].alt
+    for stem in ("onsets", "turns_paper", "turns_sound", "cosines_layers", "transfer_checkpoints"):
+        assert [title.partition(",")[0].split()[0] for title in titles_of(unwritten[stem])] == datasets
+    # Cosines of vectors that turn by 0.1 from checkpoint to checkpoint, and of two sets that point apart.
+    cells = [text.get_text() for text in unwritten["cosines_checkpoints"].axes[0].texts]
+    assert cells == ["1.00", "0.90", "0.80", "0.90", "1.00", "0.90", "0.80", "0.90", "1.00"]
+    assert [text.get_text() for text in unwritten["cosines_sets"].axes[0].texts] == ["1.00", "−0.50", "−0.50", "1.00"]
+
+
+def test_models_of_a_run_have_figures_of_their_own(tmp_path, unwritten):
+    """Rows of the one are in none of the other's; a table that is not there is no figure."""
+    steps = [0, 5, 20]
+    metrics = pd.concat([both_protocols(steps, datasets=["mine"], model=model) for model in ("llama", "olmo")])
+    run = write_run(tmp_path / "run", metrics)
+    tables = dynamics_tables(steps)
+    run.write_dynamics({"onsets": tables["onsets"], "subspaces": tables["subspaces"], "transfer": tables["transfer"]})
+    drawn = [*dynamics.draw_dynamics(run, metrics, tmp_path), *draw_transfer.draw_transfer(run, metrics, tmp_path)]
+    assert [(figure.path.stem, figure.title) for figure in drawn] == [
+        ("onsets_llama", "Onset of each layer of llama"),
+        ("subspaces_llama", "The sets' common space of llama"),
+        ("transfer_checkpoints_llama", "Probes of one checkpoint at another of llama"),
+    ]
 
 
 def test_of_one_checkpoint_or_one_set_there_is_no_figure_of_dynamics_or_transfer(tmp_path):
