@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,39 @@ from tests.fuzz.inputs import make_kinds
 
 CHUNK = 100  # cases that a process is given at once
 MEMORY_BYTES = 8 << 30  # of address space, beside what is mapped at start
+IN_MEMORY = Path("/dev/shm")  # where files take a tenth of the time that they take on a disk
 Chunk = tuple[str, int, int]
-Found = tuple[str, Counter[str], list[tuple[int, bytes, str]]]
 
 _state: dict[str, Any] = {}
+
+
+@dataclass
+class Tally:
+    """Cases of a kind, counted.
+
+    Attributes:
+        ended: how many, by how they ended.
+        digests: of the damaged files; some are drawn more than once.
+        seconds: in all, for what reads the files.
+        longest: seconds of one case.
+        memory_bytes: the most that a process held, or one that it started.
+        faults: number, content and words of each.
+    """
+
+    ended: Counter[str] = field(default_factory=Counter)
+    digests: set[bytes] = field(default_factory=set)
+    seconds: float = 0.0
+    longest: float = 0.0
+    memory_bytes: int = 0
+    faults: list[tuple[int, bytes, str]] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        """Add what was counted elsewhere, but for the faults themselves."""
+        self.ended += other.ended
+        self.digests |= other.digests
+        self.seconds += other.seconds
+        self.longest = max(self.longest, other.longest)
+        self.memory_bytes = max(self.memory_bytes, other.memory_bytes)
 
 
 def main() -> int:
@@ -42,6 +73,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="where files of faults are kept")
     asked = parser.parse_args()
+    if IN_MEMORY.is_dir() and "TMPDIR" not in os.environ:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)
     with tempfile.TemporaryDirectory(prefix="jtrace-fuzz-") as place:
         return _run(asked, Path(place))
 
@@ -50,22 +83,22 @@ def _run(asked: argparse.Namespace, place: Path) -> int:
     with tempfile.TemporaryDirectory() as sound:
         shares = {name: kind.share for name, kind in make_kinds(Path(sound)).items() if re.search(asked.kinds, name)}
     cases = {name: max(1, int(share * asked.cases / sum(shares.values()))) for name, share in shares.items()}
-    started, counts = time.monotonic(), {name: Counter[str]() for name in cases}
+    started, tallies = time.monotonic(), {name: Tally() for name in cases}
     asked.out.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
+    context, broken = multiprocessing.get_context("spawn"), False
     with ProcessPoolExecutor(asked.processes, context, _begin, (asked.seed, place)) as pool:
         try:
-            for name, count, faults in pool.map(_run_chunk, _chunks(cases)):
-                counts[name] += count
-                for number, content, said in faults:
-                    _keep(asked.out / f"{name.replace(' ', '-')}-{asked.seed}-{number}", content, said)
+            for name, tally in pool.map(_run_chunk, _chunks(cases)):
+                tallies[name].add(tally)
+                for number, content, said in tally.faults:
+                    _keep(
+                        asked.out / f"{name.replace(' ', '-').replace('/', '-')}-{asked.seed}-{number}", content, said
+                    )
         except BrokenProcessPool:
-            at = ", ".join(path.read_text() for path in place.glob("at-*"))
-            print(f"a process ended at one of: {at}")
-            return 1
-    seconds = time.monotonic() - started
-    _print_table(counts, seconds)
-    return 1 if any(count["fault"] for count in counts.values()) else 0
+            broken = True
+            print("a process ended at one of: " + ", ".join(path.read_text() for path in place.glob("at-*")))
+    _print_table(tallies, time.monotonic() - started)
+    return 1 if broken or any(tally.ended["fault"] for tally in tallies.values()) else 0
 
 
 def _chunks(cases: dict[str, int]) -> Iterator[Chunk]:
@@ -89,18 +122,26 @@ def _begin(seed: int, place: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES, mapped + MEMORY_BYTES))
 
 
-def _run_chunk(chunk: Chunk) -> Found:
+def _run_chunk(chunk: Chunk) -> tuple[str, Tally]:
     name, first, last = chunk
-    kind, place, count, faults = _state["kinds"][name], _state["place"], Counter[str](), []
+    kind, place, tally = _state["kinds"][name], _state["place"], Tally()
     with working_in(place.root / "work"):
         for number in range(first, last):
             content = damaged(kind, name, _state["seed"], number)
             _state["at"].write_text(f"{name} {number}")
             outcome = run_case(kind, content, place)
-            count[outcome.ended] += 1
+            if number == 0 and outcome.ended == "refused":
+                outcome = replace(outcome, ended="fault", said=f"a sound file is refused: {outcome.said}")
+            tally.ended[outcome.ended] += 1
+            tally.digests.add(blake2b(content, digest_size=8).digest())
+            tally.seconds += outcome.seconds
+            tally.longest = max(tally.longest, outcome.seconds)
+            tally.memory_bytes = max(tally.memory_bytes, outcome.memory_bytes)
             if outcome.ended == "fault":
-                faults.append((number, content, outcome.said))
-    return name, count, faults
+                tally.faults.append((number, content, outcome.said))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    tally.memory_bytes = max(tally.memory_bytes, children)
+    return name, tally
 
 
 def _keep(path: Path, content: bytes, said: str) -> None:
@@ -109,15 +150,22 @@ def _keep(path: Path, content: bytes, said: str) -> None:
     path.with_name(f"{path.name}.txt").write_text(said)
 
 
-def _print_table(counts: dict[str, Counter[str]], seconds: float) -> None:
-    width = max(map(len, counts), default=4) + 2
-    print(f"{'kind':{width}}{'cases':>10}{'refused':>10}{'taken':>10}{'faults':>10}")
-    total = Counter[str]()
-    for name, count in [*counts.items(), ("all", total)]:
-        print(f"{name:{width}}{count.total():10}{count['refused']:10}{count['taken']:10}{count['fault']:10}")
+def _print_table(tallies: dict[str, Tally], seconds: float) -> None:
+    width = max(map(len, tallies), default=4) + 2
+    heads = ("cases", "different", "refused", "taken", "faults", "ms a case", "longest ms")
+    print(f"{'kind':{width}}" + "".join(f"{head:>11}" for head in heads))
+    total = Tally()
+    for name, tally in [*tallies.items(), ("all", total)]:
+        ended, cases = tally.ended, tally.ended.total()
+        counts = (cases, len(tally.digests), ended["refused"], ended["taken"], ended["fault"])
+        print(
+            f"{name:{width}}{''.join(f'{count:11}' for count in counts)}"
+            f"{1e3 * tally.seconds / max(cases, 1):11.1f}{1e3 * tally.longest:11.0f}"
+        )
         if name != "all":
-            total += count
-    print(f"{seconds:.0f} s, {total.total() / max(seconds, 1e-9):.0f} cases a second")
+            total.add(tally)
+    print(f"{seconds:.0f} s, {total.ended.total() / max(seconds, 1e-9):.0f} cases a second")
+    print(f"the most memory that a process held: {total.memory_bytes / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
