@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from jtrace.errors import InputError
+from jtrace.runtime.foreign import STANDARD_ERROR
 from tests.fuzz.case import Place, damaged, run_case, working_in
 from tests.fuzz.inputs import make_kinds
 
@@ -109,7 +110,7 @@ def _chunks(cases: dict[str, int]) -> Iterator[Chunk]:
 
 
 def _begin(seed: int, place: Path) -> None:
-    """Make sound files and a place for damaged ones, and bound this process's memory."""
+    """Make sound files and a place for damaged ones, keep what is printed, and bound this process's memory."""
     warnings.simplefilter("ignore")  # of zip files with two records of one name
     root = Path(tempfile.mkdtemp(dir=place))
     (root / "sound").mkdir()
@@ -117,6 +118,8 @@ def _begin(seed: int, place: Path) -> None:
     _state.update(
         kinds=make_kinds(root / "sound"), place=Place(root / "cases"), seed=seed, at=place / f"at-{os.getpid()}"
     )
+    with open(place / f"printed-{os.getpid()}", "w") as file:
+        os.dup2(file.fileno(), STANDARD_ERROR)
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES, mapped + MEMORY_BYTES))
@@ -130,6 +133,8 @@ def _run_chunk(chunk: Chunk) -> tuple[str, Tally]:
             content = damaged(kind, name, _state["seed"], number)
             _state["at"].write_text(f"{name} {number}")
             outcome = run_case(kind, content, place)
+            if (printed := _printed()) and outcome.ended != "fault":
+                outcome = replace(outcome, ended="fault", said=f"it, or a case before it, printed:\n{printed}")
             if number == 0 and outcome.ended == "refused":
                 outcome = replace(outcome, ended="fault", said=f"a sound file is refused: {outcome.said}")
             tally.ended[outcome.ended] += 1
@@ -142,6 +147,17 @@ def _run_chunk(chunk: Chunk) -> tuple[str, Tally]:
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
     tally.memory_bytes = max(tally.memory_bytes, children)
     return name, tally
+
+
+def _printed() -> str:
+    """What has been written to standard error since the last call."""
+    if not (size := os.fstat(STANDARD_ERROR).st_size):
+        return ""
+    with open(f"/proc/self/fd/{STANDARD_ERROR}", errors="replace") as file:
+        printed = file.read(min(size, 3000))
+    os.ftruncate(STANDARD_ERROR, 0)
+    os.lseek(STANDARD_ERROR, 0, os.SEEK_SET)
+    return printed
 
 
 def _keep(path: Path, content: bytes, said: str) -> None:
