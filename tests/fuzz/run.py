@@ -2,8 +2,8 @@
 
     python -m tests.fuzz.run --cases=1000000 --seed=0
 
-Prints a table by kind of input, and keeps the file of each fault, with what it raised, under --out. The status is 1
-where there is one. The same seed gives the same cases, whatever the number of processes.
+Prints a table by kind of input, also where SIGINT ends it, and keeps the file of each fault, with what it raised, under
+--out. The status is 1 where there is one. The same seed gives the same cases, whatever the number of processes.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="where files of faults are kept")
     asked = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in the background
     if IN_MEMORY.is_dir() and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = tempfile.tempdir = str(IN_MEMORY)
     with tempfile.TemporaryDirectory(prefix="jtrace-fuzz-") as place:
@@ -95,6 +97,8 @@ def _run(asked: argparse.Namespace, place: Path) -> int:
                     _keep(
                         asked.out / f"{name.replace(' ', '-').replace('/', '-')}-{asked.seed}-{number}", content, said
                     )
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
         except BrokenProcessPool:
             broken = True
             print("a process ended at one of: " + ", ".join(path.read_text() for path in place.glob("at-*")))
@@ -111,6 +115,7 @@ def _chunks(cases: dict[str, int]) -> Iterator[Chunk]:
 
 def _begin(seed: int, place: Path) -> None:
     """Make sound files and a place for damaged ones, keep what is printed, and bound this process's memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process takes it
     warnings.simplefilter("ignore")  # of zip files with two records of one name
     root = Path(tempfile.mkdtemp(dir=place))
     (root / "sound").mkdir()
