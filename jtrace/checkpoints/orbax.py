@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -36,7 +37,7 @@ PARAMS = "params"
 NO_FILES: Mapping[str, str] = MappingProxyType({})
 LONGEST_WAIT = 10.0  # seconds within which Orbax's threads give up
 ORBAX = f"{os.sep}orbax{os.sep}"  # in the paths of its modules
-READS = ("_read_array_index_and_device_put", ORBAX, "tensorstore_spec")  # in words on a task that reads
+STORAGE = (ORBAX, "tensorstore", "ocdbt")  # one of these is in the words or the traceback of a fault of a read
 OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
@@ -265,8 +266,9 @@ def _told_once() -> Iterator[None]:
 def _is_logged_twice(record: logging.LogRecord) -> bool:
     """Tells whether a fault is one that Orbax has raised."""
     if record.name == "asyncio":
-        words = f"{record.getMessage()} {record.exc_info and record.exc_info[1]}"
-        return any(word in words for word in READS)
+        raised = traceback.format_exception(record.exc_info[1]) if record.exc_info else []
+        words = "".join([record.getMessage(), *raised]).casefold()
+        return any(word in words for word in STORAGE)
     return bool(_at_work) and ORBAX in record.pathname
 
 
@@ -286,7 +288,7 @@ def _print_unraisable(unraisable: Any, printed: Callable[[Any], object] = sys.un
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).addFilter(lambda record: not _is_logged_twice(record))
 sys.unraisablehook = _print_unraisable
-warnings.filterwarnings("ignore", f"coroutine '{READS[0]}'", RuntimeWarning)
+warnings.filterwarnings("ignore", "coroutine '_read_array_index_and_device_put'", RuntimeWarning)
 
 
 def _stored(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Orbax checkpoints: what is saved comes back, whole, cast, cut or refused."""
 
+import asyncio
+import gc
 import json
 import subprocess
 import sys
@@ -103,6 +105,20 @@ def test_orbax_logs_nothing_of_a_damaged_store(store, caplog):
     with pytest.raises(InputError, match="its index or the head of an array is damaged"):
         load_store(store, jnp.float32)
     assert caplog.records == []
+
+
+def test_what_waits_for_a_read_that_failed_is_not_logged(caplog):
+    def throw_away(fault: Exception) -> list[str]:
+        caplog.clear()
+        loop = asyncio.new_event_loop()
+        loop.create_future().set_exception(fault)
+        loop.close()
+        gc.collect()
+        return [str(record.exc_info[1]) for record in caplog.records]
+
+    assert throw_away(ValueError('DATA_LOSS: Error reading "head/c/0" in OCDBT database at local file "/a"')) == []
+    assert throw_away(ValueError("Error opening driver [tensorstore_spec='{}']")) == []
+    assert throw_away(ValueError("another's")) == ["another's"]
 
 
 # Tasks of reads that Orbax has left are thrown away later, and by other threads.
