@@ -57,14 +57,14 @@ TEMPLATE = (
 UNREAD = ("commit_success.txt", "orbax.checkpoint")
 Reader = Callable[[Path], object]
 
-# Cases of a kind for one of a kind that takes less than a millisecond; its time for them is thus at most some ten times
-# the other's, and the dearest has some thousand of a million.
+# Cases for one of a kind that takes less than a millisecond: no kind takes most of the time, and each but the one that
+# starts processes has a thousand of a million.
 TABLE = 0.5  # 2 ms, as pyarrow takes
 CURVES = 0.3  # 4 ms: a table is read and worked on
 CONFIG = 0.15  # 5 ms: shapes of a model are traced where it is taken
 FOLDER = 0.1  # 7 ms: tensors are held against the shapes
 STORE = 0.05  # 80 ms: Orbax
-CHILD = 0.015  # 1 s: a process is started
+CHILD = 0.01  # 1 s: a process is started
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from jtrace.runtime.foreign import STANDARD_ERROR
 from tests.fuzz.case import Place, damaged, run_case, working_in
 from tests.fuzz.inputs import make_kinds
 
+LONGEST_NAME = 80  # of a kind and a case of it
 CHUNK = 100  # cases that a process is given at once
 MEMORY_BYTES = 8 << 30  # of address space, beside what is mapped at start
 IN_MEMORY = Path("/dev/shm")  # where files take a tenth of the time that they take on a disk
@@ -101,7 +102,7 @@ def _run(asked: argparse.Namespace, place: Path) -> int:
             pool.shutdown(cancel_futures=True)
         except BrokenProcessPool:
             broken = True
-            print("a process ended at one of: " + ", ".join(path.read_text() for path in place.glob("at-*")))
+            print("a process ended at one of: " + ", ".join(path.read_text().strip() for path in place.glob("at-*")))
     _print_table(tallies, time.monotonic() - started)
     return 1 if broken or any(tally.ended["fault"] for tally in tallies.values()) else 0
 
@@ -120,9 +121,8 @@ def _begin(seed: int, place: Path) -> None:
     root = Path(tempfile.mkdtemp(dir=place))
     (root / "sound").mkdir()
     (root / "cases").mkdir()
-    _state.update(
-        kinds=make_kinds(root / "sound"), place=Place(root / "cases"), seed=seed, at=place / f"at-{os.getpid()}"
-    )
+    _state.update(kinds=make_kinds(root / "sound"), place=Place(root / "cases"), seed=seed)
+    _state["at"] = os.open(place / f"at-{os.getpid()}", os.O_WRONLY | os.O_CREAT)
     with open(place / f"printed-{os.getpid()}", "w") as file:
         os.dup2(file.fileno(), STANDARD_ERROR)
     with open("/proc/self/statm") as file:
@@ -136,7 +136,7 @@ def _run_chunk(chunk: Chunk) -> tuple[str, Tally]:
     with working_in(place.root / "work"):
         for number in range(first, last):
             content = damaged(kind, name, _state["seed"], number)
-            _state["at"].write_text(f"{name} {number}")
+            os.pwrite(_state["at"], f"{name} {number}".ljust(LONGEST_NAME).encode(), 0)
             outcome = run_case(kind, content, place)
             if (printed := _printed()) and outcome.ended != "fault":
                 outcome = replace(outcome, ended="fault", said=f"it, or a case before it, printed:\n{printed}")
