@@ -7,6 +7,7 @@ Prints a table by kind of input, also where SIGINT ends it, and keeps the file o
 """
 
 import argparse
+import logging
 import multiprocessing
 import os
 import re
@@ -27,7 +28,7 @@ from typing import Any
 
 from jtrace.errors import InputError
 from jtrace.runtime.foreign import STANDARD_ERROR
-from tests.fuzz.case import Place, damaged, run_case, working_in
+from tests.fuzz.case import LONGEST, Place, damaged, run_case, working_in
 from tests.fuzz.inputs import make_kinds
 
 LONGEST_NAME = 80  # of a kind and a case of it
@@ -125,6 +126,7 @@ def _begin(seed: int, place: Path) -> None:
     _state["at"] = os.open(place / f"at-{os.getpid()}", os.O_WRONLY | os.O_CREAT)
     with open(place / f"printed-{os.getpid()}", "w") as file:
         os.dup2(file.fileno(), STANDARD_ERROR)
+    logging.basicConfig()
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES, mapped + MEMORY_BYTES))
@@ -155,14 +157,20 @@ def _run_chunk(chunk: Chunk) -> tuple[str, Tally]:
 
 
 def _printed() -> str:
-    """What has been written to standard error since the last call."""
+    """What has been written to standard error since the last call, but for lines that jtrace logs."""
     if not (size := os.fstat(STANDARD_ERROR).st_size):
         return ""
     with open(f"/proc/self/fd/{STANDARD_ERROR}", errors="replace") as file:
         printed = file.read(min(size, 3000))
     os.ftruncate(STANDARD_ERROR, 0)
     os.lseek(STANDARD_ERROR, 0, os.SEEK_SET)
-    return printed
+    return "".join(
+        line for line in printed.splitlines(keepends=True) if not _is_line_of_jtrace(line.removesuffix("\n"))
+    )
+
+
+def _is_line_of_jtrace(line: str) -> bool:
+    return line.startswith("WARNING:jtrace.") and line.isprintable() and len(line) < LONGEST
 
 
 def _keep(path: Path, content: bytes, said: str) -> None:
