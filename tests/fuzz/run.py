@@ -8,6 +8,7 @@ Prints a table by kind of input, also where SIGINT ends it, and keeps the file o
 
 import argparse
 import logging
+import math
 import multiprocessing
 import os
 import re
@@ -87,7 +88,7 @@ def main() -> int:
 def _run(asked: argparse.Namespace, place: Path) -> int:
     with tempfile.TemporaryDirectory() as sound:
         shares = {name: kind.share for name, kind in make_kinds(Path(sound)).items() if re.search(asked.kinds, name)}
-    cases = {name: max(1, int(share * asked.cases / sum(shares.values()))) for name, share in shares.items()}
+    cases = {name: math.ceil(share * asked.cases / sum(shares.values())) for name, share in shares.items()}
     started, tallies = time.monotonic(), {name: Tally() for name in cases}
     asked.out.mkdir(parents=True, exist_ok=True)
     context, broken = multiprocessing.get_context("spawn"), False
