@@ -34,7 +34,7 @@ from jtrace.inference.language_model import _stop_tokens
 from jtrace.models.families import FAMILIES, read_model_config
 from jtrace.pretraining.directory import check_config, check_documents
 from jtrace.probing.vector_export import write_vector
-from jtrace.probing.vector_files import VECTORS_KEY, Vectors, read_vectors
+from jtrace.probing.vector_files import VECTORS_KEY, ModelFacts, Vectors, read_vectors
 from jtrace.probing.vector_formats import FORMATS
 from jtrace.runs import log
 from jtrace.runs.completion_files import read_completions
@@ -287,7 +287,7 @@ def _exported_vectors(place: Path) -> dict[str, Kind]:
         "npz": mutations.damaged_torch,
     }
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
-    vectors = Vectors("a", "mass_mean", {"set": rows}, (1, 2), {"set": True}, None)
+    vectors = Vectors("a", "mass_mean", {"set": rows}, (1, 2), {"set": True}, ModelFacts("llama", 4, 3))
     kinds = {}
     for name, how in FORMATS.items():
         path = place / f"exported{how.suffixes[0]}"
