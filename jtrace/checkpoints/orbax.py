@@ -5,8 +5,11 @@ import logging
 import os
 import re
 import shutil
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event
@@ -33,7 +36,8 @@ from jtrace.runtime.atomic import atomic_folder
 PARAMS = "params"
 NO_FILES: Mapping[str, str] = MappingProxyType({})
 LONGEST_WAIT = 10.0  # seconds within which Orbax's threads give up
-TENSORSTORE = "tensorstore_spec"  # in the words of its errors
+ORBAX = f"{os.sep}orbax{os.sep}"  # in the paths of its modules
+STORAGE = (ORBAX, "tensorstore", "ocdbt")  # one of these is in the words or the traceback of a fault of a read
 OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 
 
@@ -121,7 +125,7 @@ def load_arrays(folder: Path, wanted: Any, truncate: bool = False) -> Any:
     context = _alone()
     context.array.loading.enable_padding_and_truncation = truncate
     try:
-        with context:
+        with context, _silent():
             return ocp.load(folder.resolve(), wanted)
     except Exception as error:  # Orbax passes on any error of its storage
         raise _unreadable(folder, error) from None
@@ -226,40 +230,75 @@ def _alone() -> ocp.Context:
     return context
 
 
+_at_work: list[None] = []  # one for each call of Orbax under way, in any thread
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Leaves out what Orbax logs: whatever fails it raises as well."""
+    _at_work.append(None)
+    try:
+        yield
+    finally:
+        _at_work.pop()
+
+
 @contextmanager
 def _told_once() -> Iterator[None]:
-    """Silences the tracebacks that Orbax's threads log for a fault that it raises as well.
+    """Leaves out the tracebacks that Orbax's threads log for a fault that it raises as well.
 
     It raises the first fault; the other threads are waited for, so that none writes or logs afterwards.
     """
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except BaseException:
-        for thread in threading.enumerate():
-            if type(thread).__module__.startswith("orbax."):
-                thread.join(LONGEST_WAIT)
-        raise
-    finally:
-        logger.setLevel(level)
+    with _silent():
+        try:
+            yield
+        except BaseException:
+            for thread in threading.enumerate():
+                if type(thread).__module__.startswith("orbax."):
+                    thread.join(LONGEST_WAIT)
+            raise
 
 
-def _is_told_elsewhere(record: logging.LogRecord) -> bool:
-    """Tells whether asyncio logs, when it is thrown away, a task of TensorStore whose fault Orbax has raised."""
-    return record.exc_info is not None and TENSORSTORE in str(record.exc_info[1])
+# When a read fails, Orbax raises the first fault and closes the loop of the tasks that still wait. These are thrown
+# away at any time, by any thread: asyncio then logs their faults, and Python prints those that it cannot raise.
 
 
-# The tasks are thrown away at any time, by any thread.
-logging.getLogger("asyncio").addFilter(lambda record: not _is_told_elsewhere(record))
+def _is_logged_twice(record: logging.LogRecord) -> bool:
+    """Tells whether a fault is one that Orbax has raised."""
+    if record.name == "asyncio":
+        raised = traceback.format_exception(record.exc_info[1]) if record.exc_info else []
+        words = "".join([record.getMessage(), *raised]).casefold()
+        return any(word in words for word in STORAGE)
+    return bool(_at_work) and ORBAX in record.pathname
+
+
+def _is_left_behind(unraisable: Any) -> bool:
+    """Tells whether a fault is of a task that Orbax has left, or of TensorStore that calls one back."""
+    code = getattr(unraisable.object, "cr_code", None)
+    if code is not None:
+        return ORBAX in code.co_filename
+    return unraisable.object is None and str(unraisable.exc_value) == "Event loop is closed"
+
+
+def _print_unraisable(unraisable: Any, printed: Callable[[Any], object] = sys.unraisablehook) -> None:
+    if not _is_left_behind(unraisable):
+        printed(unraisable)
+
+
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).addFilter(lambda record: not _is_logged_twice(record))
+sys.unraisablehook = _print_unraisable
+warnings.filterwarnings("ignore", "coroutine '_read_array_index_and_device_put'", RuntimeWarning)
 
 
 def _stored(folder: Path) -> dict[str, Any]:
     """Reads shape and dtype of every param of an Orbax checkpoint, by name."""
     try:
-        with _alone():
-            return _leaves(ocp.metadata(folder.resolve() / PARAMS).metadata)
+        with _alone(), _silent():
+            tree = ocp.metadata(folder.resolve() / PARAMS).metadata
+        if tree is None:
+            raise ValueError("its index or the head of an array is damaged")
+        return _leaves(tree)
     except Exception as error:  # Orbax passes on any error of its storage
         raise _unreadable(folder / PARAMS, error) from None
 

@@ -12,12 +12,13 @@ to G tokens. Where a row is extended, its T slots are its newest tokens, and the
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -397,6 +398,11 @@ def no_keys(config: DecoderConfig, *axes: int, dtype: DTypeLike, device: Any = N
 
 def abstract_params(config: DecoderConfig, dtype: DTypeLike) -> Params:
     """Returns shape and dtype of every param (`jax.ShapeDtypeStruct` leaves) without memory or compute."""
+    return jax.tree.map(lambda leaf: leaf, _abstract_params(config, jnp.dtype(dtype)))  # a copy that callers may change
+
+
+@lru_cache(maxsize=8)  # one checkpoint's reader asks three times, and tracing takes 60 ms
+def _abstract_params(config: DecoderConfig, dtype: np.dtype) -> Params:
     one = jnp.zeros((1, 1), jnp.int32)
     decoder = Decoder(config, dtype)
     shapes = jax.eval_shape(

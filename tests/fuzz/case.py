@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -20,7 +20,7 @@ from tests.fuzz.mutations import damaged_bytes
 
 LONGEST = 1000  # characters of a refusal
 SECONDS = 30
-MEMORY_BYTES = 512 << 20  # that a case may add to the most that this process has taken
+MEMORY_BYTES = 512 << 20  # that a case may add to what this process holds
 SENTINEL = "executed.txt"  # what a payload writes
 Ended = Literal["taken", "refused", "fault"]
 
@@ -31,10 +31,16 @@ class TooLongError(BaseException):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended, and what there is to say of a fault."""
+    """How a case ended, what there is to say of a fault, and what it took.
+
+    Attributes:
+        memory_bytes: the most that this process held meanwhile, all else in it included.
+    """
 
     ended: Ended
     said: str = ""
+    seconds: float = 0.0
+    memory_bytes: int = 0
 
 
 @dataclass
@@ -52,22 +58,26 @@ class Place:
             (self.root / name).mkdir()
         (self.root / "beside" / "kept").write_text("kept")
 
-    def stray(self) -> list[str]:
-        """Files that have been written beside the case's folder."""
-        here = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
-        return sorted(path for path in here if not path.startswith("case") and path not in KEPT)
+    def paths(self) -> list[str]:
+        """All that lies in the folder, by paths from it."""
+        start = len(str(self.root)) + 1
+        walk = os.walk(self.root)
+        return [f"{at}/{name}"[start:] for at, folders, files in walk for name in (*folders, *files)]
 
 
-KEPT = {"beside", "beside/kept", "work"}
+KEPT = {"case", "beside", "beside/kept", "work"}
 
 
 def damaged(kind: Kind, name: str, seed: int, number: int) -> bytes:
-    """The file of a case; the same for the same arguments. Some cases are damaged twice, number 0 is not at all."""
+    """The file of a case; the same for the same arguments. Number 0 is sound.
+
+    Most are damaged more than once: a small file has few ways to be damaged once, which many cases would repeat.
+    """
     random = Random(f"{seed}:{name}:{number}")
     if number == 0:
         return kind.content
     content = kind.content
-    for _ in range(2 if random.random() < 0.1 else 1):
+    for _ in range(random.choice((1, 1, 2, 2, 3, 4))):
         try:
             content = kind.damage(content, random)
         except Exception:  # it cannot be told apart into its parts any more, or is none that its format can have
@@ -83,18 +93,20 @@ def run_case(kind: Kind, content: bytes, place: Place) -> Outcome:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(other)
+    _forget_peak()
     before, started = _peak(), time.monotonic()
     outcome = _outcome(kind, folder)
+    seconds, most, paths = time.monotonic() - started, _peak(), place.paths()
     if outcome.ended != "fault":
-        if (seconds := time.monotonic() - started) > SECONDS:
+        if seconds > SECONDS:
             outcome = Outcome("fault", f"took {seconds:.0f} s")
-        elif (grown := _peak() - before) > MEMORY_BYTES:
-            outcome = Outcome("fault", f"took {grown >> 20} MiB")
-        elif strays := place.stray():
+        elif most - before > MEMORY_BYTES:
+            outcome = Outcome("fault", f"took {(most - before) >> 20} MiB")
+        elif strays := sorted(path for path in paths if path not in KEPT and not path.startswith("case/")):
             outcome = Outcome("fault", f"wrote {strays}")
-        elif list(place.root.rglob(SENTINEL)):
+        elif any(Path(path).name == SENTINEL for path in paths):
             outcome = Outcome("fault", "was executed")
-    return outcome
+    return replace(outcome, seconds=seconds, memory_bytes=most)
 
 
 def _outcome(kind: Kind, folder: Path) -> Outcome:
@@ -140,6 +152,12 @@ def working_in(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             os.chdir(before)
+
+
+def _forget_peak() -> None:
+    """Have `_peak` count from here, so that memory of earlier cases hides none of this one's."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
 
 
 def _peak() -> int:

@@ -34,7 +34,7 @@ from jtrace.inference.language_model import _stop_tokens
 from jtrace.models.families import FAMILIES, read_model_config
 from jtrace.pretraining.directory import check_config, check_documents
 from jtrace.probing.vector_export import write_vector
-from jtrace.probing.vector_files import VECTORS_KEY, Vectors, read_vectors
+from jtrace.probing.vector_files import VECTORS_KEY, ModelFacts, Vectors, read_vectors
 from jtrace.probing.vector_formats import FORMATS
 from jtrace.runs import log
 from jtrace.runs.completion_files import read_completions
@@ -57,6 +57,15 @@ TEMPLATE = (
 UNREAD = ("commit_success.txt", "orbax.checkpoint")
 Reader = Callable[[Path], object]
 
+# Cases for one of a kind that takes less than a millisecond: no kind takes most of the time, and each but the one that
+# starts processes has a thousand of a million.
+TABLE = 0.5  # 2 ms, as pyarrow takes
+CURVES = 0.3  # 4 ms: a table is read and worked on
+CONFIG = 0.15  # 5 ms: shapes of a model are traced where it is taken
+FOLDER = 0.1  # 7 ms: tensors are held against the shapes
+STORE = 0.05  # 80 ms: Orbax
+CHILD = 0.01  # 1 s: a process is started
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -68,7 +77,8 @@ class Kind:
         read: reads the folder, and refuses by `InputError` alone.
         others: that lie beside it, by path.
         named: whether a refusal names the file or its folder.
-        share: of the cases of another kind, where reading takes long.
+        share: cases for one of a kind that is read in less than a millisecond.
+        by_command: whether it is read by `tests.fuzz.run` alone, not in the tests.
     """
 
     file: str
@@ -78,6 +88,7 @@ class Kind:
     others: Mapping[str, bytes] = field(default_factory=dict)
     named: bool = True
     share: float = 1.0
+    by_command: bool = False
 
 
 def make_kinds(place: Path) -> dict[str, Kind]:
@@ -108,7 +119,9 @@ def _configs() -> dict[str, Kind]:
     kinds = {}
     for family in FAMILIES:
         for at, path in enumerate(sorted(GOLDENS.glob(f"{family}-*/config.json"))[:3]):
-            kinds[f"config {family} {at}"] = Kind("config.json", path.read_bytes(), mutations.damaged_json, read)
+            kinds[f"config {family} {at}"] = Kind(
+                "config.json", path.read_bytes(), mutations.damaged_json, read, share=CONFIG
+            )
     classifier = {
         "model_type": "roberta", "architectures": ["RobertaForSequenceClassification"], "vocab_size": 100,
         "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32,
@@ -165,16 +178,28 @@ def _tokenizers(place: Path) -> dict[str, Kind]:
     config = json.loads(files["tokenizer_config.json"]) | {"model_max_length": 512, "chat_template": "{{ messages }}"}
     return {
         "tokenizer.json words": Kind("tokenizer.json", files["tokenizer.json"], mutations.damaged_json, read, named),
-        "tokenizer.json merges": Kind("tokenizer.json", json.dumps(bpe).encode(), mutations.damaged_json, read, named),
+        "tokenizer.json merges": Kind(
+            "tokenizer.json", json.dumps(bpe).encode(), mutations.damaged_json, read, named, share=TABLE
+        ),
         "tokenizer_config.json": Kind(
-            "tokenizer_config.json", json.dumps(config).encode(), mutations.damaged_json, read_whole, files
+            "tokenizer_config.json",
+            json.dumps(config).encode(),
+            mutations.damaged_json,
+            read_whole,
+            files,
+            share=CURVES,
         ),
         "generation_config.json": Kind(
             "generation_config.json", b'{"eos_token_id": [1, 2], "temperature": 0.5}', mutations.damaged_json, stop
         ),
-        # A process is started for each.
         "chat template": Kind(
-            "chat_template.jinja", TEMPLATE, mutations.damaged_template, read_conversation, files, share=0.01
+            "chat_template.jinja",
+            TEMPLATE,
+            mutations.damaged_template,
+            read_conversation,
+            files,
+            share=CHILD,
+            by_command=True,
         ),
     }
 
@@ -194,7 +219,9 @@ def _orbax(place: Path) -> dict[str, Kind]:
         is_json = files[name].lstrip().startswith(b"{")
         damage = mutations.damaged_json if is_json else mutations.damaged_bytes
         part = "arrays" if len(files[name]) == max(map(len, files.values())) else Path(name).parent.name
-        kinds[f"orbax {name if is_json else part}"] = Kind(name, files[name], damage, read, files, share=0.1)
+        kinds[f"orbax {name if is_json else part}"] = Kind(
+            name, files[name], damage, read, files, share=STORE, by_command=True
+        )
     return kinds
 
 
@@ -229,7 +256,7 @@ def _weights(place: Path) -> dict[str, Kind]:
         "safetensors": Kind(
             "m.safetensors", save(arrays, {"format": "pt"}), damage, read_file(SafetensorsFile, "m.safetensors")
         ),
-        "checkpoint": Kind("model.safetensors", golden["model.safetensors"], damage, read_folder, golden),
+        "checkpoint": Kind("model.safetensors", golden["model.safetensors"], damage, read_folder, golden, share=FOLDER),
         "torch": Kind("m.bin", _torch_file(), mutations.damaged_torch, read_file(TorchFile, "m.bin")),
         "index": Kind(
             "model.safetensors.index.json", json.dumps(index).encode(), mutations.damaged_json,
@@ -260,7 +287,7 @@ def _exported_vectors(place: Path) -> dict[str, Kind]:
         "npz": mutations.damaged_torch,
     }
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
-    vectors = Vectors("a", "mass_mean", {"set": rows}, (1, 2), {"set": True}, None)
+    vectors = Vectors("a", "mass_mean", {"set": rows}, (1, 2), {"set": True}, ModelFacts("llama", 4, 3))
     kinds = {}
     for name, how in FORMATS.items():
         path = place / f"exported{how.suffixes[0]}"
@@ -348,6 +375,7 @@ def _run_files(place: Path) -> dict[str, Kind]:
             _parquet(pa.table({column: ["a", "b"] if column in TEXTS else [1.0, 2.0] for column in columns})),
             damaged,
             lambda folder, name=name: RunDirectory(folder).read_dynamics(name),
+            share=TABLE,
         )
         for name, columns in COLUMNS.items()
     }
@@ -362,28 +390,31 @@ def _run_files(place: Path) -> dict[str, Kind]:
             f"completions/{unit.completions_path.name}", _lines(said, said | {"index": 4}), mutations.damaged_jsonl,
             lambda folder: here(folder).read_completions(),
         ),
-        "metrics": Kind(f"metrics/{table.name}", table.read_bytes(), damaged, read_metrics),
+        "metrics": Kind(f"metrics/{table.name}", table.read_bytes(), damaged, read_metrics, share=CURVES),
         "metrics of two": Kind(
-            f"metrics/{table.name}", _parquet(several.replace_schema_metadata(about)), damaged, read_metrics
+            f"metrics/{table.name}", _parquet(several.replace_schema_metadata(about)), damaged, read_metrics,
+            share=CURVES,
         ),
         "projections": Kind(
             "projections/a.parquet", run.projections_path(REF.name).read_bytes(), damaged,
-            lambda folder: RunDirectory(folder).read_projections("a"),
+            lambda folder: RunDirectory(folder).read_projections("a"), share=TABLE,
         ),
         "scores": Kind(
             "scores/a.parquet",
             _parquet(pa.table([["mine"] * 2, ["sound"] * 2, [1, 1], [0, 1], [0, 1], [-1.5, 0.5]], schema=SCORE_SCHEMA)),
-            damaged, lambda folder: RunDirectory(folder).read_scores("a"),
+            damaged, lambda folder: RunDirectory(folder).read_scores("a"), share=TABLE,
         ),
         "completions shown": Kind(
             "completions/a.jsonl", _lines(said, said | {"index": 4}), mutations.damaged_jsonl,
             lambda folder: read_completions(folder, 1),
         ),
         "steering": Kind(
-            "steering/a.parquet", _parquet(steering), damaged, lambda folder: RunDirectory(folder).read_steering()
+            "steering/a.parquet", _parquet(steering), damaged, lambda folder: RunDirectory(folder).read_steering(),
+            share=CURVES,
         ),
         "steering unit": Kind(
-            f"steering/{unit.table_path.name}", _parquet(steering), damaged, lambda folder: here(folder).read_table()
+            f"steering/{unit.table_path.name}", _parquet(steering), damaged, lambda folder: here(folder).read_table(),
+            share=TABLE,
         ),
         **dynamics,
         "note of downloads": Kind(
@@ -426,13 +457,14 @@ def _data(place: Path) -> dict[str, Kind]:
         ),
         "statements parquet": Kind(
             "s.parquet", _parquet(pa.Table.from_pylist(rows)), mutations.damaged_parquet,
-            lambda f: read_file("s", str(f / "s.parquet")),
+            lambda f: read_file("s", str(f / "s.parquet")), share=TABLE,
         ),
         "task csv": Kind("mmlu_test.csv", csv.encode(), mutations.damaged_text, capability),
         "task jsonl": Kind("mmlu_test.jsonl", _lines(*asked), mutations.damaged_jsonl, capability),
         "task json": Kind("mmlu_test.json", json.dumps(asked).encode(), mutations.damaged_json, capability),
         "task parquet": Kind(
-            "mmlu_test.parquet", _parquet(pa.Table.from_pylist(asked)), mutations.damaged_parquet, capability
+            "mmlu_test.parquet", _parquet(pa.Table.from_pylist(asked)), mutations.damaged_parquet, capability,
+            share=TABLE,
         ),
         "text": Kind("t.txt", b"one\ntwo\n\nthree\n", mutations.damaged_text, documents("t.txt")),
         "text jsonl": Kind("t.jsonl", _lines({"text": "a"}, chat), mutations.damaged_jsonl, documents("t.jsonl")),

@@ -25,6 +25,7 @@ RAW = (
     *("[" * 3000, "[" * 3000 + "]" * 3000, '{"a":' * 3000 + "1" + "}" * 3000, "[" * 60 + "]" * 60, '{"a":1,"a":2}'),
     *('"\\ud800"', '"\\u0000"', "[]", "{}", "null", "true", "[[]]", '{"": {}}'),
 )
+LONGEST_LINE = 1 << 20  # bytes of one that is made longer, as often as that happens
 PLACE = "\uf8ffplace\uf8ff"
 
 
@@ -78,7 +79,7 @@ def damaged_text(content: bytes, random: Random) -> bytes:
             case 4 if len(lines) > 1:
                 del lines[at]
             case _:
-                lines[at] = lines[at] * random.choice((2, 100))
+                lines[at] = (lines[at] * random.choice((2, 100)))[:LONGEST_LINE]
     return b"\n".join(lines)
 
 

@@ -20,8 +20,7 @@ MANY = 100
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory) -> dict[str, Kind]:
     made = make_kinds(tmp_path_factory.mktemp("sound"))
-    # The others by command only: they take long, and TensorStore's threads complain of a damaged store in later tests.
-    return {name: kind for name, kind in made.items() if kind.share == 1}
+    return {name: kind for name, kind in made.items() if not kind.by_command}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ bytes may stand for gigabytes.
 
 import io
 import math
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -64,7 +65,7 @@ def _array(content: bytes) -> np.ndarray:
     """The array of a `.npy` text.
 
     Raises:
-        ValueError: it is none, or holds another number of bytes than its shape says.
+        ValueError: it is none, holds another number of bytes than its shape says, or a text that is none.
     """
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
@@ -77,4 +78,7 @@ def _array(content: bytes) -> np.ndarray:
     values = content[stream.tell() :]
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(values):
         raise ValueError(f"{len(values)} bytes for an array of shape {list(shape)}")
+    # numpy makes a Python text of any codes, and Python fails at it anywhere later.
+    if dtype.kind == "U" and np.frombuffer(values, dtype.str[0] + "u4").max(initial=0) > sys.maxunicode:
+        raise ValueError("a text with characters that Unicode does not have")
     return np.frombuffer(values, dtype).reshape(shape, order="F" if by_columns else "C")

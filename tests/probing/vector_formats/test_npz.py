@@ -63,6 +63,8 @@ HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (%s), }"
         (npy(HEADER % f"{1 << 60},"), "0 bytes for an array of shape"),
         (npy(HEADER % "-1,", bytes(8)), r"8 bytes for an array of shape \[-1\]"),
         (npy(HEADER.replace("<f4", "<V4") % "1,", bytes(4)), r"an array of \|V4"),
+        (npy(HEADER.replace("<f4", "<U1") % "", b"a\0\xff\0"), "a text with characters that Unicode does not have"),
+        (npy(HEADER.replace("<f4", ">U1") % "", b"\0\xff\0a"), "a text with characters that Unicode does not have"),
         (npy("__import__('os').system('touch executed')"), "cannot be read as vectors"),
         (npy("(" * 5000), "cannot be read as vectors"),
     ],
@@ -95,3 +97,8 @@ def test_damaged_metadata_is_refused(tmp_path):
         np.savez(tmp_path / "v.npz", **{"layer.1": ROWS[0], "jtrace": about})
         with pytest.raises(InputError, match=cause):
             read_vectors(tmp_path / "v.npz")
+    # A text of codes that are no characters fails in Python's JSON itself.
+    codes = npy(HEADER.replace("<f4", "<U3") % "", np.array([0x22, 0xFF0061, 0x22], "<u4").tobytes())
+    layer = npy(HEADER % "4,", np.ones(4, "<f4").tobytes())
+    with pytest.raises(InputError, match="Unicode does not have"):
+        read_vectors(write(tmp_path / "codes.npz", **{"layer.1": layer, "jtrace": codes}))
