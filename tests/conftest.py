@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -30,6 +31,9 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = quick_flags()
 # Threads of torch's and scikit-learn's libraries would wait for each other on cores that two workers share.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# An example's time is the machine's, not the code's.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 ROOT = Path(__file__).resolve().parent.parent
 GOLDENS = ROOT / "tests" / "goldens"
 LETTERS = "abcdefghijklmnopqrstuvwxyz "

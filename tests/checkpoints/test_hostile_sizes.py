@@ -73,7 +73,7 @@ def test_a_rotary_base_without_a_positive_logarithm_is_refused_for_yarn(theta):
 def test_every_known_model_is_far_below_the_largest_sizes():
     for values, _ in MEMBERS.values():
         for name, most in MOST.items():
-            assert values.get(name, 0) * 4 <= most
+            assert (values.get(name) or 0) * 4 <= most
 
 
 def test_a_local_config_that_claims_more_than_the_files_hold_is_refused_before_anything_is_built(tmp_path):
