@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -209,7 +210,8 @@ def _warning(inside: Sequence[str], names: Sequence[str], apart: np.ndarray, pla
     return f"{which}: the weights jump away and back here, nearest to {names[nearest]}; the revision may serve others'"
 
 
-def _leaf(tree: Params, path: str) -> jax.Array:
+def _leaf(tree: Any, path: str) -> jax.Array:
+    """Returns the param at a path; experts' weights end one name before a dense MLP's."""
     for key in path.split("/"):
-        tree = tree[key]
-    return tree  # type: ignore[return-value]
+        tree = tree[key] if isinstance(tree, Mapping) else tree
+    return cast(jax.Array, tree)

@@ -27,6 +27,8 @@ from jtrace.runtime.progress import Bar
 
 # Slots of a forward: enough to keep the matrix units busy, few enough to keep the attention weights small.
 BATCH_SLOTS = {"cpu": 2304, "gpu": 16384, "tpu": 16384}
+# Params that an extraction reads, by the beginnings of their paths.
+READ = ("embedding", "position_embedding", "blocks/")
 # Beyond this, sums of squares over rows overflow float32, and statistics mean nothing.
 LARGEST = 1e15
 
@@ -253,7 +255,7 @@ def compiled_memory(
     planned = cast(Any, compiled.memory_analysis())
     return DeviceMemory(
         params=sum(map(_bytes_on_one, flat.values())),
-        unread=sum(_bytes_on_one(leaf) for path, leaf in flat.items() if not path.startswith(("embedding", "blocks/"))),
+        unread=sum(_bytes_on_one(leaf) for path, leaf in flat.items() if not path.startswith(READ)),
         arguments=planned.argument_size_in_bytes,
         outputs=planned.output_size_in_bytes - planned.alias_size_in_bytes,
         temporaries=planned.temp_size_in_bytes,

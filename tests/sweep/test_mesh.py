@@ -36,7 +36,11 @@ from tests.models.suite_configs import MEMBERS
 pytestmark = pytest.mark.slow
 
 GROUPED, NEOX, STORE = "llama-grouped-tied", "gpt_neox-full", "olmo2-store"  # the last is an Orbax checkpoint
-MESHES = ((GROUPED, "data:8"), (GROUPED, "model:2"), (NEOX, "data:2,model:4"), (STORE, "model:4,data:2"))
+EXPERTS, FUSED, TRANSPOSED = "olmoe-full", "phi3-full", "gpt2-full"
+MESHES = (
+    *((GROUPED, "data:8"), (GROUPED, "model:2"), (NEOX, "data:2,model:4"), (STORE, "model:4,data:2")),
+    *((EXPERTS, "data:2,model:4"), (FUSED, "model:2"), (TRANSPOSED, "model:4")),
+)
 ROWS = 200
 
 
@@ -56,7 +60,7 @@ def checkpoints(out: Path) -> dict[str, Path]:
     values = json.loads((GOLDENS / "olmo2-full" / "config.json").read_text()) | {"vocab_size": 64}
     params = initial_params(read_model_config(values, "test")[0], 0)
     save_store(out / STORE, values, params | {"embedding": params["embedding"].at[0, 0].set(-0.0)})
-    return {GROUPED: GOLDENS / GROUPED, NEOX: GOLDENS / NEOX, STORE: out / STORE}
+    return {name: GOLDENS / name for name in (GROUPED, NEOX, EXPERTS, FUSED, TRANSPOSED)} | {STORE: out / STORE}
 
 
 def devices_of(text: str) -> list[jax.Device]:
