@@ -447,7 +447,7 @@ def test_reading_needs_no_more_host_memory_than_params_one_shard_and_a_constant(
         (folder / "config.json").write_text(json.dumps(values | sizes))
         config, _ = read_model_config(values | sizes, "test")
         table = destinations(config, FAMILIES["llama"])
-        names = sorted(table, key=lambda name: (table[name][0].layer or 0, name))
+        names = sorted(table, key=lambda name: (table[name][0].place, name))
         index = {}
         for number, part in enumerate(names[at : at + 36] for at in range(0, len(names), 36)):
             file = f"model-{number:05d}.safetensors"
