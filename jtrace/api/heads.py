@@ -33,7 +33,7 @@ class Heads:
         layers: in the order of `accuracies`.
         activations: what the heads read.
         statements: the same statements, with their labels.
-        leading: the rows that probes and vectors are made of.
+        leading: the rows that vectors are made of, and probes of those that are not held out.
     """
 
     accuracies: Float[np.ndarray, "M A"]
@@ -108,8 +108,8 @@ def probe_heads(
         seed: of the held-out rows.
 
     Raises:
-        InputError: activations of another site or of other statements, too few rows or groups, or a probe that is not
-            at its optimum.
+        InputError: activations of another site or of another number of statements, too few rows or groups, or a probe
+            that is not at its optimum.
     """
     if len(activations) != len(statements):
         raise InputError(

@@ -55,7 +55,8 @@ def steering_vector(
         values[layer] = _vector(given.residuals, np.int32(layer), *rows, kind=kind)
         if not np.isfinite(values[layer]).all():
             raise InputError(f"{statements.name}: the {kind} vector of layer {layer} is not finite")
-    name = VectorName(origin.ref.name if origin else "", "" if kind == MASS_MEAN else kind)
+    of_kind = kind if given.read.pooling == "last" else f"{kind}-{given.read.pooling}"
+    name = VectorName(origin.ref.name if origin else "", "" if of_kind == MASS_MEAN else of_kind)
     good = statements.info.one_is_good if statements.info else None
     return SteeringVector(
         values,

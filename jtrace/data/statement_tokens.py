@@ -1,5 +1,6 @@
 """Tokens of statements: of texts as they are, of conversations by the model's own chat template."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -65,7 +66,9 @@ def owned_tokens(
     else:
         chats = cast(Sequence[Chat], given)
         texts = list(_rendered(tokenizer, chats, name, where))
-        spans = [_spans(text, chat, where(i)) for i, (text, chat) in enumerate(zip(texts, chats, strict=True))]
+        marked = [tuple({**message, "content": _mark(at)} for at, message in enumerate(chat)) for chat in chats]
+        forms = list(_rendered(tokenizer, marked, name, where))
+        spans = [_spans(*one, where(i)) for i, one in enumerate(zip(texts, forms, chats, strict=True))]
         owned = own_tokens(tokenizer, texts, spans)
     owned = [marks[: len(ids)] for marks, ids in zip(owned, tokens, strict=True)]
     for i, marks in enumerate(owned):
@@ -74,19 +77,27 @@ def owned_tokens(
     return owned
 
 
-def _spans(text: str, chat: Chat, where: str) -> list[tuple[int, int]]:
-    """Finds each message in a rendered conversation."""
-    spans, at = [], 0
-    for message in chat:
-        content = message["content"].strip()  # as many templates write it
-        first = text.find(content, at)
-        if first < 0:
-            raise InputError(
-                f"{where}: the chat template changes a message, so its tokens are not known; read the last"
-            )
-        at = first + len(content)
-        spans.append((first, at))
-    return spans
+def _mark(at: int) -> str:
+    """Returns a text that no template writes, to stand for a message."""
+    return f"\ue000{at}\ue001"
+
+
+def _spans(text: str, form: str, chat: Chat, where: str) -> list[tuple[int, int]]:
+    """Returns the places of messages in a rendered conversation.
+
+    Args:
+        form: the same conversation rendered with marks in the messages' places; what lies between is the template's.
+    """
+    literals = re.split("\ue000\\d+\ue001", form)
+    if re.findall("\ue000\\d+\ue001", form) == [_mark(at) for at in range(len(chat))]:
+        for written in (str, str.strip):  # many templates strip messages
+            messages = [written(message["content"]) for message in chat]
+            pieces = [piece for pair in zip(literals, [*messages, ""], strict=True) for piece in pair]
+            if "".join(pieces) == text:
+                ends = np.cumsum([len(piece) for piece in pieces])[1::2].tolist()
+                spans = [(end - len(message), end) for end, message in zip(ends, messages, strict=False)]
+                return [span for span in spans if span[0] < span[1]]
+    raise InputError(f"{where}: the chat template changes a message, so its tokens are not known; read the last")
 
 
 def _rendered(

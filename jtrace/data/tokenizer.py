@@ -221,9 +221,15 @@ def own_tokens(
             f"{tokenizer.name_or_path}: does not say which characters its tokens are of; read the last one"
         )
     encoded, ids = _encoded(tokenizer, texts, special=spans is None, offsets=spans is not None)
+    # A word that the tokeniser does not know is the text's, though its token is special.
+    apart = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
+    special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id or token in apart]
     owned = []
     for i, row in enumerate(ids):
-        counted = (np.asarray(encoded["special_tokens_mask"][i]) == 0) & ~np.isin(row, tokenizer.all_special_ids)
+        mask = np.asarray(encoded["special_tokens_mask"][i])
+        if len(mask) != len(row):  # some slow tokenisers leave out what they add
+            mask = np.asarray(tokenizer.get_special_tokens_mask(row.tolist(), already_has_special_tokens=True))
+        counted = (mask == 0) & ~np.isin(row, special)
         if spans is not None:
             first, last = np.asarray(encoded["offset_mapping"][i], np.int64).reshape(-1, 2).T
             counted &= np.any([(first < end) & (last > start) for start, end in spans[i]], axis=0)

@@ -184,6 +184,8 @@ def extract(
     Raises:
         InputError: a value is NaN, infinite or too large for float32 statistics.
     """
+    if any(read.pooling != "last" for read in reads) and not packed.conditions.any():
+        raise ValueError("pooled reads need statements' own tokens, packed under condition 1")
     rows = _rows_at_once(packed, batch_slots, layout)
     decoder = Decoder(config, dtype, attention=attention, reads=tuple(dict.fromkeys(reads)))
     # Committed to the params' device, as the forward's result is; otherwise the second batch would compile again.

@@ -127,7 +127,7 @@ class SharedInputs(NamedTuple):
 
 
 class Block(nn.Module):
-    """Residual block, the scan's body: attention and MLP one after the other or side by side, norms before or after."""
+    """Residual block, the scan's body: attention and MLP one after the other or side by side, norms around them."""
 
     config: DecoderConfig
     keep_keys: bool = False
@@ -212,7 +212,7 @@ class Block(nn.Module):
     def _branch(self, branch: str, out: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Returns what a branch adds to the residual."""
         normed, scale = self._norm(branch, before=False)(out), self.config.branch_scale
-        return normed if scale == 1 else normed * jnp.asarray(scale, normed.dtype)
+        return normed if scale == 1 else (normed.astype(jnp.float32) * scale).astype(normed.dtype)
 
 
 def _remember(
@@ -362,7 +362,7 @@ class Decoder(nn.Module):
     def _embedded(self, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         """Returns the input of the first block."""
         c, x = self.config, self.embedding[tokens]
-        if c.embedding_scale != 1:
+        if c.embedding_scale != 1:  # rounded as Gemma's is; Granite's 12 is exact
             x = x * jnp.asarray(c.embedding_scale, x.dtype)
         if c.learnt_positions is not None:
             x = x + self.position_embedding[positions + c.learnt_positions.first]
@@ -371,7 +371,7 @@ class Decoder(nn.Module):
     def normed(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """Returns the head's input: the last block's output after the final norm, times the scale of logits."""
         normed, scale = self.final_norm(residual), self.config.logit_scale
-        return normed if scale == 1 else normed * jnp.asarray(scale, normed.dtype)
+        return normed if scale == 1 else (normed.astype(jnp.float32) * scale).astype(normed.dtype)
 
     def logits(self, residual: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Computes float32 next-token logits from the last block's output."""

@@ -156,6 +156,7 @@ class MLP(nn.Module):
     def _xielu(self, dtype: DTypeLike) -> Callable[[Array], Array]:
         def param(name: str) -> Array:
             shape = (1,) if name.startswith("alpha") else ()  # as files hold them
-            return self.param(name, nn.initializers.constant(XIELU[name]), shape, dtype)
+            value = self.param(name, nn.initializers.constant(XIELU[name]), shape, dtype)
+            return value if name.startswith("alpha") else jax.lax.stop_gradient(value)  # constants in files
 
         return partial(xielu, **{name: param(name) for name in XIELU})

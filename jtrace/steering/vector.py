@@ -81,10 +81,13 @@ class SteeringVector:
     def __add__(self, other: "SteeringVector") -> "SteeringVector":
         if self.site != other.site:
             raise InputError(f"vectors of the sites '{self.site}' and '{other.site}' have no sum")
+        both = set(self.layers) & set(other.layers)
+        if self.site == "heads":  # where a vector has no heads it is zero, not unknown
+            both = set(self.layers) | set(other.layers)
         return replace(
             self,
             values=self.values + other.values,
-            layers=tuple(layer for layer in self.layers if layer in other.layers),
+            layers=tuple(layer for layer in sorted({*self.layers, *other.layers}) if layer in both),
             dataset=f"{self.dataset}+{other.dataset}",
             one_is_good=self.one_is_good if self.one_is_good == other.one_is_good else None,
         )
@@ -113,6 +116,8 @@ class SteeringVector:
                 f"positions={positions!r}, operator={operator!r}: there are {', '.join(POSITIONS)}, and "
                 f"{', '.join(OPERATORS)}"
             )
+        if layer is None and not self.layers:
+            raise InputError("the vector has no layer to be added to")
         one_layer = layer is None or isinstance(layer, int | np.integer)
         places = [self.layers] if layer is None else [(int(one),) for one in np.atleast_1d(np.asarray(layer))]
         strengths = (strength,) if np.ndim(strength) == 0 else tuple(np.ravel(np.asarray(strength)))

@@ -41,6 +41,12 @@ def test_all_its_layers_are_moved_at_once_and_strength_zero_changes_no_bit(model
     assert not np.allclose(moved[0], plain)
 
 
+def test_a_sum_moves_the_heads_of_both(heads):
+    one, both = heads.vector(1), heads.vector(12)
+    assert (one + both).layers == both.layers
+    assert (both + one).layers == both.layers
+
+
 @pytest.mark.parametrize("count", [0, -1, 1000])
 def test_no_heads_or_too_many_are_refused(heads, count):
     with pytest.raises(InputError, match=f"count={count}: give 1 to {heads.accuracies.size} heads"):

@@ -49,6 +49,16 @@ def test_of_a_conversation_its_messages_alone(tokenizer):
     assert owned(tokenizer, (tuple(chat), tuple(chat[:1]))) == ["user says aa", "user says a"]
 
 
+@pytest.mark.parametrize("word", ["user", "assistant", "s", "x:", ""])
+def test_a_message_that_the_template_writes_as_well_is_found_in_its_place(tokenizer, word):
+    chat = ({"role": "user", "content": word}, {"role": "assistant", "content": f"{word} b"})
+    assert owned(tokenizer, (chat,)) == [word + f"{word} b".strip()]
+
+
+def test_a_word_that_the_tokeniser_does_not_know_is_the_text_s(tokenizer):
+    assert owned(tokenizer, ("aZb", "Z")) == ["a?b", "?"]
+
+
 def test_a_statement_of_special_tokens_alone_has_nothing_to_pool(tokenizer):
     with pytest.raises(InputError, match="statement 1: only special tokens, so there is nothing to pool"):
         owned(tokenizer, ("a", "<s></s>"))

@@ -51,8 +51,22 @@ def test_gpt_2_s_attention_may_be_scaled_layer_by_layer():
 
 
 @pytest.mark.parametrize(
+    ("model_type", "more"),
+    [
+        ("apertus", {"qk_norm": True, "post_norm": False, "hidden_dropout": 0.0}),
+        ("gpt2", {"n_special": 0, "predict_special_tokens": True, "output_past": True, "_num_labels": 1}),
+        ("gemma2", {"sliding_window_size": 4096, "_attn_implementation": "eager"}),
+    ],
+)
+def test_what_released_files_say_beside_it_changes_nothing(model_type, more):
+    values = sizes(model_type)
+    assert read_model_config(values | more, "released")[0] == read_model_config(values, "plain")[0]
+
+
+@pytest.mark.parametrize(
     ("model_type", "change", "cause"),
     [
+        ("apertus", {"post_norm": True}, "qk_norm false or post_norm true is not implemented"),
         ("gpt2", {"n_head": 5}, "'n_head' and 'num_attention_heads' differ"),
         ("gpt2", {"num_attention_heads": 5}, "256 is not a multiple of n_head 5"),
         ("gpt2", {"add_cross_attention": True}, "'add_cross_attention' = True is not implemented"),

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from jtrace.inference.packing import pack, under
-from jtrace.models.reading import POOLINGS, ReadSlots, paths_of, pooled
+from jtrace.inference.residuals import extract
+from jtrace.models.families import read_model_config
+from jtrace.models.reading import POOLINGS, Read, ReadSlots, paths_of, pooled
 from tests.conftest import relative_error
+from tests.goldens.variants import VARIANTS
 
 RANDOM = np.random.default_rng(0)
 STEM = RANDOM.integers(0, 50, 12)
@@ -33,6 +36,12 @@ def test_reads_are_of_each_statement_s_own_tokens_however_they_are_packed(poolin
         own = values[row, packed.paths[distinct]][marks(ids)].astype(np.float64)
         expected = {"last": own[-1], "mean": own.mean(axis=0), "max": own.max(axis=0)}[pooling]
         assert relative_error(computed[row, read], expected) < 1e-6
+
+
+def test_pooled_reads_without_marks_of_own_tokens_are_refused():
+    config, packed = read_model_config(VARIANTS["llama-full"], "test")[0], pack(STATEMENTS, 64)
+    with pytest.raises(ValueError, match="pooled reads need statements' own tokens"):
+        extract({}, config, packed, [Read("resid", "mean")], dtype=jnp.float32)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])

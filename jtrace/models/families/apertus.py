@@ -27,6 +27,9 @@ DEFAULT_ROPE: dict[str, Any] = {
 
 
 def read_config(fields: Fields) -> DecoderConfig:
+    if not fields.flag("qk_norm", True) or fields.flag("post_norm", False):
+        raise fields.refuse("qk_norm false or post_norm true is not implemented")
+    fields.inert("hidden_dropout")
     rope = read_rope(fields, theta=12_000_000.0, absent=DEFAULT_ROPE)
     layers = llama.layers_with(rope, fields)
     config = llama.common_config(fields, layers, rms_norm_eps=1e-5, activations=ACTIVATIONS, activation="xielu")

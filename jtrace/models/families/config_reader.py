@@ -46,6 +46,7 @@ GENERATION = frozenset(
 # Fields that say nothing about the forward: provenance, training, tokens and serving.
 INERT = frozenset(
     {
+        "_attn_implementation",
         "_attn_implementation_autoset",
         "_commit_hash",
         "_flash_attn_2_enabled",

@@ -28,7 +28,7 @@ def gemma_config(
     """
     # Files carry the activation of the first Gemma beside the one that is read.
     activation = fields.choice("hidden_activation", ACTIVATION_NAMES, "gelu_pytorch_tanh")
-    fields.inert("hidden_act", "cache_implementation")
+    fields.inert("hidden_act", "cache_implementation", "sliding_window_size")
     scale = fields.number("query_pre_attn_scalar", 256) ** -0.5
     layers = tuple(LayerKind(rope, window, scale) for rope, window in zip(ropes, windows, strict=True))
     config = llama.common_config(fields, layers, kv_heads=4, head_dim=256, tied_head=True)

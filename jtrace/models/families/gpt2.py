@@ -36,7 +36,7 @@ def read_config(fields: Fields) -> DecoderConfig:
         raise fields.refuse(f"n_embd {width} is not a multiple of n_head {heads}")
     fields.inert("n_ctx", "attn_pdrop", "embd_pdrop", "resid_pdrop", "reorder_and_upcast_attn")
     fields.inert("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type")
-    fields.inert("summary_use_proj")
+    fields.inert("summary_use_proj", "n_special", "predict_special_tokens", "output_past", "_num_labels")
     scale = (width // heads) ** -0.5 if fields.flag("scale_attn_weights", True) else 1.0
     by_layer = fields.flag("scale_attn_by_inverse_layer_idx", False)
     return DecoderConfig(
