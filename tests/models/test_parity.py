@@ -56,8 +56,12 @@ def test_packed_residuals_equal_torch_one_by_one(tmp_path, name, kind):
             within("residuals, packed, against live torch, every layer", error, 1e-5)
 
 
+# Goldens hold the sites of every family; these are hooked in other ways than most.
+HOOKED = ("gpt2-full", "opt-bare-untied", "bloom-full", "granite-full", "olmo3-grouped-tied", "qwen3_moe-full")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in COVERING else pytest.mark.long) for name in sorted(VARIANTS)]
+    "name", [pytest.param(name, marks=() if name in HOOKED else pytest.mark.long) for name in sorted(VARIANTS)]
 )
 def test_every_site_equals_torch_s_hooks(tmp_path, name):
     """Packed statements of fresh weights: each branch's addition, and the output projection's input."""

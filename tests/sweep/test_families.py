@@ -13,11 +13,14 @@ RANDOM = np.random.default_rng(0)
 TEXTS = tuple("".join(RANDOM.choice(list("abcdefgh "), 7)) + "xy"[i % 2] for i in range(200))
 # Those whose way is another's: fused, transposed, of experts, with norms of embeddings.
 FIRST = ("gpt2-by-layer-untied", "bloom-six-heads-untied", "olmoe-grouped-tied-clipped")
+NEXT = ("gemma2-full", "phi3-partial-grouped-tied-window", "apertus-multiquery-bias", "hf_olmo-grouped-rms")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in sorted(COVERING)]
-)
+def marks(name):
+    return () if name in FIRST else pytest.mark.slow if name in NEXT else pytest.mark.long
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in sorted(COVERING)])
 def test_traced_and_steered(tmp_path, name):
     folder = tmp_path / name
     shutil.copytree(GOLDENS / name, folder)
