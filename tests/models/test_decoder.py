@@ -14,6 +14,7 @@ from jtrace.models.reading import RESIDUAL, SITES, Read
 from jtrace.pretraining.step import initial_params
 from tests.bars import within
 from tests.conftest import relative_error
+from tests.goldens.variants import COVERING
 
 TOLERANCE = 1e-5  # relative Frobenius error, float32, every layer
 
@@ -41,9 +42,8 @@ def test_residuals_and_logits_equal_torch_in_every_layer(golden):
     within("logits, goldens of torch", relative_error(logits, expected["logits"]), TOLERANCE)
 
 
+@pytest.mark.parametrize("golden", sorted(COVERING), indirect=True)
 def test_what_attention_and_mlp_add_and_what_heads_read_equal_torch_s_in_every_layer(golden):
-    if not (golden / "sites.npz").is_file():
-        pytest.skip("kept of the variants that run by default")
     expected, sites = np.load(golden / "expected.npz"), np.load(golden / "sites.npz")
     config, params = load_params(golden, jnp.float32)
     decoder = Decoder(config, reads=tuple(Read(site) for site in SITES))
