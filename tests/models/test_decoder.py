@@ -63,6 +63,7 @@ def test_what_attention_and_mlp_add_and_what_heads_read_equal_torch_s_in_every_l
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("golden", sorted(COVERING), indirect=True)
 def test_bfloat16_follows_float32_to_its_own_precision(golden):
     expected = np.load(golden / "expected.npz")
     config, params = load_params(golden, jnp.bfloat16)
