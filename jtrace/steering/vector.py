@@ -81,13 +81,14 @@ class SteeringVector:
     def __add__(self, other: "SteeringVector") -> "SteeringVector":
         if self.site != other.site:
             raise InputError(f"vectors of the sites '{self.site}' and '{other.site}' have no sum")
-        both = set(self.layers) & set(other.layers)
         if self.site == "heads":  # where a vector has no heads it is zero, not unknown
-            both = set(self.layers) | set(other.layers)
+            layers = tuple(sorted({*self.layers, *other.layers}))
+        else:
+            layers = tuple(layer for layer in self.layers if layer in other.layers)
         return replace(
             self,
             values=self.values + other.values,
-            layers=tuple(layer for layer in sorted({*self.layers, *other.layers}) if layer in both),
+            layers=layers,
             dataset=f"{self.dataset}+{other.dataset}",
             one_is_good=self.one_is_good if self.one_is_good == other.one_is_good else None,
         )
