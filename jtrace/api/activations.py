@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jtrace.checkpoints.refs import CheckpointRef
+from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.inference.residuals import PackedSets
 from jtrace.models.config import DecoderConfig
@@ -27,14 +28,14 @@ class Origin:
     Attributes:
         ref: the checkpoint.
         model: facts of the whole model.
-        read: the architecture of the blocks that were computed.
+        architecture: of the blocks that were computed.
         packed: the statements.
         dtype: of params and forward.
     """
 
     ref: CheckpointRef
     model: ModelFacts
-    read: DecoderConfig
+    architecture: DecoderConfig
     packed: PackedSets
     dtype: str
 
@@ -103,6 +104,18 @@ class Activations:
         source = f" of {self.origin.ref.name}" if self.origin else ""
         what = "" if self.read == RESIDUAL else f", {self.read.site} {self.read.pooling}"
         return f"Activations({self.name!r}{source}{what}: {layers} layers, {statements} statements, width {width})"
+
+
+def check_same(activations: "Activations", statements: Statements) -> None:
+    """Checks that activations may be those of the statements.
+
+    Raises:
+        InputError: their numbers differ.
+    """
+    if len(activations) != len(statements):
+        raise InputError(
+            f"activations of {len(activations)} statements for {len(statements)}; give those of the same ones"
+        )
 
 
 def as_activations(given: Activations | Any, layers: Sequence[int] | None = None) -> Activations:

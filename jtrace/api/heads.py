@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Bool, Float
 
-from jtrace.api.activations import Activations, Origin
+from jtrace.api.activations import Activations, Origin, check_same
 from jtrace.api.arguments import in_python_words
+from jtrace.api.vectors import leading_mask
 from jtrace.data.groups import groups_of
-from jtrace.data.splits import grouped_folds, leading_rows
+from jtrace.data.splits import grouped_folds
 from jtrace.data.statements import Statements
 from jtrace.errors import InputError
 from jtrace.probing.head_probes import best_heads, head_accuracies, head_vectors
@@ -67,7 +68,7 @@ class Heads:
         if not 1 <= count <= self.accuracies.size:
             raise InputError(f"count={count}: give 1 to {self.accuracies.size} heads")
         marks, (heads, origin) = best_heads(self.accuracies, count), _heads_of(self.activations)
-        values = np.zeros((origin.model.depth, origin.read.heads * origin.read.head_dim), np.float32)
+        values = np.zeros((origin.model.depth, origin.architecture.heads * origin.architecture.head_dim), np.float32)
         labels, leading = jnp.asarray(self.statements.labels, jnp.float32), jnp.asarray(self.leading)
         for at, layer in enumerate(self.layers):
             if marks[at].any():
@@ -111,16 +112,8 @@ def probe_heads(
         InputError: activations of another site or of another number of statements, too few rows or groups, or a probe
             that is not at its optimum.
     """
-    if len(activations) != len(statements):
-        raise InputError(
-            f"activations of {len(activations)} statements for {len(statements)}; give those of the same ones"
-        )
-    share = statements.vector_fraction if fraction is None else fraction
-    if not 0 < share <= 1:
-        raise InputError(f"fraction={fraction}: give a share above 0, and at most 1")
-    rows = leading_rows(statements.labels, share, statements.source)
-    leading = np.zeros(len(statements), bool)
-    leading[rows] = True
+    check_same(activations, statements)
+    leading = leading_mask(statements, fraction)
     rows = np.flatnonzero(leading)
     fold = grouped_folds(
         statements.labels[rows], groups_of(statements)[rows], VALIDATION_FOLDS, seed, statements.source
@@ -142,4 +135,6 @@ def _heads_of(activations: Activations) -> tuple[Float[Array, "M N A H"], Origin
     origin = activations.origin
     if activations.read.site != "heads" or origin is None:
         raise InputError(f"activations of the site '{activations.read.site}'; give those of a model's site='heads'")
-    return activations.values.reshape(*activations.shape[:2], origin.read.heads, origin.read.head_dim), origin
+    return activations.values.reshape(
+        *activations.shape[:2], origin.architecture.heads, origin.architecture.head_dim
+    ), origin

@@ -15,7 +15,7 @@ from jtrace.checkpoints.load import read_config_json
 from jtrace.checkpoints.local import local_folder
 from jtrace.checkpoints.orbax import read_checkpoint
 from jtrace.checkpoints.refs import CheckpointRef, parse_one
-from jtrace.data.statement_tokens import owned_tokens, statement_tokens
+from jtrace.data.statement_tokens import statement_token_masks, statement_tokens
 from jtrace.data.statements import Chat, Statements, checked_chat, text_fault
 from jtrace.data.tokenizer import SpecialTokens, read_tokenizer
 from jtrace.errors import InputError
@@ -153,7 +153,7 @@ class Model:
         tokens, counted = self._tokens(statements), None
         if pooling != "last":
             read, where = _texts_of(statements)
-            counted = {name: owned_tokens(model.tokenizer, read, tokens, self.name, where)}
+            counted = {name: statement_token_masks(model.tokenizer, read, tokens, self.name, where)}
         packed, what = pack_sets({name: tokens}, model.config, counted=counted), Read(site, pooling)
         label = self.name if progress else None
         values = extract(model.params, model.config, packed.packed, [what], dtype=model.dtype, progress=label)[what]

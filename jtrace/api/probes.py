@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
 
-from jtrace.api.activations import Activations, as_activations
+from jtrace.api.activations import Activations, as_activations, check_same
 from jtrace.api.arguments import in_python_words
 from jtrace.data.splits import prefix_split
 from jtrace.data.statements import Statements
@@ -132,8 +132,7 @@ def fit_probes(
             not finite.
     """
     given = as_activations(activations)
-    if len(given) != len(statements):
-        raise InputError(f"activations of {len(given)} statements for {len(statements)}; give those of the same ones")
+    check_same(given, statements)
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol={protocol!r}: known are {', '.join(PROTOCOLS)}")
     label = statements.name if progress else None
@@ -153,7 +152,7 @@ def _sound(
 ) -> tuple[list[Metric], Float[np.ndarray, "F M D1"]]:
     text, scores, origin = text_scores(split.statements, split.folds), None, given.origin
     if random_init and origin is not None:
-        untrained = Untrained(origin.read, given.layers, "", origin.dtype, given.read)
+        untrained = Untrained(origin.architecture, given.layers, "", origin.dtype, given.read)
         scores = random_init_scores(untrained, origin.packed_as(split.statements.name), [split], split.config.seed,
                                     progress=label)[split.statements.name]  # fmt: skip
     trace = sound_trace(given.residuals, given.members, split, text, scores, given.layers, progress=label)

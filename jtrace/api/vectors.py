@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jtrace.api.activations import Activations, as_activations
+from jtrace.api.activations import Activations, as_activations, check_same
 from jtrace.api.arguments import in_python_words
 from jtrace.data.splits import leading_rows
 from jtrace.data.statements import Statements
@@ -38,15 +38,10 @@ def steering_vector(
             that is not finite.
     """
     given = as_activations(activations)
-    if len(given) != len(statements):
-        raise InputError(f"activations of {len(given)} statements for {len(statements)}; give those of the same ones")
+    check_same(given, statements)
     if kind not in KINDS:
         raise InputError(f"kind={kind!r}: known are {', '.join(KINDS)}")
-    share = statements.vector_fraction if fraction is None else fraction
-    if not 0 < share <= 1:
-        raise InputError(f"fraction={fraction}: give a share above 0, and at most 1")
-    leading = np.zeros(len(statements), bool)
-    leading[leading_rows(statements.labels, share, statements.source)] = True
+    leading = leading_mask(statements, fraction)
     rows = (jnp.asarray(given.members), jnp.asarray(statements.labels, jnp.float32), jnp.asarray(leading))
     origin = given.origin
     depth = origin.model.depth if origin else given.residuals.shape[0]
@@ -67,6 +62,20 @@ def steering_vector(
         model=origin.model if origin else None,
         site=given.read.site,
     )
+
+
+def leading_mask(statements: Statements, fraction: float | None) -> Bool[np.ndarray, " N"]:
+    """Marks the leading share of rows that vectors are made of; as published if None.
+
+    Raises:
+        InputError: a share that is none, or a label that these rows lack.
+    """
+    share = statements.vector_fraction if fraction is None else fraction
+    if not 0 < share <= 1:
+        raise InputError(f"fraction={fraction}: give a share above 0, and at most 1")
+    leading = np.zeros(len(statements), bool)
+    leading[leading_rows(statements.labels, share, statements.source)] = True
+    return leading
 
 
 @partial(jax.jit, static_argnames="kind")

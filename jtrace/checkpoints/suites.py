@@ -231,7 +231,7 @@ APERTUS_LONG = replace(
 )
 
 # conf/mistral-{small,medium}.yaml in stanford-crfm/mistral: batches of 512 sequences of 1,024 tokens, and what is kept.
-# That the medium models' repositories have every step too is taken over from the small ones.
+# The medium models' steps are taken over from the small ones.
 CRFM_STEPS = (*range(0, 100, 10), *range(100, 2000, 50), *range(2000, 20_000, 100), *range(20_000, 400_001, 1000))
 CRFM_PARAMETERS = {"small": 124_439_808, "medium": 354_823_168}
 CRFM_NAMES = {

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from jtrace.data.corpus.chat_template import ChatTemplate, TemplateError, conversation_template
 from jtrace.data.statements import Chat
-from jtrace.data.tokenizer import encode, own_tokens
+from jtrace.data.tokenizer import encode, own_token_masks
 from jtrace.errors import InputError
 
 
@@ -47,7 +47,7 @@ def statement_tokens(
     return tokens
 
 
-def owned_tokens(
+def statement_token_masks(
     tokenizer: PreTrainedTokenizerBase,
     given: Sequence[str] | Sequence[Chat],
     tokens: Sequence[np.ndarray],
@@ -62,14 +62,14 @@ def owned_tokens(
         InputError: a statement has none, or a message is not to be seen in what the template makes of it.
     """
     if all(isinstance(one, str) for one in given):
-        owned = own_tokens(tokenizer, cast(Sequence[str], given))
+        owned = own_token_masks(tokenizer, cast(Sequence[str], given))
     else:
         chats = cast(Sequence[Chat], given)
         texts = list(_rendered(tokenizer, chats, name, where))
         marked = [tuple({**message, "content": _mark(at)} for at, message in enumerate(chat)) for chat in chats]
         forms = list(_rendered(tokenizer, marked, name, where))
         spans = [_spans(*one, where(i)) for i, one in enumerate(zip(texts, forms, chats, strict=True))]
-        owned = own_tokens(tokenizer, texts, spans)
+        owned = own_token_masks(tokenizer, texts, spans)
     owned = [marks[: len(ids)] for marks, ids in zip(owned, tokens, strict=True)]
     for i, marks in enumerate(owned):
         if not marks.any():

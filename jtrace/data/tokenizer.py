@@ -202,7 +202,7 @@ def encode(
     return [row[: len(row) - behind] for row in ids]
 
 
-def own_tokens(
+def own_token_masks(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], spans: Sequence[Sequence[tuple[int, int]]] | None = None
 ) -> list[np.ndarray]:
     """Tells which tokens of texts are their own, bool: none that the tokeniser adds, and no special one.

@@ -148,7 +148,7 @@ def ends_at_once(monkeypatch):
 
 @pytest.fixture
 def undone(monkeypatch):
-    """What a command changes in its process is put back."""
+    """The state of a process that a command changes, put back afterwards."""
     monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
     monkeypatch.setattr(sys.modules["__main__"], "__doc__", None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
@@ -270,7 +270,7 @@ def test_a_signal_that_is_hidden_stays_so(undone):
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Terminated])
 def test_a_signal_that_was_raised_where_nothing_can_be_raised_comes_again(undone, kind):
-    """As within a callback of the garbage collection, of which Python tells this hook alone."""
+    """A fault within a callback of the garbage collection, of which Python tells this hook alone."""
 
     def collect():
         sys.unraisablehook(SimpleNamespace(exc_type=kind))

@@ -1,11 +1,11 @@
-"""Which tokens of a statement are its own: none that the tokeniser or a chat template adds."""
+"""The tokens that are a statement's own: none that the tokeniser or a chat template adds."""
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from jtrace.data.statement_tokens import owned_tokens, statement_tokens
+from jtrace.data.statement_tokens import statement_token_masks, statement_tokens
 from jtrace.errors import InputError
 
 TEMPLATE = (
@@ -30,7 +30,7 @@ def tokenizer():
 def owned(tokenizer, given):
     """Each statement's own tokens, as text."""
     tokens = statement_tokens(tokenizer, given, 100, "mine", "statement {}".format)
-    marks = owned_tokens(tokenizer, given, tokens, "mine", "statement {}".format)
+    marks = statement_token_masks(tokenizer, given, tokens, "mine", "statement {}".format)
     assert [len(one) for one in marks] == [len(one) for one in tokens]
     pairs = zip(tokens, marks, strict=True)
     return ["".join(tokenizer.convert_ids_to_tokens(ids[own].tolist())) for ids, own in pairs]
@@ -76,5 +76,5 @@ def test_a_template_that_changes_messages_hides_their_tokens(tokenizer):
 
 def test_marks_are_of_the_same_length_where_nothing_is_pooled_from_the_front(tokenizer):
     (ids,) = statement_tokens(tokenizer, ("ab",), 100, "mine", "statement {}".format)
-    (own,) = owned_tokens(tokenizer, ("ab",), [ids], "mine", "statement {}".format)
+    (own,) = statement_token_masks(tokenizer, ("ab",), [ids], "mine", "statement {}".format)
     np.testing.assert_array_equal(own, [False, True, True])

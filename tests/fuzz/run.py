@@ -158,7 +158,7 @@ def _run_chunk(chunk: Chunk) -> tuple[str, Tally]:
 
 
 def _printed() -> str:
-    """What has been written to standard error since the last call, but for lines that jtrace logs."""
+    """The text written to standard error since the last call, but for lines that jtrace logs."""
     if not (size := os.fstat(STANDARD_ERROR).st_size):
         return ""
     with open(f"/proc/self/fd/{STANDARD_ERROR}", errors="replace") as file:

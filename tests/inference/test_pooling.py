@@ -7,7 +7,7 @@ import pytest
 
 from jtrace.checkpoints.load import load_params
 from jtrace.data.loading import read_statements
-from jtrace.data.statement_tokens import owned_tokens, statement_tokens
+from jtrace.data.statement_tokens import statement_token_masks, statement_tokens
 from jtrace.data.tokenizer import read_tokenizer
 from jtrace.inference.residuals import extract, pack_sets
 from jtrace.models.decoder import Decoder, Slots
@@ -29,7 +29,7 @@ def test_pooled_reads_of_the_authors_sets_are_plain_means_and_maxima(smollm2, sh
     texts, tokenizer = given.texts[:count], read_tokenizer(smollm2)
     config, params = load_params(smollm2, jnp.float32, depth=depth)
     tokens = statement_tokens(tokenizer, texts, config.context, "smollm2", given.where)
-    counted = owned_tokens(tokenizer, texts, tokens, "smollm2", given.where)
+    counted = statement_token_masks(tokenizer, texts, tokens, "smollm2", given.where)
     longest = -64 * (-max(map(len, tokens)) // 64)  # few lengths, few compilations
     made = []
     for width in (longest, 2 * longest):

@@ -11,7 +11,7 @@ from tests.goldens.variants import COVERING
 
 RANDOM = np.random.default_rng(0)
 TEXTS = tuple("".join(RANDOM.choice(list("abcdefgh "), 7)) + "xy"[i % 2] for i in range(200))
-# Those whose way is another's: fused, transposed, of experts, with norms of embeddings.
+# Variants that go another way than most: fused, transposed, of experts, with norms of embeddings.
 FIRST = ("gpt2-by-layer-untied", "bloom-six-heads-untied", "olmoe-grouped-tied-clipped")
 NEXT = ("gemma2-full", "phi3-partial-grouped-tied-window", "apertus-multiquery-bias", "hf_olmo-grouped-rms")
 

@@ -15,7 +15,7 @@ NAMES = llama.NAMES | {
     **{f"blocks/mlp/{name}": f"model.layers.{{}}.mlp.act_fn.{name}" for name in ("alpha_p", "alpha_n", "beta", "eps")},
 }
 ACTIVATIONS: dict[str, Activation] = {**ACTIVATION_NAMES, "xielu": "xielu"}
-# What transformers takes where nothing is said of positions.
+# Positions where a file says nothing of them, as transformers takes them.
 DEFAULT_ROPE: dict[str, Any] = {
     "rope_type": "llama3",
     "rope_theta": 12_000_000.0,
@@ -31,7 +31,7 @@ def read_config(fields: Fields) -> DecoderConfig:
         raise fields.refuse("qk_norm false or post_norm true is not implemented")
     fields.inert("hidden_dropout")
     rope = read_rope(fields, theta=12_000_000.0, absent=DEFAULT_ROPE)
-    layers = llama.layers_with(rope, fields)
+    layers = llama.uniform_layers(rope, fields)
     config = llama.common_config(fields, layers, rms_norm_eps=1e-5, activations=ACTIVATIONS, activation="xielu")
     return dataclasses.replace(llama.with_biases(config, fields), qk_norm="head", gated_mlp=False)
 

@@ -2,27 +2,25 @@
 
 from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families.config_reader import Fields
-from jtrace.models.families.family import Family
+from jtrace.models.families.family import Family, weights_and_biases
 
 NAMES = {
     "embedding": "transformer.word_embeddings.weight",
     "head": "lm_head.weight",
-    **{
-        f"{param}/{leaf}": f"transformer.{tensor}.{leaf}"
-        for leaf in ("weight", "bias")
-        for param, tensor in {
-            "embedding_norm": "word_embeddings_layernorm",
-            "blocks/attention_norm": "h.{}.input_layernorm",
-            "blocks/attention/q": "h.{}.self_attention.query_key_value",
-            "blocks/attention/k": "h.{}.self_attention.query_key_value",
-            "blocks/attention/v": "h.{}.self_attention.query_key_value",
-            "blocks/attention/o": "h.{}.self_attention.dense",
-            "blocks/mlp_norm": "h.{}.post_attention_layernorm",
-            "blocks/mlp/up": "h.{}.mlp.dense_h_to_4h",
-            "blocks/mlp/down": "h.{}.mlp.dense_4h_to_h",
-            "final_norm": "ln_f",
-        }.items()
-    },
+    **weights_and_biases(
+        {
+            "embedding_norm": "transformer.word_embeddings_layernorm",
+            "blocks/attention_norm": "transformer.h.{}.input_layernorm",
+            "blocks/attention/q": "transformer.h.{}.self_attention.query_key_value",
+            "blocks/attention/k": "transformer.h.{}.self_attention.query_key_value",
+            "blocks/attention/v": "transformer.h.{}.self_attention.query_key_value",
+            "blocks/attention/o": "transformer.h.{}.self_attention.dense",
+            "blocks/mlp_norm": "transformer.h.{}.post_attention_layernorm",
+            "blocks/mlp/up": "transformer.h.{}.mlp.dense_h_to_4h",
+            "blocks/mlp/down": "transformer.h.{}.mlp.dense_4h_to_h",
+            "final_norm": "transformer.ln_f",
+        }
+    ),
 }
 
 

@@ -205,6 +205,14 @@ class Fields:
             raise self.refuse(f"the field '{name}' is {value!r}; a positive number is needed")
         return float(value)
 
+    def size_or_none(self, name: str, default: int | None = None) -> int | None:
+        """Returns a size; None where the field is null, and the default where it is absent."""
+        return None if self.is_null(name) or self.take(name, default) is None else self.size(name, default)
+
+    def number_or_none(self, name: str, default: float | None = None) -> float | None:
+        """Returns a positive number; None where the field is null, and the default where it is absent."""
+        return None if self.is_null(name) or self.take(name, default) is None else self.number(name, default)
+
     def flag(self, name: str, default: bool) -> bool:
         value = self.take(name, default)
         if not isinstance(value, bool):

@@ -19,6 +19,11 @@ ACTIVATION_NAMES: dict[str, Activation] = {
 }
 
 
+def weights_and_biases(tensors: Mapping[str, str]) -> dict[str, str]:
+    """Names the weight and the bias of every param, of names without their last part."""
+    return {f"{param}/{leaf}": f"{tensor}.{leaf}" for leaf in ("weight", "bias") for param, tensor in tensors.items()}
+
+
 @dataclass(frozen=True)
 class Family:
     """One Hugging Face model type.

@@ -33,7 +33,7 @@ def gemma_config(
     layers = tuple(LayerKind(rope, window, scale) for rope, window in zip(ropes, windows, strict=True))
     config = llama.common_config(fields, layers, kv_heads=4, head_dim=256, tied_head=True)
     attention_cap, logit_cap = (
-        None if fields.is_null(name) or fields.take(name, cap) is None else fields.number(name, cap)
+        fields.number_or_none(name, cap)
         for name, cap in zip(("attn_logit_softcapping", "final_logit_softcapping"), caps, strict=True)
     )
     return dataclasses.replace(
@@ -49,7 +49,7 @@ def gemma_config(
 
 def read_config(fields: Fields) -> DecoderConfig:
     depth = fields.size("num_hidden_layers")
-    window = None if fields.is_null("sliding_window") else fields.size("sliding_window", 4096)
+    window = fields.size_or_none("sliding_window", 4096)
     windows = read_windows(fields, window, [i % 2 == 0 for i in range(depth)])
     return gemma_config(fields, [read_rope(fields)] * depth, windows, (50.0, 30.0))
 

@@ -11,7 +11,7 @@ from jtrace.models.families.layer_config import LAYER_TYPES, read_ropes_by_layer
 
 def read_config(fields: Fields) -> DecoderConfig:
     depth = fields.size("num_hidden_layers")
-    window = None if fields.is_null("sliding_window") else fields.size("sliding_window", 4096)
+    window = fields.size_or_none("sliding_window", 4096)
     interval = fields.size("sliding_window_pattern", 6)
     fields.inert("_sliding_window_pattern")
     windows = read_windows(fields, window, [(i + 1) % interval != 0 for i in range(depth)])

@@ -4,27 +4,25 @@ import re
 
 from jtrace.models.config import DecoderConfig, LayerKind, LearntPositions
 from jtrace.models.families.config_reader import Fields
-from jtrace.models.families.family import ACTIVATION_NAMES, Family
+from jtrace.models.families.family import ACTIVATION_NAMES, Family, weights_and_biases
 
 NAMES = {
     "embedding": "transformer.wte.weight",
     "position_embedding": "transformer.wpe.weight",
     "head": "lm_head.weight",
-    **{
-        f"{param}/{leaf}": f"transformer.{tensor}.{leaf}"
-        for leaf in ("weight", "bias")
-        for param, tensor in {
-            "blocks/attention_norm": "h.{}.ln_1",
-            "blocks/attention/q": "h.{}.attn.c_attn",
-            "blocks/attention/k": "h.{}.attn.c_attn",
-            "blocks/attention/v": "h.{}.attn.c_attn",
-            "blocks/attention/o": "h.{}.attn.c_proj",
-            "blocks/mlp_norm": "h.{}.ln_2",
-            "blocks/mlp/up": "h.{}.mlp.c_fc",
-            "blocks/mlp/down": "h.{}.mlp.c_proj",
-            "final_norm": "ln_f",
-        }.items()
-    },
+    **weights_and_biases(
+        {
+            "blocks/attention_norm": "transformer.h.{}.ln_1",
+            "blocks/attention/q": "transformer.h.{}.attn.c_attn",
+            "blocks/attention/k": "transformer.h.{}.attn.c_attn",
+            "blocks/attention/v": "transformer.h.{}.attn.c_attn",
+            "blocks/attention/o": "transformer.h.{}.attn.c_proj",
+            "blocks/mlp_norm": "transformer.h.{}.ln_2",
+            "blocks/mlp/up": "transformer.h.{}.mlp.c_fc",
+            "blocks/mlp/down": "transformer.h.{}.mlp.c_proj",
+            "final_norm": "transformer.ln_f",
+        }
+    ),
 }
 
 

@@ -2,27 +2,25 @@
 
 from jtrace.models.config import DecoderConfig, LayerKind
 from jtrace.models.families.config_reader import Fields
-from jtrace.models.families.family import ACTIVATION_NAMES, Family
+from jtrace.models.families.family import ACTIVATION_NAMES, Family, weights_and_biases
 from jtrace.models.families.layer_config import read_rope
 
 NAMES = {
     "embedding": "gpt_neox.embed_in.weight",
     "head": "embed_out.weight",
-    **{
-        f"{param}/{leaf}": f"gpt_neox.{tensor}.{leaf}"
-        for leaf in ("weight", "bias")
-        for param, tensor in {
-            "blocks/attention_norm": "layers.{}.input_layernorm",
-            "blocks/attention/q": "layers.{}.attention.query_key_value",
-            "blocks/attention/k": "layers.{}.attention.query_key_value",
-            "blocks/attention/v": "layers.{}.attention.query_key_value",
-            "blocks/attention/o": "layers.{}.attention.dense",
-            "blocks/mlp_norm": "layers.{}.post_attention_layernorm",
-            "blocks/mlp/up": "layers.{}.mlp.dense_h_to_4h",
-            "blocks/mlp/down": "layers.{}.mlp.dense_4h_to_h",
-            "final_norm": "final_layer_norm",
-        }.items()
-    },
+    **weights_and_biases(
+        {
+            "blocks/attention_norm": "gpt_neox.layers.{}.input_layernorm",
+            "blocks/attention/q": "gpt_neox.layers.{}.attention.query_key_value",
+            "blocks/attention/k": "gpt_neox.layers.{}.attention.query_key_value",
+            "blocks/attention/v": "gpt_neox.layers.{}.attention.query_key_value",
+            "blocks/attention/o": "gpt_neox.layers.{}.attention.dense",
+            "blocks/mlp_norm": "gpt_neox.layers.{}.post_attention_layernorm",
+            "blocks/mlp/up": "gpt_neox.layers.{}.mlp.dense_h_to_4h",
+            "blocks/mlp/down": "gpt_neox.layers.{}.mlp.dense_4h_to_h",
+            "final_norm": "gpt_neox.final_layer_norm",
+        }
+    ),
 }
 
 

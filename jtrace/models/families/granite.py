@@ -11,7 +11,7 @@ from jtrace.models.families.layer_config import read_rope
 
 def read_config(fields: Fields) -> DecoderConfig:
     scale = fields.number("attention_multiplier", 1.0)
-    config = llama.common_config(fields, llama.layers_with(read_rope(fields), fields, scale=scale))
+    config = llama.common_config(fields, llama.uniform_layers(read_rope(fields), fields, scale=scale))
     return dataclasses.replace(
         llama.with_biases(config, fields),
         mlp_bias=fields.flag("mlp_bias", False),

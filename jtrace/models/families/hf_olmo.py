@@ -49,7 +49,7 @@ def read_config(fields: Fields) -> DecoderConfig:
         raise fields.refuse("attention_layer_norm is implemented with layer_norm_type 'rms' alone")
     if heads % kv_heads:
         raise fields.refuse(f"n_heads {heads} is not a multiple of n_kv_heads {kv_heads}")
-    clip = None if fields.take("clip_qkv", None) is None else fields.number("clip_qkv")
+    clip = fields.number_or_none("clip_qkv")
     rope = Rope(fields.number("rope_theta", 10_000.0))
     return DecoderConfig(
         vocab_size=vocab_size,

@@ -39,7 +39,7 @@ def layer_kinds(fields: Fields, windows: Sequence[int | None] | None = None) -> 
     return tuple(LayerKind(rope, window) for window in windows or [None] * fields.size("num_hidden_layers"))
 
 
-def layers_with(
+def uniform_layers(
     rope: Rope, fields: Fields, window: int | None = None, scale: float | None = None
 ) -> tuple[LayerKind, ...]:
     """Returns layers that are all alike."""

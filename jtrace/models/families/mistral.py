@@ -8,7 +8,7 @@ from jtrace.models.families.family import Family
 
 def read_config(fields: Fields) -> DecoderConfig:
     # transformers takes an absent window for 4096 and a null one for none.
-    window = None if fields.is_null("sliding_window") else fields.size("sliding_window", 4096)
+    window = fields.size_or_none("sliding_window", 4096)
     windows = [window] * fields.size("num_hidden_layers")
     return llama.common_config(fields, llama.layer_kinds(fields, windows), kv_heads=8)
 

@@ -10,7 +10,7 @@ from jtrace.models.families.family import Family
 
 def read_config(fields: Fields) -> DecoderConfig:
     config = llama.common_config(fields, llama.layer_kinds(fields), norm_eps=1e-5)
-    clip = None if fields.take("clip_qkv", None) is None else fields.number("clip_qkv")
+    clip = fields.number_or_none("clip_qkv")
     return dataclasses.replace(llama.with_biases(config, fields), norm="layer_bare", clip_qkv=clip)
 
 

@@ -11,7 +11,7 @@ THETA = 500_000.0
 
 def read_config(fields: Fields) -> DecoderConfig:
     depth = fields.size("num_hidden_layers")
-    window = None if fields.is_null("sliding_window") else fields.size("sliding_window", 4096)
+    window = fields.size_or_none("sliding_window", 4096)
     windows = read_windows(fields, window, [(i + 1) % 4 != 0 for i in range(depth)])
     ropes = read_ropes_by_layer_type(fields, THETA)
     layers = tuple(LayerKind(ropes[LAYER_TYPES[window is None]], window) for window in windows)

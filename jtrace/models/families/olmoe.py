@@ -30,7 +30,7 @@ def read_experts(fields: Fields, count: int, renormalised: bool) -> Experts:
 
 def read_config(fields: Fields) -> DecoderConfig:
     config = llama.common_config(fields, llama.layer_kinds(fields), rms_norm_eps=1e-5)
-    clip = None if fields.take("clip_qkv", None) is None else fields.number("clip_qkv")
+    clip = fields.number_or_none("clip_qkv")
     experts = read_experts(fields, 64, renormalised=False)
     return dataclasses.replace(llama.with_biases(config, fields), qk_norm="width", clip_qkv=clip, experts=experts)
 

@@ -2,28 +2,26 @@
 
 from jtrace.models.config import DecoderConfig, LayerKind, LearntPositions
 from jtrace.models.families.config_reader import Fields
-from jtrace.models.families.family import ACTIVATION_NAMES, Family
+from jtrace.models.families.family import ACTIVATION_NAMES, Family, weights_and_biases
 
 FIRST_POSITION = 2
 NAMES = {
     "embedding": "model.decoder.embed_tokens.weight",
     "position_embedding": "model.decoder.embed_positions.weight",
     "head": "lm_head.weight",
-    **{
-        f"{param}/{leaf}": f"model.decoder.{tensor}.{leaf}"
-        for leaf in ("weight", "bias")
-        for param, tensor in {
-            "blocks/attention_norm": "layers.{}.self_attn_layer_norm",
-            "blocks/attention/q": "layers.{}.self_attn.q_proj",
-            "blocks/attention/k": "layers.{}.self_attn.k_proj",
-            "blocks/attention/v": "layers.{}.self_attn.v_proj",
-            "blocks/attention/o": "layers.{}.self_attn.out_proj",
-            "blocks/mlp_norm": "layers.{}.final_layer_norm",
-            "blocks/mlp/up": "layers.{}.fc1",
-            "blocks/mlp/down": "layers.{}.fc2",
-            "final_norm": "final_layer_norm",
-        }.items()
-    },
+    **weights_and_biases(
+        {
+            "blocks/attention_norm": "model.decoder.layers.{}.self_attn_layer_norm",
+            "blocks/attention/q": "model.decoder.layers.{}.self_attn.q_proj",
+            "blocks/attention/k": "model.decoder.layers.{}.self_attn.k_proj",
+            "blocks/attention/v": "model.decoder.layers.{}.self_attn.v_proj",
+            "blocks/attention/o": "model.decoder.layers.{}.self_attn.out_proj",
+            "blocks/mlp_norm": "model.decoder.layers.{}.final_layer_norm",
+            "blocks/mlp/up": "model.decoder.layers.{}.fc1",
+            "blocks/mlp/down": "model.decoder.layers.{}.fc2",
+            "final_norm": "model.decoder.final_layer_norm",
+        }
+    ),
 }
 
 

@@ -16,8 +16,8 @@ def read_config(fields: Fields) -> DecoderConfig:
     fields.inert("resid_pdrop", "embd_pdrop", "original_max_position_embeddings")
     head_dim = llama.head_dim_of(fields)
     rope = read_rope(fields, fraction_of=(head_dim, "partial_rotary_factor", 1.0), kinds=("default",))
-    window = None if fields.take("sliding_window", None) is None else fields.size("sliding_window")
-    return llama.common_config(fields, llama.layers_with(rope, fields, window), rms_norm_eps=1e-5)
+    window = fields.size_or_none("sliding_window")
+    return llama.common_config(fields, llama.uniform_layers(rope, fields, window), rms_norm_eps=1e-5)
 
 
 FAMILY = Family(read_config, NAMES)

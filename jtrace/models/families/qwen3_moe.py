@@ -13,7 +13,7 @@ def read_config(fields: Fields) -> DecoderConfig:
     fields.inert("max_window_layers")
     used = fields.flag("use_sliding_window", False) and not fields.is_null("sliding_window")
     window = fields.size("sliding_window", 4096)
-    layers = llama.layers_with(read_rope(fields), fields, window if used else None)
+    layers = llama.uniform_layers(read_rope(fields), fields, window if used else None)
     config = llama.common_config(fields, layers, kv_heads=4)
     return dataclasses.replace(
         llama.with_biases(config, fields),

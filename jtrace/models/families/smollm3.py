@@ -13,7 +13,7 @@ def read_config(fields: Fields) -> DecoderConfig:
     depth = fields.size("num_hidden_layers")
     # Qwen's code wrote it into the configs, and nothing reads it.
     fields.inert("max_window_layers")
-    window = None if fields.take("sliding_window", None) is None else fields.size("sliding_window")
+    window = fields.size_or_none("sliding_window")
     if not fields.flag("use_sliding_window", False):
         window = None
     interval = fields.size("no_rope_layer_interval", 4)

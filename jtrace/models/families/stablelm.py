@@ -19,7 +19,7 @@ def read_config(fields: Fields) -> DecoderConfig:
     fields.inert("hidden_dropout")
     rope = read_rope(fields, fraction_of=(llama.head_dim_of(fields), "partial_rotary_factor", 0.25))
     norm_eps = fields.number("layer_norm_eps", 1e-5)
-    config = llama.common_config(fields, llama.layers_with(rope, fields), kv_heads=32, norm_eps=norm_eps)
+    config = llama.common_config(fields, llama.uniform_layers(rope, fields), kv_heads=32, norm_eps=norm_eps)
     parallel, bias = fields.flag("use_parallel_residual", False), fields.flag("use_qkv_bias", False)
     return dataclasses.replace(config, norm="layer", parallel=parallel, one_norm=parallel, qkv_bias=bias)
 

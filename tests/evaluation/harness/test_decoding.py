@@ -22,7 +22,7 @@ def model(tmp_path_factory):
         ({"until": "\n", "max_gen_toks": 5}, CompletionSettings(("\n", "</s>"), 5, 0.0)),
         ({"until": ["a", "</s>"], "max_new_tokens": 7}, CompletionSettings(("a", "</s>"), 7, 0.0)),
         ({"do_sample": True, "temperature": 0.5}, CompletionSettings(("</s>",), MOST_NEW_TOKENS, 0.5)),
-        # As in lm-eval, the choice is greedy where nothing asks for samples.
+        # Greedy, as in lm-eval, where nothing asks for samples.
         ({"do_sample": False, "temperature": 0.5}, CompletionSettings(("</s>",), MOST_NEW_TOKENS, 0.0)),
         # Settings of samples do nothing to a greedy choice, and these values of others do nothing at all.
         ({"top_p": 0.9, "top_k": 50}, CompletionSettings(("</s>",), MOST_NEW_TOKENS, 0.0)),

@@ -136,7 +136,7 @@ def test_a_temperature_that_is_asked_for_wins_over_the_task_s(tmp_path, model):
 
 
 def test_answers_behind_contexts_of_their_own_are_whole_texts_in_an_item(tmp_path):
-    """As of WinoGrande: two beginnings, and the sentence that goes on from either."""
+    """A document like WinoGrande's: two beginnings, and the sentence that goes on from either."""
     rows = [{"beginnings": ["the cat", "the dogs"], "end": "sat on a mat", "answer": at % 2} for at in range(3)]
     path = write_task(
         tmp_path,
