@@ -80,7 +80,7 @@ PLACES = {
 
 
 def sites(model: PreTrainedModel, tokens: torch.Tensor) -> dict[str, np.ndarray]:
-    """Values that attention and MLP of every block add to the residual, and that its heads read [layer, row, slot, width]."""
+    """Values that a block's attention and MLP add, and that its heads read [layer, row, slot, width]."""
     places = PLACES.get(model.config.model_type, LIKE_LLAMA)
     scale = getattr(model.config, "residual_multiplier", 1.0)
     caught: dict[str, list[torch.Tensor]] = {"attn": [], "mlp": [], "heads": []}

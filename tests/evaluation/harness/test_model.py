@@ -45,7 +45,7 @@ def requests(kind, *arguments):
 
 
 def plain_log_likelihood(model, before, after, condition=0):
-    """The log-probability of a continuation, in nats, by the decoder without packing; steered from the context's last token on."""
+    """A continuation's log-probability in nats, without packing; steered from the context's last token on."""
     text = np.array([*before, *after])
     table = log_probabilities(model.params, model.config, [text], EDIT, condition, [len(before) - 1])[0]
     return table[len(before) - 1 + np.arange(len(after)), after].sum()
